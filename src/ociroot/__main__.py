@@ -1,0 +1,5 @@
+"""``python -m ociroot``."""
+
+from .cli import main
+
+main()

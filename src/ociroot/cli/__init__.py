@@ -1,0 +1,103 @@
+"""The command line: one module a command, over the public API and nothing else."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from .. import __version__
+from ..errors import OcirootError, printable
+from .extract import extract
+
+__all__ = ["main"]
+
+_EXIT_CODES = """\b
+Exit codes:
+  0  done
+  1  any other failure, such as an image file that cannot be read
+  2  usage: an unknown option, no image for the platform asked for
+  3  the image is malformed
+  4  verification failed: a digest, a size or a diff_id
+  5  not supported
+  6  a limit was exceeded
+  7  the destination: it exists, no space, no permission
+  130, 143  stopped by SIGINT, SIGTERM; nothing is left behind
+"""
+
+
+@click.group(
+    epilog=_EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="ociroot")
+def command() -> None:
+    """Turn a container image that lies in a file into a root file system.
+
+    Every byte is verified before anything becomes visible. Data goes to stdout, all else to stderr.
+    """
+
+
+command.add_command(extract)
+
+
+class _Stopped(BaseException):
+    """A signal asked us to stop; unlike other errors it is nobody's to handle on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    # Once: a second one would stop the cleaning up.
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise _Stopped(number)
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main() -> NoReturn:
+    """Run the command and exit with its code."""
+    for number in _SIGNALS:
+        # What our parent had us ignore (nohup) stays ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        command.main(prog_name="ociroot", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+    except OcirootError as error:
+        _say(str(error))
+        return error.exit_code
+    except _Stopped as stopped:
+        _say(f"stopped by {signal.Signals(stopped.number).name}; nothing was left behind")
+        return 128 + stopped.number
+    except BrokenPipeError:
+        # Whoever read our output has gone; there is nobody to tell.
+        sys.stderr.close()
+        return 1
+    except OSError as error:
+        _say(printable(str(error)))
+        return 1
+    except Exception as error:
+        # Every such line is a bug of ours, and still no reason to show a traceback to an operator.
+        _say(f"internal error, please report it: {type(error).__name__}: {printable(str(error))}")
+        return 1
+    return 0
+
+
+def _say(text: str) -> None:
+    click.echo(f"ociroot: {text}", err=True)

@@ -1,0 +1,153 @@
+"""What can go wrong: one tree of exceptions, each of which knows its exit code.
+
+A room raises with what it knows (an offset, a member); the rooms to its right fill in the rest
+(the layer, the file) with :meth:`OcirootError.locate` while the error passes through them. The text
+is one line, safe for a terminal whatever bytes the image put into a name.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+from typing import Self
+
+__all__ = [
+    "DestinationError",
+    "LimitExceeded",
+    "MalformedImage",
+    "OcirootError",
+    "SourceError",
+    "Unsupported",
+    "UsageError",
+    "VerificationError",
+    "printable",
+]
+
+
+def printable(name: bytes | str) -> str:
+    """Return a name as text that a terminal shows and does not obey.
+
+    Args:
+        name: bytes of an image or a path; text may hold surrogate escapes.
+
+    Returns:
+        The name with every character that is not printable written as an escape.
+    """
+    raw = name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
+    text = raw.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class OcirootError(Exception):
+    """Anything that ociroot refuses or fails at.
+
+    Attributes:
+        exit_code: what the command exits with.
+        problem: what is wrong: what was expected and what came.
+        source: the file or directory that holds the image.
+        layer: the layer, as ``2/5 sha256:…``.
+        member: the name of the entry or of the document.
+        offset: where the entry begins, in bytes of the uncompressed layer or of the archive.
+        remedy: what to do about it, where there is something.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        source: str | None = None,
+        layer: str | None = None,
+        member: bytes | str | None = None,
+        offset: int | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.source = source
+        self.layer = layer
+        self.member = member
+        self.offset = offset
+        self.remedy = remedy
+
+    def locate(
+        self,
+        *,
+        source: str | None = None,
+        layer: str | None = None,
+        member: bytes | str | None = None,
+        offset: int | None = None,
+    ) -> Self:
+        """Fill in the parts of the place that are not known yet; return the same error."""
+        self.source = self.source if self.source is not None else source
+        self.layer = self.layer if self.layer is not None else layer
+        self.member = self.member if self.member is not None else member
+        self.offset = self.offset if self.offset is not None else offset
+        return self
+
+    def __str__(self) -> str:
+        place = [printable(self.source)] if self.source is not None else []
+        if self.layer is not None:
+            place.append(f"layer {self.layer}")
+        if self.member is not None:
+            place.append(printable(self.member) or "(empty name)")
+        if self.offset is not None:
+            place.append(f"offset {self.offset}")
+        text = ": ".join([", ".join(place), self.problem] if place else [self.problem])
+        return f"{text} ({self.remedy})" if self.remedy else text
+
+
+class SourceError(OcirootError):
+    """The file that holds the image cannot be read."""
+
+
+class UsageError(OcirootError):
+    """What was asked for does not exist, or is not unique."""
+
+    exit_code = 2
+
+
+class MalformedImage(OcirootError):
+    """The image breaks a rule of its format."""
+
+    exit_code = 3
+
+
+class VerificationError(OcirootError):
+    """Content does not have the digest, the size or the diff_id that it should have."""
+
+    exit_code = 4
+
+
+class Unsupported(OcirootError):
+    """The image is well-formed and uses what ociroot does not do."""
+
+    exit_code = 5
+
+
+class LimitExceeded(OcirootError):
+    """A limit on what an image may ask for was exceeded."""
+
+    exit_code = 6
+
+
+class DestinationError(OcirootError):
+    """The result cannot be written: the destination exists, is full, or may not be written."""
+
+    exit_code = 7
+
+    @classmethod
+    def from_os(cls, error: OSError, what: str, *, member: bytes | None = None) -> DestinationError:
+        """Wrap what the kernel answered while writing.
+
+        Args:
+            error: the answer.
+            what: what was being done, as in ``cannot {what}``.
+            member: the path inside the root file system.
+        """
+        code = _errno.errorcode.get(error.errno or 0, "")
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return cls(f"cannot {what}: {reason} {code}".rstrip(), member=member)

@@ -1,0 +1,107 @@
+"""Extraction: an image's merged tree, written to a directory that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import msgspec
+
+from .errors import OcirootError
+from .image import Chosen
+from .merge import LayerReport, Plan, ProgressCallback, in_right_order, merge
+from .notices import Notices, Warning
+from .spec.config import Config
+from .writers.destination import staged
+from .writers.directory import DirectoryWriter
+
+__all__ = ["Report", "extract"]
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What an extraction did.
+
+    Attributes:
+        source: where the image lies.
+        destination: where its root file system is now.
+        manifest: the digest of the manifest.
+        image_id: the digest of the configuration, which is the image's ID.
+        platform: what the image runs on.
+        config: the image's configuration.
+        layers: the layers in the order in which they were applied.
+        warnings: what was odd.
+        seconds: how long it took.
+    """
+
+    source: str
+    destination: str
+    manifest: str
+    image_id: str
+    platform: str
+    config: Config
+    layers: tuple[LayerReport, ...]
+    warnings: tuple[Warning, ...]
+    seconds: float
+
+
+def extract(
+    source_name: str,
+    image: Chosen,
+    destination: str | os.PathLike[str],
+    *,
+    strict: bool = False,
+    replace: bool = False,
+    progress: ProgressCallback | None = None,
+    before: tuple[Warning, ...] = (),
+) -> Report:
+    """Write an image's root file system to a directory.
+
+    Args:
+        source_name: what messages call the image's source.
+        image: the image.
+        destination: an absent path, an empty directory or an empty mount point.
+        strict: whether a warning that is a breach of the specification is an error.
+        replace: whether a destination that holds something is exchanged for the result.
+        progress: called now and then, from this thread.
+        before: warnings that came up while the image was chosen.
+
+    Returns:
+        What was done.
+
+    Raises:
+        OcirootError: it could not be done; then nothing has changed at the destination.
+    """
+    start = time.monotonic()
+
+    def attempt(plan: Plan, notices: Notices) -> tuple[tuple[LayerReport, ...], Notices]:
+        with staged(destination, replace=replace) as staging:
+            writer = DirectoryWriter(staging.fd, notices)
+            try:
+                tree, layers = merge(plan, writer, notices, progress)
+                writer.finish(tree)
+            finally:
+                writer.close()
+            if staging.root_fd == staging.fd:
+                # Before it is visible; a mount point's attributes can only be set in place.
+                writer.finish_root(staging.root_fd, tree.root)
+                staging.publish()
+            else:
+                staging.publish()
+                writer.finish_root(staging.root_fd, tree.root)
+        return layers, notices
+
+    try:
+        layers, notices = in_right_order(image.layers, strict, attempt)
+    except OcirootError as error:
+        raise error.locate(source=source_name) from error.__cause__
+    return Report(
+        source=source_name,
+        destination=os.fspath(destination),
+        manifest=image.descriptor.digest,
+        image_id=image.manifest.config.digest,
+        platform=str(image.config.platform),
+        config=image.config,
+        layers=layers,
+        warnings=before + notices.warnings(),
+        seconds=time.monotonic() - start,
+    )

@@ -1,0 +1,124 @@
+"""From the entries of a layer to the changes that they describe (image-spec, layer.md).
+
+The names of whiteouts are known here and nowhere else. In the words of the specification:
+
+- "A whiteout filename consists of the prefix `.wh.` plus the basename of the path to be deleted."
+- "A `.wh.` file, without a basename to delete, is invalid and implementations SHOULD return an
+  error when encountering such an entry."
+- "An opaque whiteout entry is a file with the name `.wh..wh..opq` indicating that all siblings are
+  hidden in the lower layer."
+- "it is not possible to create a filesystem which has a file or directory with a name beginning
+  with `.wh.`" - the other names that begin so are left-overs of AUFS, `.wh..wh.aufs` and its like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple
+
+from ..errors import MalformedImage
+from ..notices import Notices
+from ..tar.reader import Entry
+
+__all__ = ["Change", "changes", "clean"]
+
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
+_AUFS = b".wh..wh."
+
+Action = Literal["add", "whiteout", "opaque"]
+
+
+class Change(NamedTuple):
+    """One change to the file system.
+
+    Attributes:
+        action: ``add`` (or modify), ``whiteout`` of a name, ``opaque`` whiteout of a directory.
+        parent: the directory's path inside the root, clean; empty for the root.
+        name: the name in it; empty for the directory ``parent`` itself (the root's own entry, and
+            what an opaque whiteout empties).
+        entry: the entry that says so.
+    """
+
+    action: Action
+    parent: bytes
+    name: bytes
+    entry: Entry
+
+
+def clean(name: bytes) -> bytes:
+    """Return a path inside the root: no leading ``/``, no empty parts, no ``.`` and no ``..``.
+
+    Args:
+        name: as it stands in the archive. ``..`` is resolved on the names alone and does not lead
+            above the root.
+    """
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part == b"..":
+            del parts[-1:]
+        elif part not in (b"", b"."):
+            parts.append(part)
+    return b"/".join(parts)
+
+
+def changes(entries: Iterable[Entry], notices: Notices) -> Iterator[Change]:
+    """Tell what each entry of a layer changes.
+
+    Args:
+        entries: the layer's entries.
+        notices: told of entries that mean nothing.
+
+    Yields:
+        The changes in the order of the entries.
+
+    Raises:
+        MalformedImage: an empty name, a whiteout of nothing, a root that is no directory.
+    """
+    for entry in entries:
+        name = entry.name
+        if not name:
+            raise MalformedImage("an entry with an empty name", offset=entry.offset)
+        # Nearly all names are clean but for `./` before and `/` behind them.
+        if name[-1] == 47:
+            name = name.rstrip(b"/")
+        if name[:2] == b"./":
+            name = name[2:]
+        if b"/." in name or b"//" in name or name[:1] in b"./":
+            name = clean(name)
+        parent, _, base = name.rpartition(b"/")
+        if not base and entry.kind != "dir":
+            raise MalformedImage(
+                f"the root as a {entry.kind}, not a directory",
+                member=entry.name,
+                offset=entry.offset,
+            )
+        if _WHITEOUT in name:
+            change = _whiteout(entry, parent, base, notices)
+            if change is not None:
+                yield change
+        else:
+            yield Change("add", parent, base, entry)
+
+
+def _whiteout(entry: Entry, parent: bytes, base: bytes, notices: Notices) -> Change | None:
+    """Tell what an entry means whose path has ``.wh.`` in it somewhere."""
+    for part in parent.split(b"/"):
+        if part.startswith(_AUFS):
+            return None
+        if part.startswith(_WHITEOUT):
+            # Whatever a whiteout is, it has no content: it is a marker.
+            notices.add("below-whiteout", entry.name)
+            return None
+    if not base.startswith(_WHITEOUT):
+        return Change("add", parent, base, entry)
+    if base == _OPAQUE:
+        return Change("opaque", parent, b"", entry)
+    if base.startswith(_AUFS):
+        return None
+    hidden = base[len(_WHITEOUT) :]
+    if hidden in (b"", b".", b".."):
+        raise MalformedImage(
+            "a whiteout that does not say of what", member=entry.name, offset=entry.offset
+        )
+    return Change("whiteout", parent, hidden, entry)

@@ -1,0 +1,228 @@
+"""Decompressing a layer: gzip, zstd or nothing, told by its first bytes.
+
+layer.md, "+gzip Media Types" and "+zstd Media Types". A gzip file is a series of members (RFC 1952,
+2.2) and a zstd file one of frames, some to be skipped (RFC 8878, 3): pigz, eStargz and zstd:chunked
+write many. A decompressor of either library stops at the end of its member or frame, and says
+nothing of its own when the input ends before that: both are seen to here.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from ..errors import LimitExceeded, MalformedImage, Unsupported
+
+__all__ = ["CHUNK", "MAX_WINDOW_LOG", "decompress", "sniff"]
+
+#: Bytes that are handed over at once, between threads and to the libraries.
+CHUNK = 256 << 10
+#: 2 to this power is the largest zstd window in bytes, 128 MiB: what `zstd --ultra --long=27` uses.
+MAX_WINDOW_LOG = 27
+
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_OTHERS = ((b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"), (b"\x04\x22\x4d\x18", "lz4"))
+
+
+def _is_zstd(head: bytes) -> bool:
+    # RFC 8878, 3.1.2: skippable frames begin with 0x184D2A50 to 0x184D2A5F, little-endian.
+    return head[:4] == _ZSTD or (head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50)
+
+
+def sniff(head: bytes) -> str:
+    """Tell a layer's compression by its first bytes.
+
+    Args:
+        head: the first bytes of the blob, eight or more where it has as many.
+
+    Returns:
+        ``gzip``, ``zstd`` or ``none``.
+
+    Raises:
+        Unsupported: another compression.
+    """
+    if head.startswith(_GZIP):
+        return "gzip"
+    if _is_zstd(head):
+        return "zstd"
+    for magic, name in _OTHERS:
+        if head.startswith(magic):
+            raise Unsupported(f"compressed with {name} (gzip, zstd and none are supported)")
+    return "none"
+
+
+def decompress(compression: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Decompress what arrives, without holding more than a few chunks of it.
+
+    Args:
+        compression: as :func:`sniff` says.
+        chunks: the compressed bytes.
+
+    Yields:
+        The uncompressed bytes, at most ``CHUNK`` at a time.
+
+    Raises:
+        MalformedImage: broken or cut off.
+        LimitExceeded: a zstd frame with a larger window than 128 MiB.
+    """
+    if compression == "gzip":
+        return _units(chunks, _gzip_member(), lambda head: head.startswith(_GZIP), "gzip")
+    if compression == "zstd":
+        return _units(chunks, _zstd_frame(), _is_zstd, "zstd")
+    return chunks
+
+
+class _Decompressor(Protocol):
+    """What the libraries agree on, and the adapters below provide."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def _units(
+    chunks: Iterator[bytes],
+    new: Callable[[], _Decompressor],
+    begins: Callable[[bytes], bool],
+    name: str,
+) -> Iterator[bytes]:
+    """Decompress a series of members or frames."""
+    unit: _Decompressor | None = None
+    data = b""
+    while True:
+        if unit is None:
+            # Between two units: what comes is the next one, or the end. gzip(1) lets zeros follow,
+            # as tapes and some tools pad with them.
+            while len(data) < 4 and (more := next(chunks, b"")):
+                data += more
+            if not begins(data):
+                _padding(data, chunks, name)
+                return
+            unit = new()
+        try:
+            output = unit.decompress(data, CHUNK)
+        except LimitExceeded:
+            raise
+        except Exception as error:  # each library has an exception of its own
+            if "too much memory" in str(error) or "window" in str(error):
+                raise LimitExceeded(
+                    f"a zstd window of more than {1 << MAX_WINDOW_LOG >> 20} MiB"
+                ) from None
+            raise MalformedImage(f"broken {name} data: {error}") from None
+        data = b""
+        if output:
+            yield output
+        if unit.eof:
+            data = unit.unused_data
+            unit = None
+        elif unit.needs_input:
+            data = next(chunks, b"")
+            if not data:
+                raise MalformedImage(f"the {name} data is truncated")
+
+
+def _padding(data: bytes, chunks: Iterator[bytes], name: str) -> None:
+    while data:
+        if data.count(0) != len(data):
+            raise MalformedImage(f"data that is not {name} follows the {name} data")
+        data = next(chunks, b"")
+
+
+def _gzip_member() -> Callable[[], _Decompressor]:
+    try:
+        from isal import igzip_lib
+    except ImportError:
+        return _ZlibMember
+    return lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+
+
+class _ZlibMember:
+    """A gzip member through the standard library's zlib."""
+
+    def __init__(self) -> None:
+        self._inner = zlib.decompressobj(31)
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._inner.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        tail = self._inner.unconsumed_tail
+        return self._inner.decompress(tail + data if tail else data, max_length)
+
+
+def _zstd_frame() -> Callable[[], _Decompressor]:
+    module: Any
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd as module
+        else:
+            from backports import zstd as module
+    except ImportError:
+        try:
+            import zstandard
+        except ImportError:
+            raise Unsupported(
+                "zstd, for which a library is missing", remedy="install backports.zstd or zstandard"
+            ) from None
+        return lambda: _ZstandardFrame(zstandard)
+    options = {module.DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
+    return lambda: module.ZstdDecompressor(options=options)
+
+
+class _ZstandardFrame:
+    """A zstd frame through ``zstandard``, which is what Debian 13 has.
+
+    Its decompressor returns all that its input expands to, up to 32 KiB for each byte (RFC 8878,
+    3.1.1.2: a block of a few bytes holds up to 128 KiB), so it is fed by small slices.
+    """
+
+    _SLICE = 1 << 10
+
+    def __init__(self, zstandard: Any) -> None:
+        self._inner = zstandard.ZstdDecompressor(
+            max_window_size=1 << MAX_WINDOW_LOG
+        ).decompressobj()
+        self._input = memoryview(b"")
+        self._output = b""
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._inner.eof) and not self._output
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._input and not self._output and not self._inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._inner.unused_data) + bytes(self._input)
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        if data:
+            self._input = memoryview(bytes(self._input) + data)
+        parts = [self._output]
+        length = len(self._output)
+        while self._input and length < max_length and not self._inner.eof:
+            part = self._inner.decompress(self._input[: self._SLICE])
+            self._input = self._input[self._SLICE :]
+            parts.append(part)
+            length += len(part)
+        output = b"".join(parts)
+        self._output = output[max_length:]
+        return output[:max_length]

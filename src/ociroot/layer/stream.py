@@ -1,0 +1,328 @@
+"""The pipeline: layers read, hashed and decompressed on threads, verified while they flow.
+
+    reader     reads a blob in chunks and hashes them          → the digest
+    decoder    decompresses them, and fans the result out to   → the compression, the size
+    hasher     hashes the uncompressed bytes                   → the diff_id
+    (caller)   parses and writes, on the caller's own thread
+
+Each stage hands chunks of 256 KiB to the next through a bounded channel, and goes on with the next
+layer while the caller is still at the last one: memory stays within the channels' slots. The codecs
+and hashlib release the GIL while they work on a chunk. Every byte is read and decompressed once.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Generic, NamedTuple, Self, TypeVar
+
+import msgspec
+
+from ..errors import OcirootError, VerificationError
+from ..image import LayerBlob
+from ..spec.descriptor import LAYER_TYPES
+from ..spec.digest import Digest
+from .codec import CHUNK, decompress, sniff
+
+__all__ = ["LayerContent", "Pipeline", "blame", "tuned"]
+
+# Chunks that may wait between two stages: 2 MiB of compressed and 16 MiB of uncompressed bytes.
+_PACKED_SLOTS = 8
+_SLOTS = 64
+# Outputs smaller than this are gathered: a thread that calls many short functions fights for the
+# GIL with the writer.
+_GATHER = CHUNK // 4
+
+T = TypeVar("T")
+
+
+class LayerContent(msgspec.Struct, frozen=True):
+    """What was found when a layer had been read to its end.
+
+    Attributes:
+        layer: the layer as the documents describe it.
+        diff_id: the digest of its uncompressed content.
+        compression: ``gzip``, ``zstd`` or ``none``.
+        unpacked_size: bytes of its uncompressed content.
+    """
+
+    layer: LayerBlob
+    diff_id: Digest
+    compression: str
+    unpacked_size: int
+
+    @property
+    def as_declared(self) -> bool:
+        """Whether its compression is the one that its media type declares."""
+        return LAYER_TYPES[self.layer.descriptor.media_type] == self.compression
+
+
+class _Closed(Exception):
+    """The pipeline is being stopped."""
+
+
+class _Failure(NamedTuple):
+    error: BaseException
+
+
+class _EndOfBlob(NamedTuple):
+    digest: Digest
+
+
+class _EndOfLayer(NamedTuple):
+    compression: str
+    unpacked_size: int
+    diff_id: Digest | None  # None: the hasher has it
+
+
+class _Channel(Generic[T]):
+    """A bounded queue made of two simple ones: the items, and the slots that are free."""
+
+    def __init__(self, slots: int) -> None:
+        self._items: SimpleQueue[T | _Failure] = SimpleQueue()
+        self._slots: SimpleQueue[bool] = SimpleQueue()
+        for _ in range(slots):
+            self._slots.put(True)
+
+    def put(self, item: T) -> None:
+        if not self._slots.get():
+            raise _Closed
+        self._items.put(item)
+
+    def get(self) -> T:
+        item = self._items.get()
+        if isinstance(item, _Failure):
+            raise item.error
+        self._slots.put(True)
+        return item
+
+    def fail(self, error: BaseException) -> None:
+        self._items.put(_Failure(error))
+
+    def close(self) -> None:
+        # Once for a put that waits, once more for the next one.
+        self._slots.put(False)
+        self._slots.put(False)
+
+
+@contextmanager
+def tuned() -> Iterator[None]:
+    """Set the interpreter up for the pipeline, and restore it.
+
+    With the default switch interval the writer waits 5 ms for the GIL each time another thread has
+    taken it; and a collection of the many small objects of the tree, none of which is garbage,
+    costs more than the tree.
+    """
+    interval, collecting = sys.getswitchinterval(), gc.isenabled()
+    sys.setswitchinterval(5e-5)
+    gc.disable()
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        if collecting:
+            gc.enable()
+
+
+class Pipeline:
+    """Reads layers one after the other; a context manager that stops its threads.
+
+    For each layer in turn: iterate :meth:`chunks` to its end, then call :meth:`finish`.
+    """
+
+    def __init__(self, layers: Sequence[LayerBlob]) -> None:
+        """Make a pipeline.
+
+        Args:
+            layers: the layers in the order in which they are wanted.
+        """
+        self._layers = layers
+        self._packed: _Channel[bytes | _EndOfBlob] = _Channel(_PACKED_SLOTS)
+        self._unpacked: _Channel[bytes | _EndOfLayer] = _Channel(_SLOTS)
+        self._to_hash: _Channel[bytes | Digest | None] = _Channel(_SLOTS)
+        self._diff_ids: _Channel[Digest] = _Channel(len(layers) + 1)
+        self._channels = (self._packed, self._unpacked, self._to_hash, self._diff_ids)
+        self._next = 0
+        self._end: _EndOfLayer | None = None
+        self._closed = False
+        #: Bytes of the blobs that have been read so far.
+        self.bytes_read = 0
+        self._threads = [
+            threading.Thread(target=self._run, args=stage, name=f"ociroot-{name}", daemon=True)
+            for name, stage in (
+                ("reader", (self._read, self._packed)),
+                ("decoder", (self._decode, self._unpacked, self._to_hash)),
+                ("hasher", (self._hash, self._diff_ids)),
+            )
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._closed = True
+        for channel in self._channels:
+            channel.close()
+            channel.fail(_Closed())
+        for thread in self._threads:
+            thread.join()
+
+    # The caller's side.
+
+    def chunks(self, tick: Callable[[], None] | None = None) -> Iterator[bytes]:
+        """Yield the uncompressed bytes of the next layer.
+
+        Args:
+            tick: called before each chunk.
+
+        Raises:
+            OcirootError: the layer's bytes cannot be read or decompressed.
+        """
+        while True:
+            item = self._unpacked.get()
+            if isinstance(item, _EndOfLayer):
+                self._end = item
+                return
+            if tick is not None:
+                tick()
+            yield item
+
+    def finish(self) -> LayerContent:
+        """Return what was found of the layer whose chunks have all been taken.
+
+        The blob's digest has been verified by then; its diff_id is the caller's to compare, who
+        knows which one is wanted.
+        """
+        assert self._end is not None, "chunks() has not been read to its end"  # noqa: S101
+        end, layer = self._end, self._layers[self._next]
+        self._next += 1
+        self._end = None
+        diff_id = end.diff_id or self._diff_ids.get()
+        return LayerContent(layer, diff_id, end.compression, end.unpacked_size)
+
+    # The stages, each on its own thread.
+
+    def _run(self, stage: Callable[[], None], *outputs: _Channel[Any]) -> None:
+        try:
+            stage()
+        except BaseException as error:  # whatever it is, it is the caller's
+            for channel in outputs:
+                channel.fail(error)
+
+    def _read(self) -> None:
+        for layer in self._layers:
+            wanted = layer.descriptor.checked
+            hasher = wanted.hasher()
+            for chunk in layer.blob.chunks(CHUNK):
+                if self._closed:
+                    raise _Closed
+                self.bytes_read += len(chunk)
+                self._packed.put(chunk)
+                hasher.update(chunk)
+            digest = Digest(wanted.algorithm, hasher.hexdigest())
+            if digest != wanted:
+                raise _wrong_digest(layer, digest)
+            self._packed.put(_EndOfBlob(digest))
+
+    def _blob(self) -> Iterator[bytes]:
+        """Yield the chunks of one blob; afterwards its digest is in ``self._digest``."""
+        while not isinstance(item := self._packed.get(), _EndOfBlob):
+            yield item
+        self._digest = item.digest
+
+    def _decode(self) -> None:
+        for layer in self._layers:
+            chunks = self._blob()
+            head = next(chunks, b"")
+            while 0 < len(head) < 8 and (more := next(chunks, b"")):
+                head += more
+            compression = sniff(head)
+            # A plain layer is its own diff_id.
+            hashed = (
+                compression != "none"
+                or layer.diff_id.algorithm != layer.descriptor.checked.algorithm
+            )
+            if hashed:
+                self._to_hash.put(layer.diff_id)
+            size = 0
+            for chunk in _gathered(decompress(compression, chain((head,), chunks))):
+                size += len(chunk)
+                if hashed:
+                    self._to_hash.put(chunk)
+                self._unpacked.put(chunk)
+            for _ in chunks:
+                pass  # padding behind the compressed data counts for the digest
+            if hashed:
+                self._to_hash.put(None)
+            self._unpacked.put(_EndOfLayer(compression, size, None if hashed else self._digest))
+
+    def _hash(self) -> None:
+        while True:
+            wanted = self._to_hash.get()
+            if not isinstance(wanted, Digest):
+                raise TypeError(wanted)
+            hasher = wanted.hasher()
+            while isinstance(chunk := self._to_hash.get(), bytes):
+                hasher.update(chunk)
+            self._diff_ids.put(Digest(wanted.algorithm, hasher.hexdigest()))
+
+
+def _gathered(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Join small chunks: eStargz has a gzip member for each file."""
+    parts: list[bytes] = []
+    length = 0
+    for chunk in chunks:
+        if not parts and len(chunk) >= _GATHER:
+            yield chunk
+            continue
+        if chunk:
+            parts.append(chunk)
+            length += len(chunk)
+        if length >= _GATHER:
+            yield b"".join(parts)
+            parts, length = [], 0
+    if parts:
+        yield b"".join(parts)
+
+
+def _wrong_digest(layer: LayerBlob, digest: Digest) -> VerificationError:
+    return VerificationError(
+        f"the digest of the blob is {digest}, not {layer.descriptor.digest}", layer=layer.label
+    )
+
+
+def blame(layer: LayerBlob, error: OcirootError) -> OcirootError:
+    """Say what is really wrong when a layer could not be read as what it should be.
+
+    A damaged blob shows first as broken gzip data or a bad header. Then the digest is the truth,
+    and only then the blob is read a second time.
+
+    Args:
+        layer: the layer that was being read.
+        error: what its content was refused for.
+
+    Returns:
+        The error, or a VerificationError in its place when the blob's digest is not the one wanted.
+    """
+    wanted = layer.descriptor.checked
+    hasher = wanted.hasher()
+    try:
+        for chunk in layer.blob.chunks(CHUNK):
+            hasher.update(chunk)
+    except OcirootError:
+        return error.locate(layer=layer.label)
+    digest = Digest(wanted.algorithm, hasher.hexdigest())
+    return error.locate(layer=layer.label) if digest == wanted else _wrong_digest(layer, digest)

@@ -1,0 +1,240 @@
+"""From an image's layers to its merged tree: the pipeline, the changes and the tree put together.
+
+Two things are known only when layers have been read, and then the work starts over, once for each:
+that the manifest lists its layers in another order than the config's diff_ids, and that a layer's
+whiteouts must be known before its other entries (:class:`~ociroot.tree.WhiteoutsFirst`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from .errors import OcirootError, VerificationError
+from .image import LayerBlob
+from .layer.changeset import Change, changes
+from .layer.stream import LayerContent, Pipeline, blame, tuned
+from .nodes import Operations
+from .notices import Notices
+from .spec.digest import Digest
+from .tar.reader import entries
+from .tar.stream import ChunkStream
+from .tree import Tree, WhiteoutsFirst
+
+__all__ = ["LayerReport", "Plan", "Progress", "ProgressCallback", "in_right_order", "merge"]
+
+_T = TypeVar("_T")
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far the work is.
+
+    Attributes:
+        done: bytes of the blobs that have been read.
+        total: bytes of all blobs.
+        layer: the layer that is being applied, from 1.
+        layers: how many there are.
+    """
+
+    done: int
+    total: int
+    layer: int
+    layers: int
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+class LayerReport(msgspec.Struct, frozen=True):
+    """What was applied.
+
+    Attributes:
+        digest: the digest of the blob.
+        diff_id: the digest of the uncompressed layer.
+        media_type: as the manifest says.
+        compression: what the bytes are: ``gzip``, ``zstd`` or ``none``.
+        size: bytes of the blob.
+        unpacked_size: bytes of the uncompressed layer.
+        entries: how many entries of the layer were applied, whiteouts among them.
+    """
+
+    digest: str
+    diff_id: str
+    media_type: str
+    compression: str
+    size: int
+    unpacked_size: int
+    entries: int
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How to go about it.
+
+    Attributes:
+        layers: the layers in the order in which they are applied, each with its diff_id.
+        whiteouts_first: whether the whiteouts of each layer are gathered before.
+        reordered: whether that is another order than the manifest's.
+    """
+
+    layers: tuple[LayerBlob, ...]
+    whiteouts_first: bool = False
+    reordered: bool = False
+
+
+class _OutOfOrder(Exception):
+    def __init__(self, layers: tuple[LayerBlob, ...]) -> None:
+        super().__init__()
+        self.layers = layers
+
+
+def in_right_order(
+    layers: tuple[LayerBlob, ...], strict: bool, attempt: Callable[[Plan, Notices], _T]
+) -> _T:
+    """Carry out an attempt, and again when it turns out that it must go another way.
+
+    Args:
+        layers: the layers in the manifest's order.
+        strict: whether a breach of the specification is an error.
+        attempt: builds what is to be built by calling :func:`merge`, from nothing each time.
+
+    Returns:
+        What the attempt returned that went through.
+    """
+    plan = Plan(layers)
+    while True:
+        notices = Notices(strict)
+        try:
+            if plan.reordered:
+                notices.add("layer-order")
+            return attempt(plan, notices)
+        except WhiteoutsFirst:
+            plan = msgspec.structs.replace(plan, whiteouts_first=True)
+        except _OutOfOrder as found:
+            plan = msgspec.structs.replace(plan, layers=found.layers, reordered=True)
+
+
+def merge(
+    plan: Plan,
+    operations: Operations,
+    notices: Notices,
+    progress: ProgressCallback | None = None,
+) -> tuple[Tree, tuple[LayerReport, ...]]:
+    """Apply layers, verifying each, to an empty tree.
+
+    Args:
+        plan: which, and how.
+        operations: what carries out the tree's decisions.
+        notices: told of what is odd.
+        progress: called now and then, from this thread.
+
+    Returns:
+        The merged tree, and what was applied.
+
+    Raises:
+        MalformedImage: a layer breaks a rule of its format.
+        VerificationError: a digest, a size or a diff_id is not what it should be.
+        Unsupported: a layer uses what ociroot does not do.
+    """
+    layers = plan.layers
+    whiteouts = _whiteouts(layers) if plan.whiteouts_first else None
+    tree = Tree(operations, notices)
+    reports: list[LayerReport] = []
+    total = sum(layer.blob.size for layer in layers)
+    with tuned(), Pipeline(layers) as pipeline:
+        for number, layer in enumerate(layers, 1):
+
+            def report_progress(number: int = number) -> None:
+                if progress is not None:
+                    progress(Progress(pipeline.bytes_read, total, number, len(layers)))
+
+            try:
+                stream = ChunkStream(pipeline.chunks(report_progress))
+                count = tree.apply(
+                    changes(entries(stream), notices),
+                    stream,
+                    whiteouts=whiteouts[number - 1] if whiteouts is not None else None,
+                )
+                # What follows the end marker counts for the diff_id all the same.
+                stream.drain()
+                content = pipeline.finish()
+                if not content.as_declared:
+                    notices.add("compression", f"layer {layer.label}: {content.compression}")
+            except OcirootError as error:
+                raise blame(layer, error) from error
+            if content.diff_id != layer.diff_id:
+                _mismatch(layers, reports, content, pipeline)
+            reports.append(_reported(content, count))
+            report_progress()
+    return tree, tuple(reports)
+
+
+def _reported(content: LayerContent, count: int) -> LayerReport:
+    descriptor = content.layer.descriptor
+    return LayerReport(
+        digest=descriptor.digest,
+        diff_id=str(content.diff_id),
+        media_type=descriptor.media_type,
+        compression=content.compression,
+        size=descriptor.size,
+        unpacked_size=content.unpacked_size,
+        entries=count,
+    )
+
+
+def _mismatch(
+    layers: Sequence[LayerBlob],
+    reports: Sequence[LayerReport],
+    content: LayerContent,
+    pipeline: Pipeline,
+) -> None:
+    """Find out what a layer with an unexpected diff_id means: another order, or another content.
+
+    As the seed crate did, layers are matched with ``rootfs.diff_ids`` by content. config.md,
+    "rootfs": the diff_ids are "in order from first to last".
+
+    Raises:
+        _OutOfOrder: the same layers in another order.
+        VerificationError: a diff_id that no layer has.
+    """
+    wanted = [str(layer.diff_id) for layer in layers]
+    error = VerificationError(
+        f"the diff_id is {content.diff_id}, not {content.layer.diff_id}", layer=content.layer.label
+    )
+    found = [report.diff_id for report in reports] + [str(content.diff_id)]
+    if Counter(found) - Counter(wanted):
+        raise error
+    while len(found) < len(layers):
+        for _ in pipeline.chunks():
+            pass
+        found.append(str(pipeline.finish().diff_id))
+    if Counter(found) != Counter(wanted):
+        raise error
+    places: dict[str, list[LayerBlob]] = {}
+    for diff_id, layer in zip(found, layers, strict=True):
+        places.setdefault(diff_id, []).append(layer)
+    raise _OutOfOrder(
+        tuple(
+            msgspec.structs.replace(places[text].pop(0), diff_id=Digest.parse(text))
+            for text in wanted
+        )
+    )
+
+
+def _whiteouts(layers: Sequence[LayerBlob]) -> list[list[Change]]:
+    """Gather the whiteouts of each layer, in an extra pass over all of them."""
+    gathered: list[list[Change]] = []
+    quiet = Notices()
+    with tuned(), Pipeline(layers) as pipeline:
+        for layer in layers:
+            try:
+                stream = ChunkStream(pipeline.chunks())
+                found = changes(entries(stream), quiet)
+                gathered.append([change for change in found if change.action != "add"])
+                stream.drain()
+                pipeline.finish()
+            except OcirootError as error:
+                raise blame(layer, error) from error
+    return gathered

@@ -1,0 +1,166 @@
+"""What a root file system is made of, and what can be done to a real one.
+
+The records of the tree (:mod:`ociroot.tree`), and the protocol through which it has its decisions
+carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from .tar.reader import Entry, Kind
+from .tar.stream import Stream
+
+__all__ = ["Directory", "NoOperations", "Node", "Operations"]
+
+Xattrs = dict[bytes, bytes]
+
+
+class Node:
+    """An inode: a file of any kind; names that are hard links share one.
+
+    Attributes:
+        kind: the type of file, never ``link``.
+        mode: the permission, set-id and sticky bits.
+        uid: the owner.
+        gid: the group.
+        mtime_ns: the modification time, in nanoseconds since 1970.
+        xattrs: extended attributes, or None.
+        layer: the layer that brought it, from 0; of a directory, the last one that brought it or
+            something below it.
+        links: how many names it has.
+        size: bytes, of a regular file.
+        target: what a symbolic link points to.
+        rdev: major and minor number of a device.
+    """
+
+    __slots__ = (
+        "gid",
+        "kind",
+        "layer",
+        "links",
+        "mode",
+        "mtime_ns",
+        "rdev",
+        "size",
+        "target",
+        "uid",
+        "xattrs",
+    )
+
+    def __init__(self, kind: Kind, layer: int) -> None:
+        self.kind = kind
+        self.layer = layer
+        self.links = 1
+        self.size = 0
+        self.target = b""
+        self.rdev = (0, 0)
+        self.mode = 0o755
+        self.uid = self.gid = self.mtime_ns = 0
+        self.xattrs: Xattrs | None = None
+
+    def describe(self, entry: Entry) -> None:
+        """Take the attributes of an entry."""
+        self.mode = entry.mode
+        self.uid = entry.uid
+        self.gid = entry.gid
+        self.mtime_ns = entry.mtime_ns
+        self.xattrs = entry.xattrs
+
+
+class Directory(Node):
+    """A directory.
+
+    Attributes:
+        entries: what is in it, by name.
+        parent: the directory that it is in; None for the root.
+        name: its name there.
+        own: the last layer that had an entry for the directory itself; -1: none had.
+    """
+
+    __slots__ = ("entries", "name", "own", "parent")
+
+    def __init__(self, parent: Directory | None, name: bytes, layer: int) -> None:
+        super().__init__("dir", layer)
+        self.parent = parent
+        self.name = name
+        self.entries: dict[bytes, Node] = {}
+        self.own = -1
+
+    def imply(self) -> None:
+        """Take the attributes of a directory that no entry speaks of: 0755, 0:0, the time 0."""
+        self.mode = 0o755
+        self.uid = self.gid = self.mtime_ns = 0
+        self.xattrs = None
+        self.own = -1
+
+    def path(self) -> bytes:
+        """Return its path inside the root, without a leading ``/``."""
+        names: list[bytes] = []
+        node = self
+        while node.parent is not None:
+            names.append(node.name)
+            node = node.parent
+        return b"/".join(reversed(names))
+
+    def walk(self) -> Iterator[tuple[Directory, bytes, Node]]:
+        """Yield all that is below it: the parent, the name, the node; parents before children."""
+        todo = [self]
+        while todo:
+            parent = todo.pop()
+            for name, node in parent.entries.items():
+                yield parent, name, node
+                if isinstance(node, Directory):
+                    todo.append(node)
+
+    def path_of(self, name: bytes) -> bytes:
+        """Return the path of a name in it."""
+        path = self.path()
+        return path + b"/" + name if path else name
+
+
+class Operations(Protocol):
+    """What the tree has done on real directories, in this order. Names are single components."""
+
+    def make_directory(self, directory: Directory) -> None:
+        """Make a directory; its attributes come last of all, when everything is in place."""
+
+    def make_file(
+        self, parent: Directory, name: bytes, node: Node, entry: Entry, data: Stream
+    ) -> None:
+        """Make a regular file, with its content and its attributes."""
+
+    def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
+        """Make a symbolic link, a device or a FIFO, with its attributes."""
+
+    def make_link(
+        self, parent: Directory, name: bytes, node: Node, at: tuple[Directory, bytes]
+    ) -> None:
+        """Give an inode that is there, at ``at``, one more name."""
+
+    def remove(self, parent: Directory, name: bytes, node: Node) -> None:
+        """Remove a name, and of a directory everything below it; the tree still has it all."""
+
+
+class NoOperations:
+    """Operations that do nothing: for a tree that is only looked at."""
+
+    def make_directory(self, directory: Directory) -> None:
+        """See :class:`Operations`."""
+
+    def make_file(
+        self, parent: Directory, name: bytes, node: Node, entry: Entry, data: Stream
+    ) -> None:
+        """See :class:`Operations`."""
+
+    def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
+        """See :class:`Operations`."""
+
+    def make_link(
+        self, parent: Directory, name: bytes, node: Node, at: tuple[Directory, bytes]
+    ) -> None:
+        """See :class:`Operations`."""
+
+    def remove(self, parent: Directory, name: bytes, node: Node) -> None:
+        """See :class:`Operations`."""

@@ -1,0 +1,1 @@
+"""The image-spec's documents as frozen, typed structs, checked once when they come in."""

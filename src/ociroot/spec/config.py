@@ -1,0 +1,95 @@
+"""The image configuration (image-spec, config.md)."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from ..errors import Unsupported, printable
+from .digest import Digest
+from .platform import Platform
+
+__all__ = ["Config", "ExecutionParameters", "History", "RootFS", "chain_ids"]
+
+
+class ExecutionParameters(msgspec.Struct, frozen=True, rename="pascal", omit_defaults=True):
+    """The `config` object: what a container made from the image starts with."""
+
+    user: str = ""
+    exposed_ports: dict[str, Any] = {}
+    env: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    volumes: dict[str, Any] = {}
+    working_dir: str = ""
+    labels: dict[str, str] = {}
+    stop_signal: str = ""
+    args_escaped: bool = False
+
+
+class RootFS(msgspec.Struct, frozen=True, dict=True):
+    """The `rootfs` object: the digests of the uncompressed layers, base first."""
+
+    type: str
+    diff_ids: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        # config.md, rootfs.type: "MUST be set to `layers`. Implementations MUST generate an error
+        # if they encounter a unknown value while verifying or unpacking an image."
+        if self.type != "layers":
+            raise Unsupported(f"rootfs.type is {printable(self.type[:40])!r}, not 'layers'")
+        _ = self.checked
+
+    @cached_property
+    def checked(self) -> tuple[Digest, ...]:
+        """The diff_ids, checked by the grammar of digests."""
+        return tuple(Digest.parse(text) for text in self.diff_ids)
+
+
+class History(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One step of the image's making."""
+
+    created: str = ""
+    author: str = ""
+    created_by: str = ""
+    comment: str = ""
+    empty_layer: bool = False
+
+
+class Config(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The image's configuration document."""
+
+    architecture: str
+    os: str
+    rootfs: RootFS
+    config: ExecutionParameters = ExecutionParameters()
+    created: str = ""
+    author: str = ""
+    variant: str = ""
+    os_version: str = msgspec.field(default="", name="os.version")
+    os_features: tuple[str, ...] = msgspec.field(default=(), name="os.features")
+    history: tuple[History, ...] = ()
+
+    @property
+    def platform(self) -> Platform:
+        """The platform that the image says it is for."""
+        return Platform(self.architecture, self.os, self.variant, self.os_version, self.os_features)
+
+
+def chain_ids(diff_ids: tuple[Digest, ...]) -> tuple[Digest, ...]:
+    """Return the chain ID of each stack of layers, from the first alone to all.
+
+    config.md, "Layer ChainID": ``ChainID(L₀) = DiffID(L₀)`` and
+    ``ChainID(L₀|...|Lₙ) = Digest(ChainID(L₀|...|Lₙ₋₁) + " " + DiffID(Lₙ))``.
+    """
+    chain: list[Digest] = []
+    for diff_id in diff_ids:
+        if chain:
+            text = f"{chain[-1]} {diff_id}".encode()
+            chain.append(Digest("sha256", hashlib.sha256(text).hexdigest()))
+        else:
+            chain.append(diff_id)
+    return tuple(chain)

@@ -1,0 +1,100 @@
+"""How the specification's JSON documents are read: strictly where two readers could disagree.
+
+considerations.md, "JSON": "All JSON content MUST follow the I-JSON limitations in RFC 7493: The
+encoding MUST be UTF-8 … Objects MUST NOT contain duplicate names." A document that breaks this can
+mean one thing to us and another to whoever checked it, so it is refused. "Implementations
+processing content SHOULD NOT generate an error if they encounter an unknown property in a known
+media type" (considerations.md, "Extensibility"): unknown properties are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+from ..errors import LimitExceeded, MalformedImage, printable
+
+__all__ = ["MAX_DOCUMENT_SIZE", "decode", "parse"]
+
+#: Bytes. The distribution-spec ("Pushing Manifests") has registries accept manifests of up to 4
+#: megabytes, so no document that has ever been in one is larger.
+MAX_DOCUMENT_SIZE = 4 << 20
+
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise MalformedImage(f"the name {printable(twice[:100])!r} stands twice in one object")
+    # config.md, "Properties": "Any OPTIONAL field MAY also be set to null, which is equivalent to
+    # being absent." Go writes an empty list as null, too.
+    return {name: value for name, value in pairs if value is not None}
+
+
+def _constant(text: str) -> NoReturn:
+    raise MalformedImage(f"{text} is not a JSON number")
+
+
+def parse(content: bytes) -> Any:
+    """Read JSON text as I-JSON.
+
+    Args:
+        content: the bytes of the document.
+
+    Returns:
+        Plain dicts, lists, strings and numbers; names whose value is null are left out.
+
+    Raises:
+        MalformedImage: not UTF-8, not JSON, a name twice in one object, a lone surrogate.
+        LimitExceeded: longer than ``MAX_DOCUMENT_SIZE``, or nested too deeply to read.
+    """
+    if len(content) > MAX_DOCUMENT_SIZE:
+        raise LimitExceeded(f"{len(content)} bytes; a document has at most {MAX_DOCUMENT_SIZE}")
+    try:
+        value = json.loads(
+            content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant
+        )
+        if b"\\u" in content:
+            # RFC 7493, 2.1: strings "MUST NOT include code points that identify Surrogates".
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedImage(f"not UTF-8 at byte {error.start}") from None
+    except UnicodeEncodeError:
+        raise MalformedImage("a string holds a lone surrogate") from None
+    except RecursionError:
+        raise LimitExceeded("nested too deeply") from None
+    except ValueError as error:
+        raise MalformedImage(f"not JSON: {printable(str(error)[:200])}") from None
+    return value
+
+
+def decode(content: bytes, kind: type[_T]) -> _T:
+    """Read a document of a known type.
+
+    Args:
+        content: the bytes of the document.
+        kind: the struct that says what it may hold.
+
+    Returns:
+        The document, with every property of the right type.
+
+    Raises:
+        MalformedImage: as :func:`parse`; also a property that is missing or of another type, with
+            its JSON path.
+        LimitExceeded: as :func:`parse`.
+    """
+    value = parse(content)
+    if not isinstance(value, dict):
+        raise MalformedImage(f"a JSON object is expected, not {type(value).__name__}")
+    # CVE-2021-41190: one document that is an index to some and a manifest to others.
+    if "manifests" in value and ("layers" in value or "config" in value):
+        raise MalformedImage("both an index (`manifests`) and a manifest (`config`, `layers`)")
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise MalformedImage(printable(str(error)[:300])) from None

@@ -1,0 +1,49 @@
+"""The image index (image-spec, image-index.md) and the layout's header (image-layout.md)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..errors import MalformedImage, Unsupported
+from .descriptor import Descriptor
+from .document import decode
+
+__all__ = ["Index", "check_layout"]
+
+
+class Index(msgspec.Struct, frozen=True, rename="camel"):
+    """A list of manifests for specific platforms, and of further indexes."""
+
+    schema_version: int
+    manifests: tuple[Descriptor, ...] = ()
+    media_type: str = ""
+    artifact_type: str = ""
+    annotations: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        check_schema_version(self.schema_version)
+
+
+class _LayoutHeader(msgspec.Struct, rename="camel"):
+    image_layout_version: str
+
+
+def check_schema_version(version: int) -> None:
+    """Refuse any other than 2 (manifest.md and image-index.md: "this MUST be `2`")."""
+    if version != 2:
+        raise MalformedImage(f"schemaVersion is {version}, not 2")
+
+
+def check_layout(content: bytes) -> None:
+    """Check the ``oci-layout`` file.
+
+    image-layout.md, "oci-layout file": "It MUST contain an `imageLayoutVersion` field"; the version
+    of this specification is 1.0.0.
+
+    Raises:
+        MalformedImage: it is not such a document.
+        Unsupported: it is of another version.
+    """
+    version = decode(content, _LayoutHeader).image_layout_version
+    if version != "1.0.0":
+        raise Unsupported(f"imageLayoutVersion {version[:40]!r} (1.0.0 is supported)")

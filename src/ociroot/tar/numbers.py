@@ -1,0 +1,72 @@
+"""The numbers of tar headers and of pax records.
+
+POSIX.1-2017, pax, "ustar Interchange Format": numeric fields are "octal numbers … zero-filled …
+terminated by one or more <space> or NUL characters". Real archivers pad with spaces or NULs on
+either side, and leave what they like behind the terminator. GNU tar and star write what does not
+fit as base-256, marked by the top bit of the first byte.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import MalformedImage
+
+__all__ = ["decimal", "number", "seconds"]
+
+_OCTAL = re.compile(rb"[ \0]*([0-7]*)(?:[ \0].*)?", re.DOTALL)
+# int64 has 19 digits; more digits than this are an attack on int().
+_DECIMAL = re.compile(rb"-?[0-9]{1,20}")
+_SECONDS = re.compile(rb"(-?)([0-9]{1,20})(?:\.([0-9]*))?")
+_INT64 = range(-(1 << 63), 1 << 63)
+
+
+def number(field: bytes, what: str) -> int:
+    """Decode a numeric field of a header, octal or base-256.
+
+    Args:
+        field: the bytes of the field.
+        what: its name, for the message.
+
+    Raises:
+        MalformedImage: it is neither, or does not fit a signed 64-bit number.
+    """
+    if field[0] & 0x80:
+        # Two's complement over all bits but the marker; 0x40 is the sign.
+        value = int.from_bytes(field, "big") & ((1 << (len(field) * 8 - 1)) - 1)
+        if field[0] & 0x40:
+            value -= 1 << (len(field) * 8 - 1)
+        if value not in _INT64:
+            raise MalformedImage(f"an impossible {what}: {value}")
+        return value
+    match = _OCTAL.fullmatch(field)
+    if match is None:
+        raise MalformedImage(f"an impossible {what}: {field!r}")
+    return int(match[1], 8) if match[1] else 0
+
+
+def decimal(value: bytes, what: str) -> int:
+    """Decode a decimal number of a pax record.
+
+    Raises:
+        MalformedImage: it is none, or does not fit a signed 64-bit number.
+    """
+    if not _DECIMAL.fullmatch(value) or int(value) not in _INT64:
+        raise MalformedImage(f"an impossible {what}: {value[:40]!r}")
+    return int(value)
+
+
+def seconds(value: bytes, what: str) -> int:
+    """Decode a time of a pax record: seconds with a fraction, as nanoseconds.
+
+    Digits beyond the nanosecond are cut off, as the field's implementations do.
+
+    Raises:
+        MalformedImage: it is no such number, or beyond what a 64-bit time holds.
+    """
+    match = _SECONDS.fullmatch(value)
+    if match is None or int(match[2]) not in _INT64:
+        raise MalformedImage(f"an impossible {what}: {value[:40]!r}")
+    fraction = int(((match[3] or b"") + b"000000000")[:9])
+    nanoseconds = int(match[2]) * 1_000_000_000 + fraction
+    return -nanoseconds if match[1] else nanoseconds

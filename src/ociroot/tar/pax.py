@@ -1,0 +1,57 @@
+"""Pax extended headers (POSIX.1-2017, pax, "pax Extended Header")."""
+
+from __future__ import annotations
+
+from ..errors import MalformedImage
+
+__all__ = ["XATTR", "Records", "parse_records"]
+
+#: What the records of extended attributes begin with; their values are raw bytes.
+XATTR = b"SCHILY.xattr."
+
+# Sparse format 0.0 repeats these two, so their order matters: they are kept as one list.
+_REPEATED = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
+
+Records = dict[bytes, bytes]
+
+
+def parse_records(content: bytes) -> tuple[Records, list[tuple[bytes, bytes]]]:
+    r"""Read the body of a pax header.
+
+    Each record is ``"%d %s=%s\n", <length>, <keyword>, <value>``, whose length counts the whole
+    record.
+
+    Args:
+        content: the body, which the caller has bounded.
+
+    Returns:
+        The records by keyword, the last of each (an empty value takes back what a global header
+        said), and in their order those that sparse format 0.0 repeats.
+
+    Raises:
+        MalformedImage: a record that is not of this form.
+    """
+    records: Records = {}
+    repeated: list[tuple[bytes, bytes]] = []
+    at = 0
+    while at < len(content):
+        space = content.find(b" ", at, at + 10)
+        digits = content[at:space]
+        if space < 0 or not digits.isdigit():
+            if not content[at:].strip(b"\0"):
+                break  # some archivers pad the body with NULs
+            raise MalformedImage(f"a pax record without a length: {content[at : at + 20]!r}")
+        end = at + int(digits)
+        equals = content.find(b"=", space, end)
+        if end > len(content) or equals < 0 or content[end - 1 : end] != b"\n":
+            raise MalformedImage(f"a broken pax record: {content[at : at + 40]!r}")
+        keyword, value = content[space + 1 : equals], content[equals + 1 : end - 1]
+        if not keyword or b"\0" in keyword:
+            raise MalformedImage(f"a pax record with the keyword {keyword[:40]!r}")
+        if b"\0" in value and not keyword.startswith(XATTR):
+            raise MalformedImage(f"the pax record {keyword[:40]!r} holds a NUL")
+        if keyword in _REPEATED:
+            repeated.append((keyword, value))
+        records[keyword] = value
+        at = end
+    return records, repeated

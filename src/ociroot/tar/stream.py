@@ -1,0 +1,143 @@
+"""The bytes that a tar archive is read from: chunks that arrive, or a file in place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Protocol
+
+from ..errors import MalformedImage, SourceError
+
+__all__ = ["BLOCK", "ChunkStream", "FileStream", "Stream", "read"]
+
+#: Bytes in a tar block.
+BLOCK = 512
+
+_READ = 256 << 10
+
+
+class Stream(Protocol):
+    """A position in bytes that only moves forward."""
+
+    @property
+    def position(self) -> int:
+        """Bytes from the beginning to the next one that is read."""
+
+    def block(self) -> tuple[bytes, int] | None:
+        """Read a block: the buffer that holds it and its offset there; None at the end."""
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """Read exactly ``size`` bytes, as pieces that are valid until the next read."""
+
+    def skip(self, size: int) -> None:
+        """Move past ``size`` bytes, which must be there."""
+
+
+def _truncated(missing: int) -> MalformedImage:
+    return MalformedImage(f"the archive is truncated: {missing} bytes are missing")
+
+
+def read(stream: Stream, size: int) -> bytes:
+    """Read exactly ``size`` bytes, which the caller has bounded, as one object."""
+    return b"".join(stream.pieces(size))
+
+
+class ChunkStream:
+    """Chunks of bytes, as they come out of a decompressor. Nothing is copied but block seams."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._chunk = b""
+        self._view = memoryview(b"")
+        self._at = 0
+        self._before = 0  # bytes in the chunks before this one
+
+    @property
+    def position(self) -> int:
+        """See :class:`Stream`."""
+        return self._before + self._at
+
+    def _next(self) -> bool:
+        self._before += len(self._chunk)
+        self._at = 0
+        self._chunk = next(self._chunks, b"")
+        self._view = memoryview(self._chunk)
+        return bool(self._chunk)
+
+    def block(self) -> tuple[bytes, int] | None:
+        """See :class:`Stream`."""
+        at = self._at
+        if at + BLOCK <= len(self._chunk):
+            self._at = at + BLOCK
+            return self._chunk, at
+        parts: list[memoryview] = []
+        missing = BLOCK
+        while missing:
+            if self._at == len(self._chunk) and not self._next():
+                if missing == BLOCK:
+                    return None
+                raise _truncated(missing)
+            part = self._view[self._at : self._at + missing]
+            self._at += len(part)
+            missing -= len(part)
+            parts.append(part)
+        return b"".join(parts), 0
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """See :class:`Stream`."""
+        while size:
+            if self._at == len(self._chunk) and not self._next():
+                raise _truncated(size)
+            piece = self._view[self._at : self._at + size]
+            self._at += len(piece)
+            size -= len(piece)
+            yield piece
+
+    def skip(self, size: int) -> None:
+        """See :class:`Stream`."""
+        for _ in self.pieces(size):
+            pass
+
+    def drain(self) -> None:
+        """Read what is left: what follows the end marker counts for the digests, too."""
+        while self._next():
+            pass
+
+
+class FileStream:
+    """A file that is read in place: what is skipped is never read."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self._size = size
+        self.position = 0
+
+    def _read(self, size: int) -> bytes:
+        try:
+            data = os.pread(self._fd, size, self.position)
+        except OSError as error:
+            raise SourceError(f"cannot read: {os.strerror(error.errno or 0)}") from error
+        self.position += len(data)
+        return data
+
+    def block(self) -> tuple[bytes, int] | None:
+        """See :class:`Stream`."""
+        data = self._read(BLOCK)
+        if 0 < len(data) < BLOCK:
+            raise _truncated(BLOCK - len(data))
+        return (data, 0) if data else None
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """See :class:`Stream`."""
+        while size:
+            data = self._read(min(size, _READ))
+            if not data:
+                raise _truncated(size)
+            size -= len(data)
+            yield memoryview(data)
+
+    def skip(self, size: int) -> None:
+        """See :class:`Stream`."""
+        if self.position + size > self._size:
+            raise _truncated(self.position + size - self._size)
+        self.position += size

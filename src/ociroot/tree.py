@@ -1,0 +1,368 @@
+"""The merged file system in memory: what a change does to it, and what is to be done on disk.
+
+The layers are applied bottom up to a tree that starts empty and that we alone own. Everything that
+is hard is decided here, on names and nodes: what a path means when symbolic links are in it, what
+is replaced, what is merged, what a whiteout hides. What comes out is a plain sequence of
+operations (:class:`Operations`) on real directories; the kernel never resolves a path of an image,
+and nobody asks the disk what is there, because the tree knows.
+
+The order inside a layer. layer.md, "Whiteouts": "Whiteout files MUST only apply to resources in
+lower/parent layers", and "Opaque Whiteout": the whiteout "is applied first, before creating the new
+version …, regardless of the ordering in which the whiteout file was encountered". So a whiteout is
+looked up in the tree as the layers below left it, and whatever this layer brought stays. Where an
+entry before it in the layer has already gone another way because of what the whiteout hides (it
+went through a link that the whiteout removes, say) that cannot be mended in one pass:
+:class:`WhiteoutsFirst` asks for a second one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .errors import MalformedImage, OcirootError, printable
+from .layer.changeset import Change, clean
+from .nodes import Directory, Node, Operations
+from .notices import Notices
+from .tar.reader import Entry
+from .tar.stream import Stream
+
+__all__ = ["Tree", "WhiteoutsFirst"]
+
+#: Symbolic links that may be followed on the way to one entry's parent.
+MAX_LINKS = 255
+
+
+class WhiteoutsFirst(Exception):
+    """A layer can only be applied right when its whiteouts are known before its other entries."""
+
+
+class Tree:
+    """A root file system, and the way layers change it.
+
+    Attributes:
+        root: the root directory.
+    """
+
+    def __init__(self, operations: Operations, notices: Notices) -> None:
+        """Make an empty tree.
+
+        manifest.md, "layers": "The final filesystem layout MUST match the result of applying the
+        layers to an empty directory. The ownership, mode, and other attributes of the initial empty
+        directory are unspecified."
+
+        Args:
+            operations: told what to do on disk as the tree changes.
+            notices: told of duplicate paths.
+        """
+        self.root = Directory(None, b"", -1)
+        self._operations = operations
+        self._notices = notices
+        self._layer = -1
+        self._whiteouts_known = False
+        # Of the layer in hand: nodes from below that an entry's path or link depends on; names
+        # below which something from below was replaced; names that became links to inodes from
+        # below, which the inode itself cannot tell.
+        self._used: set[Node] = set()
+        self._replaced: set[tuple[Directory, bytes]] = set()
+        self._linked: set[tuple[Directory, bytes]] = set()
+        self._last_path = b""
+        self._last_parent = self.root
+
+    def apply(
+        self,
+        changes: Iterable[Change],
+        data: Stream,
+        *,
+        whiteouts: Iterable[Change] | None = None,
+    ) -> int:
+        """Apply the changes of one more layer.
+
+        Args:
+            changes: the layer's changes.
+            data: the stream behind them, at the data of the entry of the change in hand.
+            whiteouts: the layer's whiteouts, when they are known beforehand; those among the
+                changes are passed over then.
+
+        Returns:
+            How many changes there were.
+
+        Raises:
+            MalformedImage: a change that cannot be.
+            WhiteoutsFirst: the layer needs ``whiteouts``.
+        """
+        self._layer += 1
+        self._used.clear()
+        self._replaced.clear()
+        self._linked.clear()
+        self._last_path, self._last_parent = b"", self.root
+        self._whiteouts_known = whiteouts is not None
+        for change in whiteouts or ():
+            self._hide(change)
+        count = 0
+        for change in changes:
+            count += 1
+            try:
+                if change.action == "add":
+                    self._add(change, data)
+                elif not self._whiteouts_known:
+                    self._hide(change)
+            except OcirootError as error:
+                raise error.locate(
+                    member=change.entry.name, offset=change.entry.offset
+                ) from error.__cause__
+        return count
+
+    # Additions and modifications.
+
+    def _add(self, change: Change, data: Stream) -> None:
+        _, path, name, entry = change
+        if not name:
+            self._describe_directory(self.root, entry)
+            return
+        parent = self._parent(path)
+        old = parent.entries.get(name)
+        kind = entry.kind
+        if kind == "link":
+            self._link(parent, name, entry, old)
+            return
+        if old is not None:
+            # layer.md, "Changeset over existing files": "If the entry and the existing path are
+            # both directories, then the existing path's attributes MUST be replaced by those of
+            # the entry in the changeset."
+            if kind == "dir" and isinstance(old, Directory):
+                self._describe_directory(old, entry)
+                self._touch(old)
+                return
+            # "In all other cases …: removing the file path …, recreating the file path".
+            self._replace(parent, name, old, entry)
+        self._touch(parent)
+        if kind == "dir":
+            directory = self._make_directory(parent, name)
+            directory.own = self._layer
+            directory.describe(entry)
+            return
+        node = Node(kind, self._layer)
+        node.describe(entry)
+        if kind == "file":
+            node.size = entry.size
+            self._operations.make_file(parent, name, node, entry, data)
+        else:
+            node.target = entry.target
+            node.rdev = entry.rdev
+            if kind == "symlink" and not entry.target:
+                raise MalformedImage("a symbolic link to nothing")
+            self._operations.make_other(parent, name, node)
+        parent.entries[name] = node
+
+    def _describe_directory(self, directory: Directory, entry: Entry) -> None:
+        if directory.own == self._layer:
+            self._notices.add("duplicate-path", entry.name)
+        directory.own = self._layer
+        directory.describe(entry)
+
+    def _make_directory(self, parent: Directory, name: bytes) -> Directory:
+        directory = Directory(parent, name, self._layer)
+        parent.entries[name] = directory
+        self._operations.make_directory(directory)
+        return directory
+
+    def _link(self, parent: Directory, name: bytes, entry: Entry, old: Node | None) -> None:
+        """Make a hard link. Its own attributes mean nothing: the inode has its target's."""
+        directory, _, base = clean(entry.target).rpartition(b"/")
+        holder = self._resolve(directory, make=False)
+        node = holder.entries.get(base) if holder is not None else None
+        if holder is None or node is None:
+            raise MalformedImage(f"a hard link to {printable(entry.target)}, which is not there")
+        if isinstance(node, Directory):
+            raise MalformedImage(f"a hard link to {printable(entry.target)}, which is a directory")
+        if node.layer < self._layer:
+            self._used.add(node)
+        if old is not None:
+            if old is node:
+                self._touch(parent)
+                self._remember_link(parent, name, node)
+                return
+            within: Directory | None = holder
+            while within is not None:
+                if within is old:
+                    raise MalformedImage(
+                        f"a hard link to {printable(entry.target)} in the place of its directory"
+                    )
+                within = within.parent
+            self._replace(parent, name, old, entry)
+        self._touch(parent)
+        self._operations.make_link(parent, name, node, (holder, base))
+        parent.entries[name] = node
+        node.links += 1
+        self._remember_link(parent, name, node)
+
+    def _remember_link(self, parent: Directory, name: bytes, node: Node) -> None:
+        if node.layer < self._layer:
+            self._linked.add((parent, name))
+
+    def _replace(self, parent: Directory, name: bytes, old: Node, entry: Entry) -> None:
+        """Remove what stands where an entry goes."""
+        if isinstance(old, Directory):
+            duplicate = old.own == self._layer
+            elsewhere = True
+        else:
+            duplicate = old.layer == self._layer or (parent, name) in self._linked
+            elsewhere = old.kind == "symlink" and old.layer < self._layer
+        if duplicate:
+            self._notices.add("duplicate-path", entry.name)
+        if elsewhere:
+            self._replaced.add((parent, name))
+        self._remove(parent, name, old)
+
+    def _touch(self, directory: Directory) -> None:
+        """Note that this layer brought something in a directory, so its whiteouts spare that."""
+        layer = self._layer
+        node: Directory | None = directory
+        while node is not None and node.layer != layer:
+            node.layer = layer
+            node = node.parent
+
+    # The way to a path.
+
+    def _parent(self, path: bytes) -> Directory:
+        """Return the directory that an entry goes into; make what is missing on the way."""
+        if path != self._last_path:
+            # Entries come directory by directory.
+            self._last_parent = self._resolve(path, make=True) or self.root
+            self._last_path = path
+        return self._last_parent
+
+    def _resolve(self, path: bytes, *, make: bool) -> Directory | None:
+        """Return the directory at a path, as an entry of this layer sees it.
+
+        Symbolic links are followed inside the root, of which ``/`` and ``..`` do not lead out.
+        What is missing is made, or None is returned.
+        """
+        node = self.root
+        todo = path.split(b"/")[::-1]
+        links = 0
+        while todo:
+            name = todo.pop()
+            if name == b"..":
+                node = node.parent or self.root
+                continue
+            if not name or name == b".":
+                continue
+            child = node.entries.get(name)
+            if isinstance(child, Directory):
+                node = child
+            elif child is not None and child.kind == "symlink":
+                links += 1
+                if links > MAX_LINKS:
+                    raise MalformedImage(f"more than {MAX_LINKS} symbolic links on the way to it")
+                if child.layer < self._layer:
+                    self._used.add(child)
+                node = self._follow(child, node, todo)
+            elif not make:
+                return None
+            elif child is None:
+                self._touch(node)
+                node = self._make_directory(node, name)
+            else:
+                if child.layer < self._layer and not self._whiteouts_known:
+                    # A whiteout further on may say that it is not there.
+                    raise WhiteoutsFirst
+                raise MalformedImage(
+                    f"its parent /{printable(node.path_of(name))} is a {child.kind}"
+                )
+        return node
+
+    def _follow(self, link: Node, directory: Directory, todo: list[bytes]) -> Directory:
+        """Put the target of a link before the rest of a path; return where to go on from."""
+        todo += link.target.split(b"/")[::-1]
+        return self.root if link.target[:1] == b"/" else directory
+
+    # Removals.
+
+    def _hide(self, change: Change) -> None:
+        """Apply a whiteout to what the layers below brought."""
+        opaque = change.action == "opaque"
+        directory = self._find_lower(change.parent, follow_last=not opaque)
+        if directory is None:
+            return  # a whiteout of what does not exist has no effect
+        names = list(directory.entries) if opaque else [change.name]
+        for name in names:
+            node = directory.entries.get(name)
+            if node is not None:
+                self._hide_name(directory, name, node)
+
+    def _find_lower(self, path: bytes, *, follow_last: bool) -> Directory | None:
+        """Return the directory that a path meant in the layers below; None: there is none."""
+        node = self.root
+        todo = path.split(b"/")[::-1] if path else []
+        links = 0
+        while todo:
+            name = todo.pop()
+            if name == b"..":
+                node = node.parent or self.root
+                continue
+            if not name or name == b".":
+                continue
+            child = node.entries.get(name)
+            last = not todo and not follow_last
+            if (node, name) in self._replaced:
+                # What the layers below had here is gone, and it may have been a way elsewhere.
+                if not last:
+                    raise WhiteoutsFirst
+                return None
+            if isinstance(child, Directory):
+                node = child
+            elif child is None or child.kind != "symlink" or child.layer == self._layer or last:
+                return None
+            else:
+                links += 1
+                if links > MAX_LINKS:
+                    return None
+                node = self._follow(child, node, todo)
+        return node
+
+    def _hide_name(self, parent: Directory, name: bytes, node: Node) -> None:
+        """Remove a name, but nothing that this layer brought."""
+        if not isinstance(node, Directory):
+            if node.layer < self._layer and (parent, name) not in self._linked:
+                self._check_unused(node)
+                self._remove(parent, name, node)
+            return
+        todo = [(parent, name, node)]
+        while todo:
+            parent, name, directory = todo.pop()
+            if directory.layer < self._layer:
+                self._check_unused(directory)
+                self._remove(parent, name, directory)
+                continue
+            if directory.own < self._layer:
+                # This layer has something in it and no word on the directory itself, which is
+                # therefore made as an implied one.
+                directory.imply()
+            for below, child in list(directory.entries.items()):
+                if isinstance(child, Directory):
+                    todo.append((directory, below, child))
+                elif child.layer < self._layer and (directory, below) not in self._linked:
+                    self._check_unused(child)
+                    self._remove(directory, below, child)
+
+    def _check_unused(self, node: Node) -> None:
+        """Ask for the whiteouts first when an entry before this one went by what they hide."""
+        if not self._used:
+            return
+        nodes = [node]
+        if isinstance(node, Directory):
+            nodes += [below for _, _, below in node.walk()]
+        if not self._used.isdisjoint(nodes):
+            raise WhiteoutsFirst
+
+    def _remove(self, parent: Directory, name: bytes, node: Node) -> None:
+        self._operations.remove(parent, name, node)
+        del parent.entries[name]
+        if isinstance(node, Directory):
+            self._last_path, self._last_parent = b"", self.root
+            for _, _, below in node.walk():
+                below.links -= 1
+        elif node.kind == "symlink":
+            self._last_path, self._last_parent = b"", self.root
+        node.links -= 1

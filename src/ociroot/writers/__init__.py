@@ -1,0 +1,1 @@
+"""Where the merged file system goes."""

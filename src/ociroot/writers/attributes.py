@@ -1,0 +1,131 @@
+"""Owner, mode, extended attributes and time, in the order in which the kernel keeps them.
+
+``chown`` clears the set-id bits and ``security.capability``, as does writing to a file, and an ACL
+and the mode's group bits are one thing: so owner, mode, extended attributes, time, after the data.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ..errors import DestinationError, printable
+from ..nodes import Node
+from ..notices import Notices
+
+__all__ = ["Attributes"]
+
+# Not of the image but of the host: its labels, and what its overlayfs keeps.
+_LEFT_OUT = (b"security.selinux", b"trusted.overlay.")
+_ACLS = ("system.posix_acl_access", "system.posix_acl_default")
+
+
+def _current_umask() -> int:
+    """Return the umask without changing it, which would be seen by every thread."""
+    try:
+        with open("/proc/self/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"Umask:"):
+                    return int(line.split()[1], 8)
+    except (OSError, ValueError):
+        pass
+    return 0o777  # unknown: every mode is then set a second time
+
+
+class Attributes:
+    """Sets the attributes of what has been made."""
+
+    def __init__(self, root_fd: int, notices: Notices) -> None:
+        """Learn what may be done here.
+
+        Args:
+            root_fd: the directory that everything goes into.
+            notices: told of what cannot be set.
+        """
+        self._notices = notices
+        #: Whether files may be given to others; an ordinary user's file are the user's own.
+        self.privileged = os.geteuid() == 0
+        status = os.fstat(root_fd)
+        # Who owns what we make; a file system that makes it another's (NFS) has no shortcut.
+        ours = status.st_uid == os.geteuid() and status.st_gid == os.getegid()
+        self._ours = (os.geteuid(), os.getegid()) if ours else (-1, -1)
+        self._umask = _current_umask()
+
+    @staticmethod
+    def clear_acls(fd: int) -> None:
+        """Remove the ACLs that a directory got from its parent, and would hand on."""
+        for name in _ACLS:
+            try:
+                os.removexattr(fd, name)
+            except OSError as error:
+                if error.errno not in (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES):
+                    raise
+
+    def may_skip_mode(self, mode: int) -> bool:
+        """Say whether a file made with a mode has it: no set-id bits, nothing the umask takes."""
+        return not mode & (0o7000 | self._umask)
+
+    def set_owner(self, target: int | bytes, node: Node, dir_fd: int | None = None) -> None:
+        """Give a file to its owner; as an ordinary user count it as left out."""
+        if node.uid == self._ours[0] and node.gid == self._ours[1]:
+            return
+        if self.privileged:
+            if isinstance(target, int):
+                os.fchown(target, node.uid, node.gid)
+            else:
+                os.chown(target, node.uid, node.gid, dir_fd=dir_fd, follow_symlinks=False)
+        else:
+            self._notices.add("owners", b"first %d:%d" % (node.uid, node.gid))
+
+    def set_on_fd(self, fd: int, node: Node, *, made: bool = False) -> None:
+        """Set all the attributes of an open file or directory.
+
+        Args:
+            fd: its descriptor.
+            node: what it should have.
+            made: whether it has just been made with ``node.mode``.
+        """
+        self.set_owner(fd, node)
+        if not (made and self.may_skip_mode(node.mode)):
+            os.fchmod(fd, node.mode)
+        if node.xattrs:
+            self.set_xattrs(fd, node)
+        os.utime(fd, ns=(node.mtime_ns, node.mtime_ns))
+
+    def set_by_name(self, name: bytes, dir_fd: int, node: Node) -> None:
+        """Set all the attributes of what cannot be opened: a symbolic link, a device, a FIFO."""
+        self.set_owner(name, node, dir_fd)
+        if node.kind != "symlink":
+            # No link that chmod could follow: we made it, where nobody else can.
+            os.chmod(name, node.mode, dir_fd=dir_fd)
+        if node.xattrs:
+            self.set_xattrs(b"/proc/self/fd/%d/%b" % (dir_fd, name), node)
+        times = (node.mtime_ns, node.mtime_ns)
+        os.utime(name, ns=times, dir_fd=dir_fd, follow_symlinks=False)
+
+    def set_xattrs(self, target: int | bytes, node: Node) -> None:
+        """Set the extended attributes, as far as the destination has them."""
+        for name, value in (node.xattrs or {}).items():
+            if name.startswith(_LEFT_OUT):
+                continue
+            try:
+                if isinstance(target, int):
+                    os.setxattr(target, name, value)
+                else:
+                    os.setxattr(target, name, value, follow_symlinks=False)
+            except OSError as error:
+                code = self._why_not(error, name, node)
+                if code is None:
+                    what = f"set the extended attribute {printable(name)}"
+                    raise DestinationError.from_os(error, what) from error
+                self._notices.add(code, name)
+
+    def _why_not(self, error: OSError, name: bytes, node: Node) -> str | None:
+        """Return the kind of warning for an attribute that could not be set; None: an error."""
+        if name.startswith(b"user.") and node.kind not in ("file", "dir"):
+            return "xattrs-user"
+        if error.errno == errno.ENOTSUP:
+            return "xattrs-unsupported"
+        if error.errno in (errno.EPERM, errno.EACCES) and not name.startswith(b"user."):
+            return "xattrs-privileged"
+        return None

@@ -1,0 +1,215 @@
+"""The directory writer: carries out what the tree says, on a real file system.
+
+Everything is made inside a directory that only we can enter, with ``dir_fd``, ``O_EXCL`` and
+``O_NOFOLLOW``. Directories get their attributes last, children first: until then they are ours and
+0700, so that neither their mode nor a later change of their content is in the way.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from ..errors import DestinationError
+from ..nodes import Directory, Node
+from ..notices import Notices
+from ..tar.reader import Entry
+from ..tar.stream import Stream
+from ..tree import Tree
+from .attributes import Attributes
+from .handles import Handles
+
+__all__ = ["DirectoryWriter"]
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_TYPES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
+
+
+class DirectoryWriter:
+    """Writes a tree into an empty directory; see :class:`~ociroot.tree.Operations`."""
+
+    def __init__(self, root_fd: int, notices: Notices) -> None:
+        """Begin in an empty directory.
+
+        Args:
+            root_fd: its descriptor, which stays its owner's.
+            notices: told of what could not be made or set.
+        """
+        self._root_fd = root_fd
+        self._notices = notices
+        self._handles = Handles(root_fd)
+        self._attributes = Attributes(root_fd, notices)
+        # Devices that may not be made here, so that their other names are not made either.
+        self._absent: set[Node] = set()
+
+    def make_directory(self, directory: Directory) -> None:
+        """See :class:`~ociroot.tree.Operations`."""
+        parent = directory.parent
+        assert parent is not None  # noqa: S101
+        try:
+            os.mkdir(directory.name, 0o700, dir_fd=self._handles.fd(parent))
+        except OSError as error:
+            raise _failed(error, "make the directory", parent, directory.name) from error
+
+    def make_file(
+        self, parent: Directory, name: bytes, node: Node, entry: Entry, data: Stream
+    ) -> None:
+        """See :class:`~ociroot.tree.Operations`."""
+        try:
+            fd = os.open(name, _CREATE, node.mode & 0o777, dir_fd=self._handles.fd(parent))
+            try:
+                if entry.segments is None:
+                    for piece in data.pieces(entry.stored):
+                        written = os.write(fd, piece)
+                        while written < len(piece):
+                            written += os.write(fd, piece[written:])
+                else:
+                    _write_sparse(fd, entry, data)
+                self._attributes.set_on_fd(fd, node, made=True)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise _failed(error, "write the file", parent, name) from error
+
+    def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
+        """See :class:`~ociroot.tree.Operations`."""
+        try:
+            dir_fd = self._handles.fd(parent)
+            if node.kind == "symlink":
+                os.symlink(node.target, name, dir_fd=dir_fd)
+            elif not self._make_node(name, node, dir_fd):
+                self._absent.add(node)
+                return
+            self._attributes.set_by_name(name, dir_fd, node)
+        except OSError as error:
+            raise _failed(error, f"make the {node.kind}", parent, name) from error
+
+    def _make_node(self, name: bytes, node: Node, dir_fd: int) -> bool:
+        """Make a device or a FIFO; say whether it could be made."""
+        device = 0 if node.kind == "fifo" else os.makedev(*node.rdev)
+        try:
+            os.mknod(name, _TYPES[node.kind] | 0o600, device, dir_fd=dir_fd)
+        except OSError as error:
+            # Only root may, and not in every container.
+            if error.errno != errno.EPERM or node.kind == "fifo":
+                raise
+            self._notices.add("devices", name)
+            return False
+        return True
+
+    def make_link(
+        self, parent: Directory, name: bytes, node: Node, at: tuple[Directory, bytes]
+    ) -> None:
+        """See :class:`~ociroot.tree.Operations`."""
+        if node in self._absent:
+            return
+        holder, target = at
+        try:
+            # The second call may close what the first one returned.
+            source = os.dup(self._handles.fd(holder))
+            try:
+                os.link(
+                    target,
+                    name,
+                    src_dir_fd=source,
+                    dst_dir_fd=self._handles.fd(parent),
+                    follow_symlinks=False,
+                )
+            finally:
+                os.close(source)
+        except OSError as error:
+            raise _failed(error, "make the hard link", parent, name) from error
+
+    def remove(self, parent: Directory, name: bytes, node: Node) -> None:
+        """See :class:`~ociroot.tree.Operations`."""
+        if not isinstance(node, Directory):
+            self._unlink(parent, name, node)
+            return
+        # Parents first, to be removed in the opposite order.
+        directories = [node]
+        for directory in directories:
+            for below, child in directory.entries.items():
+                if isinstance(child, Directory):
+                    directories.append(child)
+                else:
+                    self._unlink(directory, below, child)
+        for directory in reversed(directories):
+            self._handles.forget(directory)
+            holder = directory.parent
+            assert holder is not None  # noqa: S101
+            try:
+                os.rmdir(directory.name, dir_fd=self._handles.fd(holder))
+            except OSError as error:
+                raise _failed(error, "remove the directory", holder, directory.name) from error
+
+    def _unlink(self, parent: Directory, name: bytes, node: Node) -> None:
+        if node in self._absent:
+            return
+        try:
+            os.unlink(name, dir_fd=self._handles.fd(parent))
+        except OSError as error:
+            raise _failed(error, f"remove the {node.kind}", parent, name) from error
+
+    def finish(self, tree: Tree) -> None:
+        """Set the attributes of all directories but the root, each after those below it.
+
+        Raises:
+            DestinationError: what the kernel refused.
+        """
+        todo: list[tuple[Directory, bool]] = [(tree.root, False)]
+        while todo:
+            directory, visited = todo.pop()
+            if not visited:
+                todo.append((directory, True))
+                todo += [
+                    (child, False)
+                    for child in directory.entries.values()
+                    if isinstance(child, Directory)
+                ]
+            elif directory.parent is not None:
+                try:
+                    self._attributes.set_on_fd(self._handles.fd(directory), directory)
+                except OSError as error:
+                    raise _failed(
+                        error, "set the attributes", directory.parent, directory.name
+                    ) from error
+                except DestinationError as error:
+                    raise error.locate(member=directory.path()) from error.__cause__
+                self._handles.forget(directory)
+        self._handles.close()
+
+    def finish_root(self, fd: int, root: Directory) -> None:
+        """Set the attributes of the root, on whatever directory takes its place.
+
+        Args:
+            fd: that directory's descriptor.
+            root: the tree's root.
+
+        Raises:
+            DestinationError: what the kernel refused.
+        """
+        try:
+            self._attributes.clear_acls(fd)
+            self._attributes.set_on_fd(fd, root)
+        except OSError as error:
+            raise DestinationError.from_os(error, "set the attributes", member=b"/") from error
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._handles.close()
+
+
+def _write_sparse(fd: int, entry: Entry, data: Stream) -> None:
+    os.ftruncate(fd, entry.size)
+    for offset, length in entry.segments or ():
+        for piece in data.pieces(length):
+            view = piece
+            while view:
+                written = os.pwrite(fd, view, offset)
+                offset += written
+                view = view[written:]
+
+
+def _failed(error: OSError, what: str, parent: Directory, name: bytes) -> DestinationError:
+    return DestinationError.from_os(error, what, member=parent.path_of(name))

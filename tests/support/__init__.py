@@ -1,0 +1,1 @@
+"""What the tests share: builders, snapshots, and what a test needs of the machine."""

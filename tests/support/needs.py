@@ -1,0 +1,28 @@
+"""What a test needs of the machine: skipped with a reason where it is missing, a failure in CI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def _missing(reason: str) -> None:
+    # CI installs every tool, so there a skip would hide a hole in the setup.
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"missing in CI: {reason}")
+    pytest.skip(reason)
+
+
+def need_root() -> None:
+    """Skip unless we are root: owners, devices and mounts cannot be made otherwise."""
+    if os.geteuid() != 0:
+        _missing("needs root")
+
+
+def need_tools(*names: str) -> None:
+    """Skip unless every one of these programs is on the PATH."""
+    absent = [name for name in names if shutil.which(name) is None]
+    if absent:
+        _missing("needs the programs " + ", ".join(absent))
