@@ -1,0 +1,483 @@
+"""The reader of tar archives: what archivers write is read right, what is broken is refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ociroot.errors import LimitExceeded, MalformedImage, Unsupported
+from ociroot.tar.numbers import number, seconds
+from ociroot.tar.reader import Entry, entries
+from ociroot.tar.stream import ChunkStream, FileStream
+
+from .support import build
+from .support.build import Member, base256, header, padded, pax_global, pax_records
+from .support.needs import need_tools
+
+END = bytes(1024)
+
+
+def read(archive: bytes, chunk: int = 1 << 16) -> list[tuple[Entry, bytes]]:
+    """Read an archive whole, in chunks of a size: the entries with their file's content."""
+    chunks = (archive[at : at + chunk] for at in range(0, len(archive), chunk))
+    stream = ChunkStream(chunks)
+    result = []
+    for entry in entries(stream):
+        if entry.segments is None:
+            content = b"".join(map(bytes, stream.pieces(entry.stored)))
+        else:
+            whole = bytearray(entry.size)
+            for offset, length in entry.segments:
+                whole[offset : offset + length] = b"".join(map(bytes, stream.pieces(length)))
+            content = bytes(whole)
+        result.append((entry, content))
+    return result
+
+
+def names(archive: bytes) -> list[bytes]:
+    return [entry.name for entry, _ in read(archive)]
+
+
+# What archivers write.
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    deep = root / ("d" * 90) / ("e" * 90)
+    deep.mkdir(parents=True)
+    (root / "plain").write_bytes(b"plain content")
+    (root / "empty").touch()
+    (root / "ünïcode").write_bytes(b"x" * 513)
+    (deep / ("f" * 120)).write_bytes(b"deep")
+    (root / "link").symlink_to("plain")
+    (root / "long-link").symlink_to("t" * 150)
+    os.link(root / "plain", root / "z-hard")
+    os.mkfifo(root / "fifo")
+    (root / "plain").chmod(0o4755)
+    os.utime(root / "plain", ns=(0, 1_234_567_890_123_456_789))
+    return root
+
+
+KINDS = {
+    tarfile.REGTYPE: "file",
+    tarfile.AREGTYPE: "file",
+    tarfile.DIRTYPE: "dir",
+    tarfile.SYMTYPE: "symlink",
+    tarfile.LNKTYPE: "link",
+    tarfile.FIFOTYPE: "fifo",
+}
+
+
+def compare_with_tarfile(path: Path) -> None:
+    """Python's own reader is another one: both must see the same."""
+    ours = read(path.read_bytes(), chunk=1000)
+    with tarfile.open(path, encoding="utf-8", errors="surrogateescape") as theirs:
+        members = theirs.getmembers()
+        assert len(ours) == len(members)
+        for (entry, content), member in zip(ours, members, strict=True):
+            assert entry.name.rstrip(b"/") == os.fsencode(member.name).rstrip(b"/")
+            assert entry.kind == KINDS[member.type], member.name
+            assert (entry.mode, entry.uid, entry.gid) == (member.mode, member.uid, member.gid)
+            assert entry.mtime_ns // 10**9 == int(member.mtime)
+            if entry.kind in ("symlink", "link"):
+                assert entry.target == os.fsencode(member.linkname)
+            if entry.kind == "file":
+                file = theirs.extractfile(member)
+                assert file is not None
+                assert content == file.read()
+
+
+@pytest.mark.parametrize("format", ["v7", "oldgnu", "gnu", "ustar", "posix"])
+def test_gnu_tar(tree: Path, tmp_path: Path, format: str) -> None:
+    need_tools("tar")
+    # V7 and ustar cannot hold all of it; tar then leaves those entries out and exits with 2.
+    run = ["tar", f"--format={format}", "-cf", tmp_path / "a.tar", "-C", tree, "."]
+    subprocess.run(run, check=format not in ("v7", "ustar"), stderr=subprocess.DEVNULL)
+    compare_with_tarfile(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("format", ["ustar", "pax", "gnutar", "v7"])
+def test_bsdtar(tree: Path, tmp_path: Path, format: str) -> None:
+    need_tools("bsdtar")
+    run = ["bsdtar", f"--format={format}", "-cf", tmp_path / "a.tar", "-C", tree, "."]
+    subprocess.run(run, check=format not in ("v7", "ustar"), stderr=subprocess.DEVNULL)
+    compare_with_tarfile(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_python_tarfile(tree: Path, tmp_path: Path, format: int) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=format) as archive:
+        archive.add(tree, ".")
+    compare_with_tarfile(tmp_path / "a.tar")
+
+
+def test_pax_times_have_nanoseconds(tree: Path, tmp_path: Path) -> None:
+    need_tools("tar")
+    run = ["tar", "--format=posix", "-cf", tmp_path / "a.tar", "-C", tree, "plain"]
+    subprocess.run(run, check=True)
+    [(entry, _)] = read((tmp_path / "a.tar").read_bytes())
+    assert entry.mtime_ns == 1_234_567_890_123_456_789
+    assert entry.mode == 0o4755
+
+
+SPARSE = [
+    ["--format=oldgnu"],
+    ["--format=gnu"],
+    ["--format=posix", "--sparse-version=0.0"],
+    ["--format=posix", "--sparse-version=0.1"],
+    ["--format=posix", "--sparse-version=1.0"],
+]
+
+
+@pytest.mark.parametrize("options", SPARSE, ids=" ".join)
+@pytest.mark.parametrize("runs", [0, 1, 3, 4, 5, 30, 200])
+def test_sparse(tmp_path: Path, options: list[str], runs: int) -> None:
+    """All four forms, with maps that fit the header and maps that need extension blocks."""
+    need_tools("tar")
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        for number in range(runs):
+            file.seek(number * 65536 + 8192)
+            file.write(b"%04d" % number * 1024)
+        file.truncate(runs * 65536 + 70000)
+    (tmp_path / "after").write_bytes(b"what follows")
+    archive = tmp_path / "a.tar"
+    run = ["tar", "--sparse", *options, "-cf", archive, "-C", tmp_path, "sparse", "after"]
+    subprocess.run(run, check=True)
+    sparse, after = read(archive.read_bytes(), chunk=999)
+    assert sparse[0].name == b"sparse"
+    assert sparse[0].segments is not None, "tar did not see the holes"
+    assert sparse[1] == path.read_bytes()
+    assert (after[0].name, after[1]) == (b"after", b"what follows")
+
+
+# Numbers.
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (b"0000644\0", 0o644),
+        (b"   644 \0", 0o644),
+        (b" 000644\0", 0o644),
+        (b"644\0\0\0\0\0", 0o644),
+        (b"644 junk", 0o644),
+        (b"77777777", 0o77777777),
+        (b"\0\0\0\0\0\0\0\0", 0),
+        (b"        ", 0),
+        (base256(5_000_000_000, 8), 5_000_000_000),
+        (base256(-1, 12), -1),
+        (base256(2**62, 12), 2**62),
+    ],
+)
+def test_numbers(field: bytes, value: int) -> None:
+    assert number(field, "number") == value
+
+
+@pytest.mark.parametrize(
+    "field", [b"0o17\0\0\0\0", b"1_7\0\0\0\0\0", b"-17\0\0\0\0\0", b"+17\0\0\0\0\0", b"0000089\0"]
+)
+def test_what_int_would_take_is_no_octal_number(field: bytes) -> None:
+    with pytest.raises(MalformedImage, match="impossible"):
+        number(field, "size")
+
+
+def test_a_number_beyond_64_bits_is_refused() -> None:
+    with pytest.raises(MalformedImage, match="impossible"):
+        number(base256(2**63, 12), "size")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (b"1", 10**9),
+        (b"1.5", 1_500_000_000),
+        (b"-1.5", -1_500_000_000),
+        (b"1.1234567899", 1_123_456_789),
+        (b"0.", 0),
+    ],
+)
+def test_seconds(text: bytes, value: int) -> None:
+    assert seconds(text, "mtime") == value
+
+
+@pytest.mark.parametrize("text", [b"", b".5", b"1e9", b"nan", b"9" * 20, b"9" * 5000, b"1.x"])
+def test_impossible_seconds(text: bytes) -> None:
+    with pytest.raises(MalformedImage, match="impossible"):
+        seconds(text, "mtime")
+
+
+# Headers, one rule a test.
+
+
+def test_the_ustar_prefix_comes_before_the_name() -> None:
+    assert names(header(b"name", prefix=b"some/where") + END) == [b"some/where/name"]
+
+
+def test_old_gnu_has_no_prefix() -> None:
+    block = header(b"name", magic=b"ustar  \0", prefix=b"12345")
+    assert names(block + END) == [b"name"]
+
+
+def test_v7_directories_end_in_a_slash() -> None:
+    [(entry, _)] = read(header(b"dir/", b"\0", magic=bytes(8)) + END)
+    assert entry.kind == "dir"
+
+
+def test_star_prefix_ends_before_the_times() -> None:
+    block = bytearray(header(b"name", prefix=b"p" * 131 + b"00000000000\0" + b"0" * 11))
+    block[508:512] = b"tar\0"
+    total = sum(block[:148]) + 256 + sum(block[156:])
+    block[148:156] = b"%06o\0 " % total
+    assert names(bytes(block) + END) == [b"p" * 131 + b"/name"]
+
+
+@pytest.mark.parametrize("typeflag", [b"1", b"2", b"3", b"4", b"5", b"6"])
+def test_what_is_no_file_has_no_data(typeflag: bytes) -> None:
+    """Some archivers put a hard link's or a directory's size there; no data follows."""
+    first = header(b"first", typeflag, size=700, target=b"x")
+    assert names(first + header(b"second") + END) == [b"first", b"second"]
+
+
+def test_checksums_of_signed_bytes_are_accepted() -> None:
+    block = header("ä".encode() * 20)
+    signed = sum(block[:148]) + 256 + sum(block[156:]) - 256 * 40
+    block = block[:148] + b"%06o\0 " % signed + block[156:]
+    assert names(block + END) == ["ä".encode() * 20]
+
+
+def test_checksums_above_65521_are_accepted() -> None:
+    assert names(header(b"\xff" * 100, target=b"\xff" * 100, prefix=b"\xff" * 155) + END)
+
+
+def test_a_volume_label_is_no_file() -> None:
+    assert names(header(b"label", b"V") + header(b"file") + END) == [b"file"]
+
+
+def test_contiguous_files_are_files() -> None:
+    [(entry, content)] = read(header(b"c", b"7", size=3) + padded(b"abc") + END)
+    assert (entry.kind, content) == ("file", b"abc")
+
+
+# Extensions.
+
+
+def extended(records: dict[bytes, bytes], typeflag: bytes = b"x") -> bytes:
+    data = pax_records(records)
+    return header(b"pax", typeflag, size=len(data)) + padded(data)
+
+
+def test_pax_records_go_over_the_header() -> None:
+    records = {
+        b"path": b"n" * 300,
+        b"linkpath": b"l" * 300,
+        b"uid": b"3000000000",
+        b"gid": b"4000000000",
+        b"mtime": b"-1.25",
+        b"size": b"4",
+        b"SCHILY.xattr.user.bin": b"a=b\n\0\xff",
+        b"comment": b"whatever",
+    }
+    [(entry, content)] = read(extended(records) + header(b"short", size=0) + padded(b"data") + END)
+    assert (entry.name, entry.target) == (b"n" * 300, b"l" * 300)
+    assert (entry.uid, entry.gid) == (3_000_000_000, 4_000_000_000)
+    assert entry.mtime_ns == -1_250_000_000
+    assert (entry.size, content) == (4, b"data")
+    assert entry.xattrs == {b"user.bin": b"a=b\n\0\xff"}
+
+
+def test_pax_records_are_for_one_entry_only() -> None:
+    archive = extended({b"path": b"long", b"SCHILY.xattr.user.a": b"1"}) + header(b"a")
+    [_, (second, _)] = read(archive + header(b"b") + END)
+    assert (second.name, second.xattrs) == (b"b", None)
+
+
+def test_global_records_are_for_all_that_follow_unless_taken_back() -> None:
+    archive = (
+        pax_global({b"mtime": b"7", b"comment": b"a commit"})
+        + header(b"a")
+        + extended({b"mtime": b"8"})
+        + header(b"b")
+        + extended({b"mtime": b""})
+        + header(b"c", mtime=b"00000000011\0")
+        + header(b"d")
+    )
+    assert [e.mtime_ns // 10**9 for e, _ in read(archive + END)] == [7, 8, 9, 7]
+
+
+def test_gnu_long_names() -> None:
+    member = Member(b"n" * 300, "symlink", target=b"t" * 300)
+    [(entry, _)] = read(build.tar([member], "gnu"))
+    assert (entry.name, entry.target) == (b"n" * 300, b"t" * 300)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"x path=a\n",
+        b"path=a\n",
+        b"9 path=ab",
+        b"99 path=a\n",
+        b"5 =a\n",
+        b"6 path",
+        b"0 path=a\n",
+        b"-9 path=a\n",
+        b"9999999999999999999999 path=a\n",
+    ],
+)
+def test_broken_pax_records_are_refused(body: bytes) -> None:
+    archive = header(b"pax", b"x", size=len(body)) + padded(body) + header(b"a") + END
+    with pytest.raises(MalformedImage, match="pax record"):
+        read(archive)
+
+
+@pytest.mark.parametrize("keyword", [b"path", b"linkpath"])
+def test_a_nul_in_a_name_is_refused(keyword: bytes) -> None:
+    with pytest.raises(MalformedImage, match="NUL"):
+        read(extended({keyword: b"a\0b"}) + header(b"a") + END)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        {b"size": b"-1"},
+        {b"size": b"1e3"},
+        {b"uid": b"-1"},
+        {b"uid": b"4294967295"},
+        {b"gid": b"x"},
+        {b"mtime": b"soon"},
+        {b"SCHILY.xattr.": b"x"},
+    ],
+    ids=str,
+)
+def test_impossible_records_are_refused(records: dict[bytes, bytes]) -> None:
+    with pytest.raises(MalformedImage):
+        read(extended(records) + header(b"a") + END)
+
+
+def test_a_header_that_extends_without_end_is_a_limit() -> None:
+    with pytest.raises(LimitExceeded):
+        read(header(b"pax", b"x", size=1 << 21))
+
+
+# Sparse maps that lie.
+
+
+@pytest.mark.parametrize(
+    "map",
+    [b"0,4,2,4", b"4,4,0,4", b"0,8,100,1", b"0,4", b"0,4,5", b"0,-1,5,9", b"0,9999999999999999999"],
+)
+def test_an_impossible_sparse_map_is_refused(map: bytes) -> None:
+    records = {b"GNU.sparse.size": b"100", b"GNU.sparse.map": map}
+    with pytest.raises(MalformedImage):
+        read(extended(records) + header(b"s", size=8) + padded(b"12345678") + END)
+
+
+def test_a_sparse_map_that_never_ends_is_refused() -> None:
+    records = {
+        b"GNU.sparse.major": b"1",
+        b"GNU.sparse.minor": b"0",
+        b"GNU.sparse.realsize": b"100",
+    }
+    for body in (b"3\n0\n1\n".ljust(512, b"\0"), b"1" * 2048, b"300000000\n".ljust(512, b"0")):
+        with pytest.raises((MalformedImage, LimitExceeded)):
+            read(extended(records) + header(b"s", size=len(body)) + body + END)
+
+
+# What is broken.
+
+
+def test_a_bad_checksum_is_refused_with_its_offset() -> None:
+    good = header(b"a", size=3) + padded(b"abc")
+    with pytest.raises(MalformedImage, match="checksum") as caught:
+        read(good + header(b"b", checksum=b"000001\0 ") + END)
+    assert caught.value.offset == 1024
+
+
+@pytest.mark.parametrize("cut", [1, 100, 511, 513, 1000, 1023, 1025, 1535])
+def test_a_truncated_archive_is_refused(cut: int) -> None:
+    archive = header(b"a", size=512) + b"x" * 512 + header(b"b")
+    with pytest.raises(MalformedImage, match="truncated"):
+        read(archive[:cut])
+
+
+def test_an_archive_may_end_without_a_marker() -> None:
+    assert names(header(b"a")) == [b"a"]
+    assert names(header(b"a") + bytes(512)) == [b"a"]
+    assert names(b"") == []
+
+
+def test_zeros_that_are_not_the_end_are_refused() -> None:
+    """Some readers stop at one block of zeros, others go on: nobody sees two archives here."""
+    with pytest.raises(MalformedImage, match="zeros"):
+        read(header(b"a") + bytes(512) + header(b"b") + END)
+
+
+def test_an_extension_of_nothing_is_refused() -> None:
+    for end in (END, b""):
+        with pytest.raises(MalformedImage, match="ends between"):
+            read(extended({b"path": b"a"}) + end)
+
+
+@pytest.mark.parametrize("field", ["size", "mode", "uid", "mtime"])
+def test_impossible_numbers_are_refused(field: str) -> None:
+    width = 12 if field in ("size", "mtime") else 8
+    value = base256(-5, width) if field in ("size", "uid") else b"xyz".ljust(width, b"\0")
+    with pytest.raises(MalformedImage, match="impossible"):
+        read(header(b"a", **{field: value}) + END)  # type: ignore[arg-type]
+
+
+def test_an_impossible_device_number_is_refused() -> None:
+    with pytest.raises(MalformedImage, match="device number"):
+        read(header(b"d", b"3", devmajor=b"0777777\0") + END)
+
+
+@pytest.mark.parametrize("typeflag", [b"M", b"N", b"Z", b"\xff"])
+def test_unknown_types_are_not_supported(typeflag: bytes) -> None:
+    with pytest.raises(Unsupported, match="type"):
+        read(header(b"a", typeflag) + END)
+
+
+# However the bytes arrive.
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(1, 1500), min_size=1, max_size=30))
+def test_the_seams_of_chunks_do_not_matter(sizes: list[int]) -> None:
+    members = [
+        Member(b"n" * 150, data=b"x" * 1000, xattrs={b"user.a": b"b" * 700}),
+        Member(b"dir", "dir"),
+        Member(b"e", data=b"y" * 511),
+    ]
+    archive = build.tar(members)
+    chunks = []
+    at = 0
+    while at < len(archive):
+        size = sizes[len(chunks) % len(sizes)]
+        chunks.append(archive[at : at + size])
+        at += size
+    stream = ChunkStream(iter(chunks))
+    found = [(e.name, b"".join(map(bytes, stream.pieces(e.stored)))) for e in entries(stream)]
+    assert found == [(m.name, m.data) for m in members]
+    stream.drain()
+    assert stream.position == len(archive)
+
+
+def test_a_file_is_indexed_without_reading_what_is_skipped(tmp_path: Path) -> None:
+    """A member of 1 GiB in a file that has no such bytes on disk is passed over at once."""
+    path = tmp_path / "a.tar"
+    with path.open("wb") as file:
+        file.write(header(b"big", size=1 << 30))
+        file.seek(1 << 30, 1)
+        file.write(header(b"small", size=3) + padded(b"abc") + END)
+    with path.open("rb") as file:
+        stream = FileStream(file.fileno(), path.stat().st_size)
+        found = [(entry.name, stream.position) for entry in entries(stream)]
+    assert found == [(b"big", 512), (b"small", 1024 + (1 << 30))]
