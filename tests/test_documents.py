@@ -1,4 +1,4 @@
-"""The documents: each rule of the specification that a document can break, and the right refusal."""
+"""The documents: each rule of the specification that one can break, and the right refusal."""
 
 from __future__ import annotations
 
@@ -320,7 +320,11 @@ def nested(path: Path, depth: int) -> None:
     inner = archive(path, [LAYER])
     image = choose(inner)._chosen.descriptor
     store: dict[str, bytes | None] = {}
-    entry = {"mediaType": image.media_type, "digest": image.digest, "size": image.size}
+    entry: dict[str, Any] = {
+        "mediaType": image.media_type,
+        "digest": image.digest,
+        "size": image.size,
+    }
     for _ in range(depth):
         content = json.dumps(
             {"schemaVersion": 2, "mediaType": build.INDEX, "manifests": [entry, entry]}

@@ -113,7 +113,7 @@ def test_a_damaged_blob_fails_by_its_digest(
 
 def test_a_wrong_diff_id(path: Path, root: Path) -> None:
     for compression in ("none", "gzip"):
-        archive(path, [Layer(BASE, compression)], diff_ids=["sha256:" + "0" * 64])  # type: ignore[arg-type]
+        archive(path, [Layer(BASE, compression)], diff_ids=["sha256:" + "0" * 64])
         refused(path, root, VerificationError, "layer 1/1 .*diff_id is sha256:.*not sha256:000")
 
 
@@ -126,7 +126,7 @@ def test_a_diff_id_that_no_layer_has(path: Path, root: Path) -> None:
 def test_what_follows_the_end_marker_counts_for_the_diff_id(path: Path, root: Path) -> None:
     tar = build.tar(BASE) + b"trailing bytes" * 100_000
     for compression in ("none", "gzip", "zstd"):
-        extract(archive(path, [Layer(tar, compression)]), root, replace=True)  # type: ignore[arg-type]
+        extract(archive(path, [Layer(tar, compression)]), root, replace=True)
     right = build.digest(build.tar(BASE))
     refused(
         archive(path, [Layer(tar, "gzip")], diff_ids=[right]),
@@ -297,7 +297,7 @@ def test_modes_do_not_depend_on_the_umask(path: Path, root: Path, umask: int) ->
 def test_a_file_larger_than_its_chunks(path: Path, root: Path) -> None:
     data = os.urandom(5_000_001)
     for compression in ("none", "gzip", "zstd"):
-        extract(archive(path, [Layer([Member(b"x", data=data)], compression)]), root, replace=True)  # type: ignore[arg-type]
+        extract(archive(path, [Layer([Member(b"x", data=data)], compression)]), root, replace=True)
         assert (root / "x").read_bytes() == data
 
 
@@ -323,4 +323,4 @@ def test_few_handles_serve_a_wide_and_deep_tree(path: Path, root: Path) -> None:
     extract(archive(path, [members, [Member(b".wh.d3"), Member(b"d4/.wh..wh..opq")]]), root)
     assert not (root / "d3").exists()
     assert list((root / "d4").iterdir()) == []
-    assert len(os.listdir("/proc/self/fd")) < 50
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) < 50

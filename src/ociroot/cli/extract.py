@@ -83,19 +83,24 @@ def extract(
             for number, layer in enumerate(report.layers, 1):
                 sizes = f"{_size(layer.size)} {layer.compression}, {_size(layer.unpacked_size)}"
                 click.echo(
-                    f"layer {number}/{len(report.layers)} {layer.digest}: {layer.entries} entries, "
-                    f"{sizes} unpacked",
+                    f"layer {number}/{len(report.layers)} {layer.digest}: "
+                    f"{_counted(layer.entries, 'entry', 'entries')}, {sizes} unpacked",
                     err=True,
                 )
         entries = sum(layer.entries for layer in report.layers)
         unpacked = sum(layer.unpacked_size for layer in report.layers)
         click.echo(
-            f"{report.platform}: {len(report.layers)} layers, {entries} entries, "
+            f"{report.platform}: {_counted(len(report.layers), 'layer')}, "
+            f"{_counted(entries, 'entry', 'entries')}, "
             f"{_size(unpacked)} in {report.seconds:.1f} s → {printable(report.destination)}",
             err=True,
         )
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(report), indent=2))
+
+
+def _counted(count: int, one: str, many: str | None = None) -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def _size(size: float) -> str:

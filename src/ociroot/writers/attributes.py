@@ -69,13 +69,21 @@ class Attributes:
         """Give a file to its owner; as an ordinary user count it as left out."""
         if node.uid == self._ours[0] and node.gid == self._ours[1]:
             return
-        if self.privileged:
+        if not self.privileged:
+            self._notices.add("owners", b"first %d:%d" % (node.uid, node.gid))
+            return
+        try:
             if isinstance(target, int):
                 os.fchown(target, node.uid, node.gid)
             else:
                 os.chown(target, node.uid, node.gid, dir_fd=dir_fd, follow_symlinks=False)
-        else:
-            self._notices.add("owners", b"first %d:%d" % (node.uid, node.gid))
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # root of a user namespace: another owner would be a silent lie.
+            raise DestinationError(
+                f"the owner {node.uid}:{node.gid} does not exist in this user namespace"
+            ) from error
 
     def set_on_fd(self, fd: int, node: Node, *, made: bool = False) -> None:
         """Set all the attributes of an open file or directory.

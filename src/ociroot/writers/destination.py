@@ -100,6 +100,8 @@ def _staged_in(parent_fd: int, path: str, name: str, replace: bool) -> Iterator[
         current = os.stat(".")
         stands_in = (current.st_dev, current.st_ino) == (status.st_dev, status.st_ino)
         if not held:
+            if os.geteuid() not in (0, status.st_uid):
+                raise DestinationError("it belongs to another user")
             if mounted or stands_in or not _may_write(parent_fd):
                 yield from _inside(fd, staging)
             else:
