@@ -96,8 +96,10 @@ class Tree:
         self._linked.clear()
         self._last_path, self._last_parent = b"", self.root
         self._whiteouts_known = whiteouts is not None
-        for change in whiteouts or ():
-            self._hide(change)
+        # All of them speak of the tree as it is now: they are looked up before any is applied.
+        for change, directory in [(c, self._find_lower(c)) for c in whiteouts or ()]:
+            if directory is not None and self._is_attached(directory):
+                self._hide(change, directory)
         count = 0
         for change in changes:
             count += 1
@@ -105,7 +107,10 @@ class Tree:
                 if change.action == "add":
                     self._add(change, data)
                 elif not self._whiteouts_known:
-                    self._hide(change)
+                    hidden = self._find_lower(change)
+                    # A whiteout of what does not exist has no effect.
+                    if hidden is not None:
+                        self._hide(change, hidden)
             except OcirootError as error:
                 raise error.locate(
                     member=change.entry.name, offset=change.entry.offset
@@ -207,7 +212,8 @@ class Tree:
             elsewhere = True
         else:
             duplicate = old.layer == self._layer or (parent, name) in self._linked
-            elsewhere = old.kind == "symlink" and old.layer < self._layer
+            lower = old.layer < self._layer
+            elsewhere = lower and (old.kind == "symlink" or old in self._used)
         if duplicate:
             self._notices.add("duplicate-path", entry.name)
         if elsewhere:
@@ -252,11 +258,12 @@ class Tree:
             if isinstance(child, Directory):
                 node = child
             elif child is not None and child.kind == "symlink":
-                links += 1
-                if links > MAX_LINKS:
-                    raise MalformedImage(f"more than {MAX_LINKS} symbolic links on the way to it")
                 if child.layer < self._layer:
                     self._used.add(child)
+                links += 1
+                if links > MAX_LINKS:
+                    self._no_way(self._used)
+                    raise MalformedImage(f"more than {MAX_LINKS} symbolic links on the way to it")
                 node = self._follow(child, node, todo)
             elif not make:
                 return None
@@ -264,13 +271,16 @@ class Tree:
                 self._touch(node)
                 node = self._make_directory(node, name)
             else:
-                if child.layer < self._layer and not self._whiteouts_known:
-                    # A whiteout further on may say that it is not there.
-                    raise WhiteoutsFirst
+                self._no_way(child.layer < self._layer)
                 raise MalformedImage(
                     f"its parent /{printable(node.path_of(name))} is a {child.kind}"
                 )
         return node
+
+    def _no_way(self, lower: object) -> None:
+        """Before a refusal for what is in the way: a whiteout further on may hide it."""
+        if lower and not self._whiteouts_known:
+            raise WhiteoutsFirst
 
     def _follow(self, link: Node, directory: Directory, todo: list[bytes]) -> Directory:
         """Put the target of a link before the rest of a path; return where to go on from."""
@@ -279,22 +289,30 @@ class Tree:
 
     # Removals.
 
-    def _hide(self, change: Change) -> None:
-        """Apply a whiteout to what the layers below brought."""
-        opaque = change.action == "opaque"
-        directory = self._find_lower(change.parent, follow_last=not opaque)
-        if directory is None:
-            return  # a whiteout of what does not exist has no effect
-        names = list(directory.entries) if opaque else [change.name]
+    def _hide(self, change: Change, directory: Directory) -> None:
+        """Apply a whiteout, in a directory, to what the layers below brought."""
+        names = list(directory.entries) if change.action == "opaque" else [change.name]
         for name in names:
             node = directory.entries.get(name)
             if node is not None:
                 self._hide_name(directory, name, node)
 
-    def _find_lower(self, path: bytes, *, follow_last: bool) -> Directory | None:
-        """Return the directory that a path meant in the layers below; None: there is none."""
+    def _is_attached(self, directory: Directory) -> bool:
+        """Say whether a directory is still in the tree."""
+        node = directory
+        while node.parent is not None:
+            if node.parent.entries.get(node.name) is not node:
+                return False
+            node = node.parent
+        return node is self.root
+
+    def _find_lower(self, change: Change) -> Directory | None:
+        """Return the directory that a whiteout is about, in the layers below; None: there is none.
+
+        An opaque whiteout of a symbolic link to a directory is not one of the link's target.
+        """
         node = self.root
-        todo = path.split(b"/")[::-1] if path else []
+        todo = change.parent.split(b"/")[::-1]
         links = 0
         while todo:
             name = todo.pop()
@@ -304,7 +322,7 @@ class Tree:
             if not name or name == b".":
                 continue
             child = node.entries.get(name)
-            last = not todo and not follow_last
+            last = not todo and change.action == "opaque"
             if (node, name) in self._replaced:
                 # What the layers below had here is gone, and it may have been a way elsewhere.
                 if not last:
@@ -323,17 +341,18 @@ class Tree:
 
     def _hide_name(self, parent: Directory, name: bytes, node: Node) -> None:
         """Remove a name, but nothing that this layer brought."""
+        if self._used and (parent, name) in self._replaced:
+            # An entry may have gone through what was replaced here, and is hidden.
+            raise WhiteoutsFirst
         if not isinstance(node, Directory):
             if node.layer < self._layer and (parent, name) not in self._linked:
-                self._check_unused(node)
-                self._remove(parent, name, node)
+                self._hide_node(parent, name, node)
             return
         todo = [(parent, name, node)]
         while todo:
             parent, name, directory = todo.pop()
             if directory.layer < self._layer:
-                self._check_unused(directory)
-                self._remove(parent, name, directory)
+                self._hide_node(parent, name, directory)
                 continue
             if directory.own < self._layer:
                 # This layer has something in it and no word on the directory itself, which is
@@ -343,18 +362,20 @@ class Tree:
                 if isinstance(child, Directory):
                     todo.append((directory, below, child))
                 elif child.layer < self._layer and (directory, below) not in self._linked:
-                    self._check_unused(child)
-                    self._remove(directory, below, child)
+                    self._hide_node(directory, below, child)
 
-    def _check_unused(self, node: Node) -> None:
-        """Ask for the whiteouts first when an entry before this one went by what they hide."""
-        if not self._used:
-            return
+    def _hide_node(self, parent: Directory, name: bytes, node: Node) -> None:
+        """Remove what the layers below brought, unless this layer has gone by it before."""
         nodes = [node]
         if isinstance(node, Directory):
             nodes += [below for _, _, below in node.walk()]
-        if not self._used.isdisjoint(nodes):
-            raise WhiteoutsFirst
+        if not self._whiteouts_known:
+            if not self._used.isdisjoint(nodes):
+                raise WhiteoutsFirst
+            if any(below.kind == "symlink" for below in nodes):
+                # A way that whiteouts to come may take.
+                self._replaced.add((parent, name))
+        self._remove(parent, name, node)
 
     def _remove(self, parent: Directory, name: bytes, node: Node) -> None:
         self._operations.remove(parent, name, node)

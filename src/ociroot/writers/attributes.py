@@ -94,10 +94,17 @@ class Attributes:
             made: whether it has just been made with ``node.mode``.
         """
         self.set_owner(fd, node)
-        if not (made and self.may_skip_mode(node.mode)):
+        if node.xattrs and not self.privileged and node.mode & 0o600 != 0o600:
+            # The owner needs the permission to write for user.*, and not for the others.
+            os.fchmod(fd, 0o700)
+            self.set_xattrs(fd, node, user=True)
             os.fchmod(fd, node.mode)
-        if node.xattrs:
-            self.set_xattrs(fd, node)
+            self.set_xattrs(fd, node, user=False)
+        else:
+            if not (made and self.may_skip_mode(node.mode)):
+                os.fchmod(fd, node.mode)
+            if node.xattrs:
+                self.set_xattrs(fd, node)
         os.utime(fd, ns=(node.mtime_ns, node.mtime_ns))
 
     def set_by_name(self, name: bytes, dir_fd: int, node: Node) -> None:
@@ -111,10 +118,16 @@ class Attributes:
         times = (node.mtime_ns, node.mtime_ns)
         os.utime(name, ns=times, dir_fd=dir_fd, follow_symlinks=False)
 
-    def set_xattrs(self, target: int | bytes, node: Node) -> None:
-        """Set the extended attributes, as far as the destination has them."""
+    def set_xattrs(self, target: int | bytes, node: Node, user: bool | None = None) -> None:
+        """Set the extended attributes, as far as the destination has them.
+
+        Args:
+            target: a descriptor, or a path whose last name is not followed.
+            node: what has them.
+            user: only those of users (``user.*``), or only the others; None: all.
+        """
         for name, value in (node.xattrs or {}).items():
-            if name.startswith(_LEFT_OUT):
+            if name.startswith(_LEFT_OUT) or user is (not name.startswith(b"user.")):
                 continue
             try:
                 if isinstance(target, int):
