@@ -24,7 +24,13 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import msgspec
 
-from ..errors import OcirootError, VerificationError
+from ..errors import (
+    LimitExceeded,
+    MalformedImage,
+    OcirootError,
+    Unsupported,
+    VerificationError,
+)
 from ..image import LayerBlob
 from ..spec.descriptor import LAYER_TYPES
 from ..spec.digest import Digest
@@ -317,6 +323,8 @@ def blame(layer: LayerBlob, error: OcirootError) -> OcirootError:
     Returns:
         The error, or a VerificationError in its place when the blob's digest is not the one wanted.
     """
+    if not isinstance(error, (MalformedImage, Unsupported, LimitExceeded)):
+        return error.locate(layer=layer.label)  # not for what the layer holds
     wanted = layer.descriptor.checked
     hasher = wanted.hasher()
     try:
