@@ -408,6 +408,12 @@ def test_a_truncated_archive_is_refused(cut: int) -> None:
         read(archive[:cut])
 
 
+def test_an_archive_may_end_without_padding() -> None:
+    """As those of `umoci insert` do."""
+    [(entry, content)] = read(header(b"a", size=8) + b"inserted")
+    assert (entry.name, content) == (b"a", b"inserted")
+
+
 def test_an_archive_may_end_without_a_marker() -> None:
     assert names(header(b"a")) == [b"a"]
     assert names(header(b"a") + bytes(512)) == [b"a"]

@@ -190,7 +190,7 @@ def _entries(stream: Stream, place: _Place) -> Iterator[Entry]:
                     f"an extended header of {stored} bytes (at most {MAX_EXTENSION})"
                 )
             content = read(stream, stored)
-            stream.skip(-stored % BLOCK)
+            stream.skip_padding(-stored % BLOCK)
             if flag == b"L":
                 long_name = content.split(b"\0", 1)[0]
             elif flag == b"K":
@@ -281,8 +281,8 @@ def _entries(stream: Stream, place: _Place) -> Iterator[Entry]:
 
         yield entry
 
-        left = end - stream.position
-        stream.skip(left + padding)
+        stream.skip(end - stream.position)
+        stream.skip_padding(padding)
         if records:
             records = {}
         repeated = []

@@ -32,6 +32,9 @@ class Stream(Protocol):
     def skip(self, size: int) -> None:
         """Move past ``size`` bytes, which must be there."""
 
+    def skip_padding(self, size: int) -> None:
+        """Move past what fills a block up; an archive may end before it (umoci's do)."""
+
 
 def _truncated(missing: int) -> MalformedImage:
     return MalformedImage(f"the archive is truncated: {missing} bytes are missing")
@@ -98,6 +101,13 @@ class ChunkStream:
         for _ in self.pieces(size):
             pass
 
+    def skip_padding(self, size: int) -> None:
+        """See :class:`Stream`."""
+        while size and (self._at < len(self._chunk) or self._next()):
+            passed = min(size, len(self._chunk) - self._at)
+            self._at += passed
+            size -= passed
+
     def drain(self) -> None:
         """Read what is left: what follows the end marker counts for the digests, too."""
         while self._next():
@@ -141,3 +151,7 @@ class FileStream:
         if self.position + size > self._size:
             raise _truncated(self.position + size - self._size)
         self.position += size
+
+    def skip_padding(self, size: int) -> None:
+        """See :class:`Stream`."""
+        self.position = min(self.position + size, self._size)

@@ -51,6 +51,11 @@ class Attributes:
         self._ours = (os.geteuid(), os.getegid()) if ours else (-1, -1)
         self._umask = _current_umask()
 
+    @property
+    def umask_hinders(self) -> bool:
+        """Whether a directory that is made is not its owner's to read, write and enter."""
+        return bool(self._umask & 0o700)
+
     @staticmethod
     def clear_acls(fd: int) -> None:
         """Remove the ACLs that a directory got from its parent, and would hand on."""

@@ -48,7 +48,10 @@ class DirectoryWriter:
         parent = directory.parent
         assert parent is not None  # noqa: S101
         try:
-            os.mkdir(directory.name, 0o700, dir_fd=self._handles.fd(parent))
+            dir_fd = self._handles.fd(parent)
+            os.mkdir(directory.name, 0o700, dir_fd=dir_fd)
+            if self._attributes.umask_hinders:
+                os.chmod(directory.name, 0o700, dir_fd=dir_fd)
         except OSError as error:
             raise _failed(error, "make the directory", parent, directory.name) from error
 

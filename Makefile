@@ -1,0 +1,42 @@
+# Needs Python 3.11 or later, git and make; the rest is put into .venv, in this checkout.
+#
+#   PYTHON   the interpreter to make .venv with          make test PYTHON=python3.13
+#   ARGS     what pytest gets                            make test ARGS='-k whiteout -x'
+
+PYTHON ?=
+ARGS ?=
+# Another place that has ociroot installed, and nothing to prepare: how the tests call `make demo`.
+BIN := .venv/bin
+SETUP := PYTHON='$(PYTHON)' sh tools/setup.sh
+CODE := src tests examples
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint packages clean
+
+help:
+	@echo 'make demo    build a sample image, extract it, show the tree and the configuration'
+	@echo 'make test    check with ruff and mypy, then run the tests (ARGS=... goes to pytest);'
+	@echo '             as root on Debian it installs the programs that the tests compare with'
+	@echo 'make lint    check with ruff and mypy'
+	@echo 'make clean   remove .venv and what was built or cached'
+
+venv:
+	@$(SETUP)
+
+demo: venv
+	@sh tools/demo.sh '$(BIN)'
+
+test: packages lint
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: venv
+	@$(BIN)/python -m ruff check $(CODE)
+	@$(BIN)/python -m ruff format --check $(CODE)
+	@$(BIN)/python -m mypy
+
+packages:
+	@sh tools/packages.sh
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests examples -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,64 @@
+"""Running a piece of a test as an ordinary user, when we are root."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import run
+from typing import TypeVar
+
+T = TypeVar("T")
+NOBODY = 65534
+
+
+def as_ordinary_user(work: Callable[[], T]) -> T:
+    """Call `work` in a child without privileges; return or raise what it does.
+
+    A fork and not another program: nobody may be allowed to read the checkout's modules.
+    """
+    if os.geteuid() != 0:
+        return work()
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            try:
+                outcome: tuple[bool, object] = (True, work())
+            except BaseException as error:
+                outcome = (False, error)
+            with os.fdopen(write, "wb") as pipe:
+                pickle.dump(outcome, pipe)
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    good, value = pickle.loads(answer)
+    if not good:
+        raise value
+    return value  # type: ignore[no-any-return]
+
+
+@contextmanager
+def workshop() -> Iterator[Path]:
+    """A directory for anyone to write in, in memory where there is such a place.
+
+    It goes away with whatever is in it: too deep for Python's rmtree, not writable, anything.
+    """
+    memory = Path("/dev/shm")
+    name = tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None)
+    try:
+        Path(name).chmod(0o777)
+        yield Path(name)
+    finally:
+        if os.geteuid() != 0:
+            run(["chmod", "-R", "u+rwX", name], check=False, capture_output=True)
+        run(["rm", "-rf", name], check=True)

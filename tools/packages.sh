@@ -1,0 +1,25 @@
+#!/bin/sh
+# Install the Debian packages that the tests compare with, where that can be done; else say what
+# is missing. The tests skip what they cannot do, so this never fails.
+set -eu
+
+packages='umoci skopeo buildah podman mmdebstrap crun runc lxc libarchive-tools zstd pigz
+squashfs-tools erofs-utils e2fsprogs attr acl libcap2-bin util-linux xz-utils tar'
+
+command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || exit 0
+
+missing=
+for package in $packages; do
+    status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) || status=
+    [ "$status" = installed ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+    echo "Not installed, as only root may:$missing. Tests that need them are skipped." >&2
+    exit 0
+fi
+echo "Installing Debian packages:$missing" >&2
+# shellcheck disable=SC2086 # it is a list
+sh tools/apt-install.sh $missing ||
+    echo "Could not install:$missing. Tests that need them are skipped." >&2
