@@ -70,11 +70,22 @@ class Attributes:
         """Say whether a file made with a mode has it: no set-id bits, nothing the umask takes."""
         return not mode & (0o7000 | self._umask)
 
-    def set_owner(self, target: int | bytes, node: Node, dir_fd: int | None = None) -> None:
-        """Give a file to its owner; as an ordinary user count it as left out."""
-        if node.uid == self._ours[0] and node.gid == self._ours[1]:
+    def set_owner(
+        self, target: int | bytes, node: Node, dir_fd: int | None = None, *, ours: bool = True
+    ) -> None:
+        """Give a file to its owner; as an ordinary user count it as left out.
+
+        Args:
+            target: a descriptor, or a name in ``dir_fd``.
+            node: what has the owner.
+            dir_fd: the directory of the name.
+            ours: whether we have made it, so that it is ours already.
+        """
+        if ours and node.uid == self._ours[0] and node.gid == self._ours[1]:
             return
         if not self.privileged:
+            if (node.uid, node.gid) == (os.geteuid(), os.getegid()):
+                return
             self._notices.add("owners", b"first %d:%d" % (node.uid, node.gid))
             return
         try:
@@ -90,15 +101,16 @@ class Attributes:
                 f"the owner {node.uid}:{node.gid} does not exist in this user namespace"
             ) from error
 
-    def set_on_fd(self, fd: int, node: Node, *, made: bool = False) -> None:
+    def set_on_fd(self, fd: int, node: Node, *, made: bool = False, ours: bool = True) -> None:
         """Set all the attributes of an open file or directory.
 
         Args:
             fd: its descriptor.
             node: what it should have.
             made: whether it has just been made with ``node.mode``.
+            ours: whether we have made it at all.
         """
-        self.set_owner(fd, node)
+        self.set_owner(fd, node, ours=ours)
         if node.xattrs and not self.privileged and node.mode & 0o600 != 0o600:
             # The owner needs the permission to write for user.*, and not for the others.
             os.fchmod(fd, 0o700)

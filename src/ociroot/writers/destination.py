@@ -192,6 +192,8 @@ def _inside(destination_fd: int, staging: str) -> Iterator[Staging]:
                 for entry in moved:
                     os.rename(entry, entry, src_dir_fd=destination_fd, dst_dir_fd=fd)
                 raise
+            # Now, not at the end: it would change the time that the image has for its root.
+            os.rmdir(staging, dir_fd=destination_fd)
 
         yield Staging(fd, destination_fd, publish)
 

@@ -194,7 +194,7 @@ class DirectoryWriter:
         """
         try:
             self._attributes.clear_acls(fd)
-            self._attributes.set_on_fd(fd, root)
+            self._attributes.set_on_fd(fd, root, ours=fd == self._root_fd)
         except OSError as error:
             raise DestinationError.from_os(error, "set the attributes", member=b"/") from error
 
