@@ -113,6 +113,8 @@ def in_right_order(
         except WhiteoutsFirst:
             plan = msgspec.structs.replace(plan, whiteouts_first=True)
         except _OutOfOrder as found:
+            if plan.reordered:
+                raise VerificationError("the image changes while it is read") from None
             plan = msgspec.structs.replace(plan, layers=found.layers, reordered=True)
 
 

@@ -169,8 +169,12 @@ class Pipeline:
         ]
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -184,7 +188,8 @@ class Pipeline:
             channel.close()
             channel.fail(_Closed())
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
 
     # The caller's side.
 
