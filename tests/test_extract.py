@@ -14,6 +14,7 @@ import ociroot
 from ociroot import LayerReport, Progress
 from ociroot.errors import (
     DestinationError,
+    LimitExceeded,
     MalformedImage,
     OcirootError,
     Unsupported,
@@ -156,6 +157,43 @@ def test_the_order_of_the_diff_ids_is_followed(path: Path, root: Path, compressi
     assert [layer.diff_id for layer in report.layers] == diff_ids
     assert [(w.code, w.breach) for w in report.warnings] == [("layer-order", True)]
     refused(path, root.with_name("r2"), MalformedImage, "another order", strict=True)
+
+
+def test_an_order_in_which_nothing_fits_is_put_right(path: Path, root: Path) -> None:
+    """A hard link before its target: it is not the image that is broken."""
+    layers = [[Member(b"l", "link", target=b"f")], [Member(b"f", data=b"1")]]
+    diff_ids = [build.digest(build.tar(layer)) for layer in layers[::-1]]
+    report = extract(archive(path, layers, diff_ids=diff_ids), root)
+    assert content(root) == {"f": b"1", "l": b"1"}
+    assert [w.code for w in report.warnings] == ["layer-order"]
+    refused(archive(path, layers), root.with_name("r2"), MalformedImage, "which is not there")
+
+
+# Limits.
+
+
+def test_directories_in_each_other_are_bounded(path: Path, root: Path) -> None:
+    archive(path, [[Member(b"a/" * 3000 + b"b")]])
+    extract(path, root)
+    archive(
+        path,
+        [
+            [Member(b"a/" * 3000 + b"l", "symlink", target=b"x/" * 2000)],
+            [Member(b"a/" * 3000 + b"l/b")],
+        ],
+    )
+    refused(path, root.with_name("r2"), LimitExceeded, "in each other")
+
+
+def test_a_target_is_bounded(path: Path, root: Path) -> None:
+    archive(path, [[Member(b"l", "symlink", target=b"x" * 4096)]])
+    refused(path, root, LimitExceeded, "4096 bytes")
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 120])
+def test_a_destination_with_a_long_name(path: Path, tmp_path: Path, name: str) -> None:
+    extract(archive(path, [BASE]), tmp_path / name)
+    assert content(tmp_path / name) == {"a": b"base", "b": b"base"}
 
 
 # Compression.

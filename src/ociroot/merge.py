@@ -7,19 +7,18 @@ whiteouts must be known before its other entries (:class:`~ociroot.tree.Whiteout
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
 
-from .errors import OcirootError, VerificationError
+from .errors import MalformedImage, OcirootError, VerificationError
 from .image import LayerBlob
 from .layer.changeset import Change, changes
 from .layer.stream import LayerContent, Pipeline, blame, tuned
 from .nodes import Operations
 from .notices import Notices
-from .spec.digest import Digest
 from .tar.reader import entries
 from .tar.stream import ChunkStream
 from .tree import Tree, WhiteoutsFirst
@@ -113,8 +112,6 @@ def in_right_order(
         except WhiteoutsFirst:
             plan = msgspec.structs.replace(plan, whiteouts_first=True)
         except _OutOfOrder as found:
-            if plan.reordered:
-                raise VerificationError("the image changes while it is read") from None
             plan = msgspec.structs.replace(plan, layers=found.layers, reordered=True)
 
 
@@ -144,6 +141,7 @@ def merge(
     whiteouts = _whiteouts(layers) if plan.whiteouts_first else None
     tree = Tree(operations, notices)
     reports: list[LayerReport] = []
+    wanted = {layer.diff_id for layer in layers}
     total = sum(layer.blob.size for layer in layers)
     with tuned(), Pipeline(layers) as pipeline:
         for number, layer in enumerate(layers, 1):
@@ -165,9 +163,18 @@ def merge(
                 if not content.as_declared:
                     notices.add("compression", f"layer {layer.label}: {content.compression}")
             except OcirootError as error:
-                raise blame(layer, error) from error
+                blamed = blame(layer, error)
+                if isinstance(blamed, MalformedImage) and not plan.reordered:
+                    # What cannot be applied may be right in its own place.
+                    with suppress(OcirootError):
+                        _check_order(layers)
+                raise blamed from error
             if content.diff_id != layer.diff_id:
-                _mismatch(layers, reports, content, pipeline)
+                if content.diff_id in wanted and not plan.reordered:
+                    _check_order(layers)
+                raise VerificationError(
+                    f"the diff_id is {content.diff_id}, not {layer.diff_id}", layer=layer.label
+                )
             reports.append(_reported(content, count))
             report_progress()
     return tree, tuple(reports)
@@ -186,43 +193,31 @@ def _reported(content: LayerContent, count: int) -> LayerReport:
     )
 
 
-def _mismatch(
-    layers: Sequence[LayerBlob],
-    reports: Sequence[LayerReport],
-    content: LayerContent,
-    pipeline: Pipeline,
-) -> None:
-    """Find out what a layer with an unexpected diff_id means: another order, or another content.
+def _check_order(layers: Sequence[LayerBlob]) -> None:
+    """Find out whether the layers are those of the diff_ids in another order.
 
     As the seed crate did, layers are matched with ``rootfs.diff_ids`` by content. config.md,
     "rootfs": the diff_ids are "in order from first to last".
 
     Raises:
-        _OutOfOrder: the same layers in another order.
-        VerificationError: a diff_id that no layer has.
+        _OutOfOrder: they are.
+        OcirootError: a layer cannot be read.
     """
-    wanted = [str(layer.diff_id) for layer in layers]
-    error = VerificationError(
-        f"the diff_id is {content.diff_id}, not {content.layer.diff_id}", layer=content.layer.label
-    )
-    found = [report.diff_id for report in reports] + [str(content.diff_id)]
-    if Counter(found) - Counter(wanted):
-        raise error
-    while len(found) < len(layers):
-        for _ in pipeline.chunks():
-            pass
-        found.append(str(pipeline.finish().diff_id))
-    if Counter(found) != Counter(wanted):
-        raise error
     places: dict[str, list[LayerBlob]] = {}
-    for diff_id, layer in zip(found, layers, strict=True):
-        places.setdefault(diff_id, []).append(layer)
-    raise _OutOfOrder(
-        tuple(
-            msgspec.structs.replace(places[text].pop(0), diff_id=Digest.parse(text))
-            for text in wanted
-        )
-    )
+    with tuned(), Pipeline(layers) as pipeline:
+        for layer in layers:
+            for _ in pipeline.chunks():
+                pass
+            places.setdefault(str(pipeline.finish().diff_id), []).append(layer)
+    wanted = [layer.diff_id for layer in layers]
+    ordered: list[LayerBlob] = []
+    for diff_id in wanted:
+        if not places.get(str(diff_id)):
+            return  # not the same layers
+        place = places[str(diff_id)].pop(0)
+        ordered.append(msgspec.structs.replace(place, diff_id=diff_id))
+    if [layer.number for layer in ordered] != [layer.number for layer in layers]:
+        raise _OutOfOrder(tuple(ordered))
 
 
 def _whiteouts(layers: Sequence[LayerBlob]) -> list[list[Change]]:

@@ -77,9 +77,10 @@ class Directory(Node):
         parent: the directory that it is in; None for the root.
         name: its name there.
         own: the last layer that had an entry for the directory itself; -1: none had.
+        depth: how many directories it is in.
     """
 
-    __slots__ = ("entries", "name", "own", "parent")
+    __slots__ = ("depth", "entries", "name", "own", "parent")
 
     def __init__(self, parent: Directory | None, name: bytes, layer: int) -> None:
         super().__init__("dir", layer)
@@ -87,6 +88,7 @@ class Directory(Node):
         self.name = name
         self.entries: dict[bytes, Node] = {}
         self.own = -1
+        self.depth: int = parent.depth + 1 if parent is not None else 0
 
     def imply(self) -> None:
         """Take the attributes of a directory that no entry speaks of: 0755, 0:0, the time 0."""

@@ -9,17 +9,18 @@ and nobody asks the disk what is there, because the tree knows.
 The order inside a layer. layer.md, "Whiteouts": "Whiteout files MUST only apply to resources in
 lower/parent layers", and "Opaque Whiteout": the whiteout "is applied first, before creating the new
 version …, regardless of the ordering in which the whiteout file was encountered". So a whiteout is
-looked up in the tree as the layers below left it, and whatever this layer brought stays. Where an
-entry before it in the layer has already gone another way because of what the whiteout hides (it
-went through a link that the whiteout removes, say) that cannot be mended in one pass:
-:class:`WhiteoutsFirst` asks for a second one.
+looked up in the tree as the layers below left it, and whatever this layer brought stays. That comes
+out right in one pass wherever paths go straight. Where symbolic links or hard links to what is
+below have come into play before a whiteout, or an entry found something in its way that a later one
+may hide, it cannot be known to: :class:`WhiteoutsFirst` asks for a second pass, with the layer's
+whiteouts known beforehand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .errors import MalformedImage, OcirootError, printable
+from .errors import LimitExceeded, MalformedImage, OcirootError, printable
 from .layer.changeset import Change, clean
 from .nodes import Directory, Node, Operations
 from .notices import Notices
@@ -28,6 +29,10 @@ from .tar.stream import Stream
 
 __all__ = ["Tree", "WhiteoutsFirst"]
 
+#: Directories in each other. A path that Linux takes has at most 2048.
+MAX_DEPTH = 4096
+#: Bytes of a symbolic link's target, as Linux has it (PATH_MAX, with the final NUL).
+MAX_TARGET = 4095
 #: Symbolic links that may be followed on the way to one entry's parent.
 MAX_LINKS = 255
 
@@ -59,11 +64,13 @@ class Tree:
         self._notices = notices
         self._layer = -1
         self._whiteouts_known = False
-        # Of the layer in hand: nodes from below that an entry's path or link depends on; names
-        # below which something from below was replaced; names that became links to inodes from
-        # below, which the inode itself cannot tell.
-        self._used: set[Node] = set()
-        self._replaced: set[tuple[Directory, bytes]] = set()
+        # Of the layer in hand: whether it has added anything; whether an entry went through a
+        # link, or made a hard link to what is below; names where a way (a link, or a directory that
+        # may hold one) was below and no longer is; names that became links to inodes from below,
+        # which the inode itself cannot tell.
+        self._added = False
+        self._linking = False
+        self._ways_gone: set[tuple[Directory, bytes]] = set()
         self._linked: set[tuple[Directory, bytes]] = set()
         self._last_path = b""
         self._last_parent = self.root
@@ -91,8 +98,8 @@ class Tree:
             WhiteoutsFirst: the layer needs ``whiteouts``.
         """
         self._layer += 1
-        self._used.clear()
-        self._replaced.clear()
+        self._added = self._linking = False
+        self._ways_gone.clear()
         self._linked.clear()
         self._last_path, self._last_parent = b"", self.root
         self._whiteouts_known = whiteouts is not None
@@ -105,8 +112,11 @@ class Tree:
             count += 1
             try:
                 if change.action == "add":
+                    self._added = True
                     self._add(change, data)
                 elif not self._whiteouts_known:
+                    if self._linking:
+                        raise WhiteoutsFirst
                     hidden = self._find_lower(change)
                     # A whiteout of what does not exist has no effect.
                     if hidden is not None:
@@ -154,8 +164,8 @@ class Tree:
         else:
             node.target = entry.target
             node.rdev = entry.rdev
-            if kind == "symlink" and not entry.target:
-                raise MalformedImage("a symbolic link to nothing")
+            if kind == "symlink":
+                _check_target(entry.target)
             self._operations.make_other(parent, name, node)
         parent.entries[name] = node
 
@@ -166,6 +176,8 @@ class Tree:
         directory.describe(entry)
 
     def _make_directory(self, parent: Directory, name: bytes) -> Directory:
+        if parent.depth == MAX_DEPTH:
+            raise LimitExceeded(f"more than {MAX_DEPTH} directories in each other")
         directory = Directory(parent, name, self._layer)
         parent.entries[name] = directory
         self._operations.make_directory(directory)
@@ -180,8 +192,6 @@ class Tree:
             raise MalformedImage(f"a hard link to {printable(entry.target)}, which is not there")
         if isinstance(node, Directory):
             raise MalformedImage(f"a hard link to {printable(entry.target)}, which is a directory")
-        if node.layer < self._layer:
-            self._used.add(node)
         if old is not None:
             if old is node:
                 self._touch(parent)
@@ -203,21 +213,20 @@ class Tree:
 
     def _remember_link(self, parent: Directory, name: bytes, node: Node) -> None:
         if node.layer < self._layer:
+            self._linking = True
             self._linked.add((parent, name))
 
     def _replace(self, parent: Directory, name: bytes, old: Node, entry: Entry) -> None:
         """Remove what stands where an entry goes."""
         if isinstance(old, Directory):
             duplicate = old.own == self._layer
-            elsewhere = True
+            self._ways_gone.add((parent, name))
         else:
             duplicate = old.layer == self._layer or (parent, name) in self._linked
-            lower = old.layer < self._layer
-            elsewhere = lower and (old.kind == "symlink" or old in self._used)
+            if old.kind == "symlink" and old.layer < self._layer:
+                self._ways_gone.add((parent, name))
         if duplicate:
             self._notices.add("duplicate-path", entry.name)
-        if elsewhere:
-            self._replaced.add((parent, name))
         self._remove(parent, name, old)
 
     def _touch(self, directory: Directory) -> None:
@@ -258,12 +267,10 @@ class Tree:
             if isinstance(child, Directory):
                 node = child
             elif child is not None and child.kind == "symlink":
-                if child.layer < self._layer:
-                    self._used.add(child)
+                self._linking = True
                 links += 1
                 if links > MAX_LINKS:
-                    self._no_way(self._used)
-                    raise MalformedImage(f"more than {MAX_LINKS} symbolic links on the way to it")
+                    raise self._no_way(f"more than {MAX_LINKS} symbolic links are on the way to it")
                 node = self._follow(child, node, todo)
             elif not make:
                 return None
@@ -271,16 +278,13 @@ class Tree:
                 self._touch(node)
                 node = self._make_directory(node, name)
             else:
-                self._no_way(child.layer < self._layer)
-                raise MalformedImage(
-                    f"its parent /{printable(node.path_of(name))} is a {child.kind}"
-                )
+                what = f"its parent /{printable(node.path_of(name))} is a {child.kind}"
+                raise self._no_way(what)
         return node
 
-    def _no_way(self, lower: object) -> None:
-        """Before a refusal for what is in the way: a whiteout further on may hide it."""
-        if lower and not self._whiteouts_known:
-            raise WhiteoutsFirst
+    def _no_way(self, problem: str) -> Exception:
+        """Return what to raise when something is in the way, which a later whiteout may hide."""
+        return MalformedImage(problem) if self._whiteouts_known else WhiteoutsFirst()
 
     def _follow(self, link: Node, directory: Directory, todo: list[bytes]) -> Directory:
         """Put the target of a link before the rest of a path; return where to go on from."""
@@ -323,8 +327,7 @@ class Tree:
                 continue
             child = node.entries.get(name)
             last = not todo and change.action == "opaque"
-            if (node, name) in self._replaced:
-                # What the layers below had here is gone, and it may have been a way elsewhere.
+            if (node, name) in self._ways_gone:
                 if not last:
                     raise WhiteoutsFirst
                 return None
@@ -336,23 +339,22 @@ class Tree:
                 links += 1
                 if links > MAX_LINKS:
                     return None
+                if self._added:
+                    raise WhiteoutsFirst
                 node = self._follow(child, node, todo)
         return node
 
     def _hide_name(self, parent: Directory, name: bytes, node: Node) -> None:
         """Remove a name, but nothing that this layer brought."""
-        if self._used and (parent, name) in self._replaced:
-            # An entry may have gone through what was replaced here, and is hidden.
-            raise WhiteoutsFirst
         if not isinstance(node, Directory):
             if node.layer < self._layer and (parent, name) not in self._linked:
-                self._hide_node(parent, name, node)
+                self._hide_lower(parent, name, node)
             return
         todo = [(parent, name, node)]
         while todo:
             parent, name, directory = todo.pop()
             if directory.layer < self._layer:
-                self._hide_node(parent, name, directory)
+                self._hide_lower(parent, name, directory)
                 continue
             if directory.own < self._layer:
                 # This layer has something in it and no word on the directory itself, which is
@@ -362,19 +364,13 @@ class Tree:
                 if isinstance(child, Directory):
                     todo.append((directory, below, child))
                 elif child.layer < self._layer and (directory, below) not in self._linked:
-                    self._hide_node(directory, below, child)
+                    self._hide_lower(directory, below, child)
 
-    def _hide_node(self, parent: Directory, name: bytes, node: Node) -> None:
-        """Remove what the layers below brought, unless this layer has gone by it before."""
-        nodes = [node]
-        if isinstance(node, Directory):
-            nodes += [below for _, _, below in node.walk()]
-        if not self._whiteouts_known:
-            if not self._used.isdisjoint(nodes):
-                raise WhiteoutsFirst
-            if any(below.kind == "symlink" for below in nodes):
-                # A way that whiteouts to come may take.
-                self._replaced.add((parent, name))
+    def _hide_lower(self, parent: Directory, name: bytes, node: Node) -> None:
+        """Remove what the layers below brought."""
+        below = node.walk() if isinstance(node, Directory) else ()
+        if node.kind == "symlink" or any(child.kind == "symlink" for _, _, child in below):
+            self._ways_gone.add((parent, name))
         self._remove(parent, name, node)
 
     def _remove(self, parent: Directory, name: bytes, node: Node) -> None:
@@ -387,3 +383,12 @@ class Tree:
         elif node.kind == "symlink":
             self._last_path, self._last_parent = b"", self.root
         node.links -= 1
+
+
+def _check_target(target: bytes) -> None:
+    if not target:
+        raise MalformedImage("a symbolic link to nothing")
+    if len(target) > MAX_TARGET:
+        raise LimitExceeded(
+            f"a symbolic link's target of {len(target)} bytes (at most {MAX_TARGET})"
+        )

@@ -85,7 +85,8 @@ def staged(destination: str | os.PathLike[str], *, replace: bool = False) -> Ite
 
 def _staged_in(parent_fd: int, path: str, name: str, replace: bool) -> Iterator[Staging]:
     """Choose the way of the table above, and go it."""
-    staging = f".{name[:200]}.ociroot-{secrets.token_hex(6)}"
+    # A name has at most 255 bytes; bytes that are no text any more stay as they are.
+    staging = f".{os.fsdecode(os.fsencode(name)[:200])}.ociroot-{secrets.token_hex(6)}"
     try:
         status = os.stat(path)
     except FileNotFoundError:

@@ -1,0 +1,169 @@
+"""The peak memory of an extraction, as the kernel counts it, does not grow with the image."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from .support.build import CONFIG, HOST_ARCHITECTURE, LAYER_TYPES, MANIFEST
+from .support.needs import need_tools
+from .support.room import roomy_directory
+
+MEGABYTE = 1_000_000
+FILE_SIZE = 2 * 2**30
+ENTRIES = 200_000
+COMPRESSORS = {"gzip": ("pigz", "-1", "-c"), "zstd": ("zstd", "-1", "-q", "-c")}
+
+
+class Hashing:
+    """A file that counts and hashes what goes through it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self.file.write(data)
+
+
+class Repeated(io.RawIOBase):
+    """A block over and over: no zeros, which a shortcut may know, and quickly made."""
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+        self.block = random.Random(0).randbytes(2**19).hex().encode()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.block[: min(size, self.left, len(self.block))]
+        self.left -= len(data)
+        return data
+
+
+def one_large_file(archive: tarfile.TarFile) -> None:
+    member = tarfile.TarInfo("large")
+    member.size = FILE_SIZE
+    archive.addfile(member, Repeated(FILE_SIZE))
+
+
+def many_entries(archive: tarfile.TarFile) -> None:
+    member = tarfile.TarInfo()
+    for number in range(ENTRIES):
+        directory, file = divmod(number, 500)
+        member.name = f"usr/share/directory-{directory:03}/a-file-of-many-{file:03}"
+        if file == 0:
+            member.name, member.type = f"usr/share/directory-{directory:03}", tarfile.DIRTYPE
+        else:
+            member.type = tarfile.REGTYPE
+        archive.addfile(member)
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """Give a directory; what lies in a file system in memory is in nobody's resident set."""
+    with roomy_directory(4 * FILE_SIZE) as directory:
+        yield directory
+
+
+def image(path: Path, compression: str, fill: Callable[[tarfile.TarFile], None]) -> Path:
+    """Write an image of one layer as a stream: the layer is never in memory, nor twice on disk."""
+    with path.open("w+b") as outer:
+        outer.write(bytes(tarfile.BLOCKSIZE))  # the blob's header, as soon as its name is known
+        outer.flush()
+        with subprocess.Popen(
+            COMPRESSORS[compression], stdin=subprocess.PIPE, stdout=outer
+        ) as compressor:
+            assert compressor.stdin is not None
+            hashing = Hashing(compressor.stdin)
+            with tarfile.open(fileobj=hashing, mode="w|", bufsize=2**20) as archive:  # type: ignore[call-overload]
+                fill(archive)
+        assert compressor.returncode == 0
+        size = outer.seek(0, os.SEEK_END) - tarfile.BLOCKSIZE
+        outer.seek(tarfile.BLOCKSIZE)
+        digest = hashlib.file_digest(outer, "sha256").hexdigest()
+        outer.write(bytes(-size % tarfile.BLOCKSIZE))
+        outer.seek(0)
+        outer.write(header(f"blobs/sha256/{digest}", size))
+        outer.seek(0, os.SEEK_END)
+
+        def add(name: str, data: bytes) -> None:
+            outer.write(header(name, len(data)))
+            outer.write(data + bytes(-len(data) % tarfile.BLOCKSIZE))
+
+        def document(value: object, media_type: str) -> dict[str, object]:
+            data = json.dumps(value).encode()
+            name = hashlib.sha256(data).hexdigest()
+            add(f"blobs/sha256/{name}", data)
+            return {"mediaType": media_type, "digest": f"sha256:{name}", "size": len(data)}
+
+        diff_id = f"sha256:{hashing.digest.hexdigest()}"
+        config = {
+            "architecture": HOST_ARCHITECTURE,
+            "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        }
+        layer = {
+            "mediaType": LAYER_TYPES[compression],
+            "digest": f"sha256:{digest}",
+            "size": size,
+        }
+        manifest = {"schemaVersion": 2, "config": document(config, CONFIG), "layers": [layer]}
+        index = {"schemaVersion": 2, "manifests": [document(manifest, MANIFEST)]}
+        add("oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
+        add("index.json", json.dumps(index).encode())
+        outer.write(bytes(2 * tarfile.BLOCKSIZE))
+    return path
+
+
+def header(name: str, size: int) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+# execve(2) keeps the largest resident set of the process that forked, which here is pytest with
+# all that it has loaded; so a small process stands between.
+MEASURE = """
+import os, sys
+pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, usage = os.wait4(pid, 0)
+print(usage.ru_maxrss * 1024)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def peak(path: Path, root: Path) -> int:
+    """Extract in a process of its own and return the largest resident set, in bytes."""
+    command = [sys.executable, "-m", "ociroot", "extract", "--quiet", str(path), str(root)]
+    measured = subprocess.run(
+        [sys.executable, "-c", MEASURE, *command], check=True, stdout=subprocess.PIPE
+    )
+    return int(measured.stdout)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_a_large_file(scratch: Path, compression: str) -> None:
+    need_tools(COMPRESSORS[compression][0])
+    root = scratch / "root"
+    used = peak(image(scratch / "image.tar", compression, one_large_file), root)
+    assert (root / "large").stat().st_size == FILE_SIZE
+    assert used < 200 * MEGABYTE
+
+
+def test_many_entries(scratch: Path) -> None:
+    need_tools(COMPRESSORS["zstd"][0])
+    root = scratch / "root"
+    used = peak(image(scratch / "image.tar", "zstd", many_entries), root)
+    assert sum(len(files) + len(dirs) for _, dirs, files in os.walk(root)) == ENTRIES + 2
+    assert used < 400 * MEGABYTE
