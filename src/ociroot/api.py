@@ -7,18 +7,20 @@ with ociroot.open("image.tar") as source:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
 from .errors import OcirootError
 from .extract import Report, extract
-from .image import Chosen, LayerBlob, choose
+from .image import LayerBlob, Wanted, choose, pair
 from .layer.stream import Pipeline, blame
+from .listing import FoundImage, Listing, list_images
 from .merge import Plan, ProgressCallback, in_right_order, merge
 from .nodes import NoOperations
 from .notices import Notices, Warning
-from .sources import Source, open_source
+from .sources import Source
+from .sources.forms import open_source
 from .spec.config import Config
 from .spec.digest import Digest
 from .spec.manifest import Manifest
@@ -38,9 +40,9 @@ class Layer:
         self._blob = blob
 
     @property
-    def digest(self) -> Digest:
-        """The digest of the blob."""
-        return self._blob.descriptor.checked
+    def digest(self) -> Digest | None:
+        """The digest of the blob; None in a docker-archive, which has none."""
+        return self._blob.digest
 
     @property
     def diff_id(self) -> Digest:
@@ -49,13 +51,13 @@ class Layer:
 
     @property
     def media_type(self) -> str:
-        """Its media type."""
-        return self._blob.descriptor.media_type
+        """Its media type; empty in a docker-archive."""
+        return self._blob.media_type
 
     @property
     def size(self) -> int:
         """Bytes of the blob."""
-        return self._blob.descriptor.size
+        return self._blob.blob.size
 
     def entries(self) -> Iterator[Entry]:
         """Read the layer's tar entries, whiteouts as such, in the order of the archive.
@@ -83,24 +85,27 @@ class Image:
     """An image whose documents have been verified.
 
     Attributes:
-        digest: the digest of the manifest.
+        digest: the digest of the manifest; of a docker-archive, which has none, the image ID.
         image_id: the digest of the configuration.
-        manifest: the manifest.
+        names: what it is called.
+        manifest: the manifest; None in a docker-archive.
         config: the image configuration.
         platform: what it runs on.
         layers: its layers in the manifest's order, base first.
         warnings: what came up while it was chosen.
     """
 
-    def __init__(self, source_name: str, chosen: Chosen, warnings: tuple[Warning, ...]) -> None:
-        self._source_name = source_name
-        self._chosen = chosen
-        self.digest: Digest = chosen.descriptor.checked
-        self.image_id: Digest = chosen.manifest.config.checked
-        self.manifest: Manifest = chosen.manifest
-        self.config: Config = chosen.config
-        self.platform: Platform = chosen.config.platform
-        self.layers: tuple[Layer, ...] = tuple(Layer(source_name, blob) for blob in chosen.layers)
+    def __init__(self, source: Source, found: FoundImage, warnings: tuple[Warning, ...]) -> None:
+        self._source_name = source.name
+        self._found = found
+        self._blobs = pair(source, found)
+        self.digest: Digest = found.digest
+        self.image_id: Digest = found.image_id
+        self.names: tuple[str, ...] = found.names
+        self.manifest: Manifest | None = found.manifest
+        self.config: Config = found.config
+        self.platform: Platform = found.config.platform
+        self.layers: tuple[Layer, ...] = tuple(Layer(source.name, blob) for blob in self._blobs)
         self.warnings = warnings
 
     def extract(
@@ -131,7 +136,8 @@ class Image:
         """
         return extract(
             self._source_name,
-            self._chosen,
+            self._found,
+            self._blobs,
             destination,
             strict=strict,
             replace=replace,
@@ -157,7 +163,7 @@ class Image:
             return merge(plan, NoOperations(), notices, progress)[0]
 
         try:
-            return in_right_order(self._chosen.layers, strict, attempt)
+            return in_right_order(self._blobs, strict, attempt)
         except OcirootError as error:
             raise error.locate(source=self._source_name) from error.__cause__
 
@@ -183,41 +189,80 @@ class OpenedSource:
         """Close the files behind it; its images cannot be read any more."""
         self._source.close()
 
-    def image(self, platform: str | Platform | None = None, *, strict: bool = False) -> Image:
+    @property
+    def form(self) -> str:
+        """What it is: ``oci-archive``, ``oci-layout`` or ``docker-archive``."""
+        return self._source.form
+
+    def listing(self) -> Listing:
+        """Return what is in it: its images, and what is no image.
+
+        Raises:
+            MalformedImage: a document breaks a rule of the specification.
+            VerificationError: a document is not what its descriptor says.
+        """
+        return list_images(self._source)
+
+    def image(
+        self,
+        platform: str | Platform | None = None,
+        *,
+        ref: str = "",
+        digest: str = "",
+        strict: bool = False,
+    ) -> Image:
         """Choose an image and verify its documents.
 
         Args:
             platform: what it must run on, as in ``linux/arm/v7``; None for this machine, or for any
                 when there is but one image.
+            ref: a name of the image, full or short.
+            digest: the digest of its manifest or its image ID, or the beginning of one.
             strict: whether a warning that is a breach of the specification is an error.
 
         Returns:
             The image.
 
         Raises:
-            UsageError: no image is for the platform, or the choice is not unique.
+            UsageError: no image is what was asked for, or more than one is.
             MalformedImage: a document breaks a rule of the specification.
             VerificationError: a document is not what its descriptor says.
             Unsupported: there is no image, only something else.
         """
-        wanted = Platform.parse(platform) if isinstance(platform, str) else platform
         notices = Notices(strict)
-        chosen = choose(self._source, wanted, notices)
-        return Image(self._source.name, chosen, notices.warnings())
+        wanted = Platform.parse(platform) if isinstance(platform, str) else platform
+        try:
+            found = choose(self.listing(), Wanted(wanted, ref, digest), notices)
+        except OcirootError as error:
+            raise error.locate(source=self._source.name) from error.__cause__
+        return Image(self._source, found, notices.warnings())
 
 
-def open(path: str | os.PathLike[str]) -> OpenedSource:
-    """Open what holds images.
+def open(
+    path: str | os.PathLike[str],
+    *,
+    shared_blobs: str | os.PathLike[str] | None = None,
+    tmpdir: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> OpenedSource:
+    """Open what holds images: an oci-archive, a docker-archive, or an OCI layout directory.
 
     Args:
-        path: an oci-archive: an uncompressed tar archive that holds an OCI image layout.
+        path: a file or a directory, told apart by content; ``-`` is standard input.
+        shared_blobs: where the blobs of a layout directory lie, when several share them.
+        tmpdir: where a compressed archive is decompressed to; None: the system's place.
+        progress: called while an archive is decompressed or copied, with the bytes read and, where
+            it is known, how many there are (else 0).
 
     Returns:
         The source, to be closed after use: a context manager.
 
     Raises:
         SourceError: there is nothing that can be read.
-        MalformedImage: it is not an OCI image layout.
-        Unsupported: it is another form of image.
+        MalformedImage: it is no form of an image.
+        Unsupported: it is something else, with what.
+        DestinationError: there is no space for decompressing it.
     """
-    return OpenedSource(open_source(path))
+    return OpenedSource(
+        open_source(path, shared_blobs=shared_blobs, tmpdir=tmpdir, progress=progress)
+    )

@@ -105,9 +105,17 @@ class SourceError(OcirootError):
 
 
 class UsageError(OcirootError):
-    """What was asked for does not exist, or is not unique."""
+    """What was asked for does not exist, or is not unique.
+
+    Attributes:
+        choices: what there is: its platform, its name, and the option that chooses it.
+    """
 
     exit_code = 2
+
+    def __init__(self, problem: str, *, choices: tuple[tuple[str, str, str], ...] = ()) -> None:
+        super().__init__(problem)
+        self.choices = choices
 
 
 class MalformedImage(OcirootError):

@@ -8,7 +8,8 @@ import time
 import msgspec
 
 from .errors import OcirootError
-from .image import Chosen
+from .image import LayerBlob
+from .listing import FoundImage
 from .merge import LayerReport, Plan, ProgressCallback, in_right_order, merge
 from .notices import Notices, Warning
 from .spec.config import Config
@@ -24,7 +25,7 @@ class Report(msgspec.Struct, frozen=True):
     Attributes:
         source: where the image lies.
         destination: where its root file system is now.
-        manifest: the digest of the manifest.
+        manifest: the digest of the manifest; None in a docker-archive, which has none.
         image_id: the digest of the configuration, which is the image's ID.
         platform: what the image runs on.
         config: the image's configuration.
@@ -35,7 +36,7 @@ class Report(msgspec.Struct, frozen=True):
 
     source: str
     destination: str
-    manifest: str
+    manifest: str | None
     image_id: str
     platform: str
     config: Config
@@ -46,7 +47,8 @@ class Report(msgspec.Struct, frozen=True):
 
 def extract(
     source_name: str,
-    image: Chosen,
+    image: FoundImage,
+    blobs: tuple[LayerBlob, ...],
     destination: str | os.PathLike[str],
     *,
     strict: bool = False,
@@ -59,6 +61,7 @@ def extract(
     Args:
         source_name: what messages call the image's source.
         image: the image.
+        blobs: its layers.
         destination: an absent path, an empty directory or an empty mount point.
         strict: whether a warning that is a breach of the specification is an error.
         replace: whether a destination that holds something is exchanged for the result.
@@ -91,14 +94,14 @@ def extract(
         return layers, notices
 
     try:
-        layers, notices = in_right_order(image.layers, strict, attempt)
+        layers, notices = in_right_order(blobs, strict, attempt)
     except OcirootError as error:
         raise error.locate(source=source_name) from error.__cause__
     return Report(
         source=source_name,
         destination=os.fspath(destination),
-        manifest=image.descriptor.digest,
-        image_id=image.manifest.config.digest,
+        manifest=image.descriptor.digest if image.descriptor is not None else None,
+        image_id=str(image.image_id),
         platform=str(image.config.platform),
         config=image.config,
         layers=layers,

@@ -51,16 +51,16 @@ class LayerReport(msgspec.Struct, frozen=True):
     """What was applied.
 
     Attributes:
-        digest: the digest of the blob.
+        digest: the digest of the blob; None in a docker-archive, which has none.
         diff_id: the digest of the uncompressed layer.
-        media_type: as the manifest says.
+        media_type: as the manifest says; empty in a docker-archive.
         compression: what the bytes are: ``gzip``, ``zstd`` or ``none``.
         size: bytes of the blob.
         unpacked_size: bytes of the uncompressed layer.
         entries: how many entries of the layer were applied, whiteouts among them.
     """
 
-    digest: str
+    digest: str | None
     diff_id: str
     media_type: str
     compression: str
@@ -181,13 +181,13 @@ def merge(
 
 
 def _reported(content: LayerContent, count: int) -> LayerReport:
-    descriptor = content.layer.descriptor
+    layer = content.layer
     return LayerReport(
-        digest=descriptor.digest,
+        digest=str(layer.digest) if layer.digest is not None else None,
         diff_id=str(content.diff_id),
-        media_type=descriptor.media_type,
+        media_type=layer.media_type,
         compression=content.compression,
-        size=descriptor.size,
+        size=layer.blob.size,
         unpacked_size=content.unpacked_size,
         entries=count,
     )

@@ -21,9 +21,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .errors import LimitExceeded, MalformedImage, OcirootError, printable
-from .layer.changeset import Change, clean
+from .layer.changeset import Change
 from .nodes import Directory, Node, Operations
 from .notices import Notices
+from .tar.names import clean
 from .tar.reader import Entry
 from .tar.stream import Stream
 

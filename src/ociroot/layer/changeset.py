@@ -18,9 +18,10 @@ from typing import Literal, NamedTuple
 
 from ..errors import MalformedImage
 from ..notices import Notices
+from ..tar.names import clean
 from ..tar.reader import Entry
 
-__all__ = ["Change", "changes", "clean"]
+__all__ = ["Change", "changes"]
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
@@ -44,22 +45,6 @@ class Change(NamedTuple):
     parent: bytes
     name: bytes
     entry: Entry
-
-
-def clean(name: bytes) -> bytes:
-    """Return a path inside the root: no leading ``/``, no empty parts, no ``.`` and no ``..``.
-
-    Args:
-        name: as it stands in the archive. ``..`` is resolved on the names alone and does not lead
-            above the root.
-    """
-    parts: list[bytes] = []
-    for part in name.split(b"/"):
-        if part == b"..":
-            del parts[-1:]
-        elif part not in (b"", b"."):
-            parts.append(part)
-    return b"/".join(parts)
 
 
 def changes(entries: Iterable[Entry], notices: Notices) -> Iterator[Change]:

@@ -24,6 +24,7 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import msgspec
 
+from ..codec import CHUNK, decompress, sniff
 from ..errors import (
     LimitExceeded,
     MalformedImage,
@@ -34,7 +35,6 @@ from ..errors import (
 from ..image import LayerBlob
 from ..spec.descriptor import LAYER_TYPES
 from ..spec.digest import Digest
-from .codec import CHUNK, decompress, sniff
 
 __all__ = ["LayerContent", "Pipeline", "blame", "tuned"]
 
@@ -66,7 +66,8 @@ class LayerContent(msgspec.Struct, frozen=True):
     @property
     def as_declared(self) -> bool:
         """Whether its compression is the one that its media type declares."""
-        return LAYER_TYPES[self.layer.descriptor.media_type] == self.compression
+        media_type = self.layer.media_type
+        return not media_type or LAYER_TYPES[media_type] == self.compression
 
 
 class _Closed(Exception):
@@ -78,7 +79,7 @@ class _Failure(NamedTuple):
 
 
 class _EndOfBlob(NamedTuple):
-    digest: Digest
+    digest: Digest | None  # None: nobody has said what it should be
 
 
 class _EndOfLayer(NamedTuple):
@@ -235,18 +236,20 @@ class Pipeline:
 
     def _read(self) -> None:
         for layer in self._layers:
-            wanted = layer.descriptor.checked
-            hasher = wanted.hasher()
+            wanted = layer.digest
+            hasher = wanted.hasher() if wanted is not None else None
             for chunk in layer.blob.chunks(CHUNK):
                 if self._closed:
                     raise _Closed
                 self.bytes_read += len(chunk)
                 self._packed.put(chunk)
-                hasher.update(chunk)
-            digest = Digest(wanted.algorithm, hasher.hexdigest())
-            if digest != wanted:
-                raise _wrong_digest(layer, digest)
-            self._packed.put(_EndOfBlob(digest))
+                if hasher is not None:
+                    hasher.update(chunk)
+            if wanted is not None and hasher is not None:
+                found = Digest(wanted.algorithm, hasher.hexdigest())
+                if found != wanted:
+                    raise _wrong_digest(layer, found)
+            self._packed.put(_EndOfBlob(wanted))
 
     def _blob(self) -> Iterator[bytes]:
         """Yield the chunks of one blob; afterwards its digest is in ``self._digest``."""
@@ -261,10 +264,13 @@ class Pipeline:
             while 0 < len(head) < 8 and (more := next(chunks, b"")):
                 head += more
             compression = sniff(head)
+            if compression not in ("gzip", "zstd", "none"):
+                raise Unsupported(f"compressed with {compression} (layers have gzip, zstd or none)")
             # A plain layer is its own diff_id.
             hashed = (
                 compression != "none"
-                or layer.diff_id.algorithm != layer.descriptor.checked.algorithm
+                or layer.digest is None
+                or layer.digest.algorithm != layer.diff_id.algorithm
             )
             if hashed:
                 self._to_hash.put(layer.diff_id)
@@ -311,7 +317,7 @@ def _gathered(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _wrong_digest(layer: LayerBlob, digest: Digest) -> VerificationError:
     return VerificationError(
-        f"the digest of the blob is {digest}, not {layer.descriptor.digest}", layer=layer.label
+        f"the digest of the blob is {digest}, not {layer.digest}", layer=layer.label
     )
 
 
@@ -328,9 +334,9 @@ def blame(layer: LayerBlob, error: OcirootError) -> OcirootError:
     Returns:
         The error, or a VerificationError in its place when the blob's digest is not the one wanted.
     """
-    if not isinstance(error, (MalformedImage, Unsupported, LimitExceeded)):
+    wanted = layer.digest
+    if wanted is None or not isinstance(error, (MalformedImage, Unsupported, LimitExceeded)):
         return error.locate(layer=layer.label)  # not for what the layer holds
-    wanted = layer.descriptor.checked
     hasher = wanted.hasher()
     try:
         for chunk in layer.blob.chunks(CHUNK):

@@ -1,7 +1,9 @@
-"""Where the blobs lie: each form of an image behind one small protocol.
+"""Where the blobs lie: each form of an image, told apart by its content, read in place.
 
-A source is read in place. It hands out documents as bytes and blobs as places in an open file; what
-they should hold (digest, size) is checked by whoever reads them.
+A source hands out documents as bytes and blobs as places in open files; what they should hold
+(digest, size) is checked by whoever reads them. There are two kinds of documents to start from, and
+a source may have both: the ``index.json`` of an OCI image layout, and the ``manifest.json`` of a
+docker-archive.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ from typing import NamedTuple, Protocol
 
 from ..errors import SourceError
 from ..spec.digest import Digest
+from ..spec.document import MAX_DOCUMENT_SIZE
 
-__all__ = ["Blob", "Source", "open_source"]
+__all__ = ["Blob", "Files", "Source"]
 
 
 class Blob(NamedTuple):
@@ -41,33 +44,55 @@ class Blob(NamedTuple):
             yield data
 
 
-class Source(Protocol):
-    """A place that holds images: an index of manifests, and blobs by digest."""
+class Files(Protocol):
+    """Named files: the members of an archive, or of a directory."""
 
     @property
-    def name(self) -> str:
-        """What messages call it: the path that it was opened by."""
+    def names(self) -> list[bytes]:
+        """The first of the names, for telling what it is."""
 
-    def index(self) -> bytes:
-        """Return the content of ``index.json``, which nothing but itself vouches for."""
+    def get(self, name: str) -> Blob | None:
+        """Return where a file lies; None: it is not there."""
 
-    def blob(self, digest: Digest) -> Blob:
-        """Say where a blob lies; :class:`~ociroot.errors.MalformedImage` when it is not there."""
+    def close(self) -> None:
+        """Close what is open."""
+
+
+class Source:
+    """A place that holds images.
+
+    Attributes:
+        name: what messages call it: the path that it was opened by.
+        form: what it is: ``oci-archive``, ``oci-layout`` or ``docker-archive``.
+    """
+
+    def __init__(self, name: str, form: str, files: Files) -> None:
+        self.name = name
+        self.form = form
+        self._files = files
+
+    def document(self, name: str) -> bytes | None:
+        """Return the content of a file that nothing but itself vouches for; None: it is not there.
+
+        Of one that is longer than any document may be, one byte more than that is returned.
+        """
+        found = self._files.get(name)
+        if found is None:
+            return None
+        return b"".join(found._replace(size=min(found.size, MAX_DOCUMENT_SIZE + 1)).chunks())
+
+    def member(self, name: str) -> Blob | None:
+        """Say where a file lies by its name; None: it is not there."""
+        return self._files.get(name)
+
+    def blob(self, digest: Digest) -> Blob | None:
+        """Say where a blob of the layout lies; None: it is not there.
+
+        image-layout.md, "Blobs": "The content of `blobs/<alg>/<encoded>` MUST match the digest
+        `<alg>:<encoded>`". A Digest's parts are checked, so they may stand in a name.
+        """
+        return self._files.get(f"blobs/{digest.algorithm}/{digest.encoded}")
 
     def close(self) -> None:
         """Close the files behind it."""
-
-
-def open_source(path: str | os.PathLike[str]) -> Source:
-    """Open what lies at a path, told apart by its content.
-
-    Args:
-        path: an oci-archive: an uncompressed tar archive that holds an OCI image layout.
-
-    Raises:
-        SourceError: there is nothing that can be read.
-        MalformedImage: it is not an OCI image layout.
-    """
-    from .archive import OCIArchive
-
-    return OCIArchive(os.fspath(path))
+        self._files.close()

@@ -1,9 +1,9 @@
-"""Decompressing a layer: gzip, zstd or nothing, told by its first bytes.
+"""Decompression, told by the first bytes: gzip and zstd, and for whole archives xz and bzip2.
 
-layer.md, "+gzip Media Types" and "+zstd Media Types". A gzip file is a series of members (RFC 1952,
-2.2) and a zstd file one of frames, some to be skipped (RFC 8878, 3): pigz, eStargz and zstd:chunked
-write many. A decompressor of either library stops at the end of its member or frame, and says
-nothing of its own when the input ends before that: both are seen to here.
+For layers see layer.md, "+gzip Media Types" and "+zstd Media Types". A gzip file is a series of
+members (RFC 1952, 2.2) and a zstd file one of frames, some to be skipped (RFC 8878, 3): pigz,
+eStargz and zstd:chunked write many. A decompressor of any library stops at the end of its member or
+frame, and says nothing of its own when the input ends before that: both are seen to here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from ..errors import LimitExceeded, MalformedImage, Unsupported
+from .errors import LimitExceeded, MalformedImage, Unsupported
 
 __all__ = ["CHUNK", "MAX_WINDOW_LOG", "decompress", "sniff"]
 
@@ -24,7 +24,10 @@ MAX_WINDOW_LOG = 27
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
-_OTHERS = ((b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"), (b"\x04\x22\x4d\x18", "lz4"))
+_XZ = b"\xfd7zXZ\0"
+_BZIP2 = b"BZh"
+#: Bytes. What a decompressor of xz may use: `xz -9` needs half of it.
+_XZ_MEMORY = 128 << 20
 
 
 def _is_zstd(head: bytes) -> bool:
@@ -33,24 +36,22 @@ def _is_zstd(head: bytes) -> bool:
 
 
 def sniff(head: bytes) -> str:
-    """Tell a layer's compression by its first bytes.
+    """Tell a compression by the first bytes.
 
     Args:
-        head: the first bytes of the blob, eight or more where it has as many.
+        head: the first bytes, eight or more where there are as many.
 
     Returns:
-        ``gzip``, ``zstd`` or ``none``.
-
-    Raises:
-        Unsupported: another compression.
+        ``gzip``, ``zstd``, ``xz``, ``bzip2`` or ``none``.
     """
     if head.startswith(_GZIP):
         return "gzip"
     if _is_zstd(head):
         return "zstd"
-    for magic, name in _OTHERS:
-        if head.startswith(magic):
-            raise Unsupported(f"compressed with {name} (gzip, zstd and none are supported)")
+    if head.startswith(_XZ):
+        return "xz"
+    if head.startswith(_BZIP2) and head[4:8] in (b"1AY&", b"\x17\x72E8"):
+        return "bzip2"
     return "none"
 
 
@@ -72,6 +73,10 @@ def decompress(compression: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
         return _units(chunks, _gzip_member(), lambda head: head.startswith(_GZIP), "gzip")
     if compression == "zstd":
         return _units(chunks, _zstd_frame(), _is_zstd, "zstd")
+    if compression == "xz":
+        return _units(chunks, _xz_stream(), lambda head: head.startswith(_XZ[:4]), "xz")
+    if compression == "bzip2":
+        return _units(chunks, _bzip2_stream(), lambda head: head.startswith(_BZIP2), "bzip2")
     return chunks
 
 
@@ -164,6 +169,18 @@ class _ZlibMember:
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
         tail = self._inner.unconsumed_tail
         return self._inner.decompress(tail + data if tail else data, max_length)
+
+
+def _xz_stream() -> Callable[[], _Decompressor]:
+    import lzma
+
+    return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+
+
+def _bzip2_stream() -> Callable[[], _Decompressor]:
+    import bz2
+
+    return bz2.BZ2Decompressor
 
 
 def _zstd_frame() -> Callable[[], _Decompressor]:

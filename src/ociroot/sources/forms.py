@@ -1,0 +1,213 @@
+"""Opening what lies at a path: which form it is, and what it looks like when it is none.
+
+Told apart by content, never by file name:
+
+- a directory with ``index.json``: an OCI image layout;
+- a tar archive with ``oci-layout`` and ``index.json``: an oci-archive (and maybe, since Docker 25,
+  a docker-archive at the same time);
+- a tar archive with ``manifest.json``: a docker-archive;
+- any of the archives compressed as a whole: decompressed once into an unlinked temporary file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import chain
+
+from ..codec import CHUNK, decompress, sniff
+from ..errors import DestinationError, MalformedImage, OcirootError, SourceError, Unsupported
+from ..spec.index import check_layout
+from . import Blob, Files, Source
+from .files import ArchiveFiles, DirectoryFiles
+
+__all__ = ["open_source"]
+
+# What a file begins with, for a message that helps.
+_MAGIC = (
+    (0, b"hsqs", "a squashfs file system", "unsquashfs unpacks it"),
+    (1024, b"\xe2\xe1\xf5\xe0", "an EROFS file system", "it can be mounted as it is"),
+    (1080, b"\x53\xef", "an ext2, ext3 or ext4 file system", "it can be mounted as it is"),
+    (0, b"QFI\xfb", "a qcow2 disk image", None),
+    (0, b"PK\x03\x04", "a zip archive", None),
+    (0, b"\x7fELF", "an ELF program", None),
+    (0, b"{", "a JSON document", "name the archive or the directory that holds the blobs"),
+    (0, b"SIF", "a Singularity image", None),
+)
+
+
+def open_source(
+    path: str | os.PathLike[str],
+    *,
+    shared_blobs: str | os.PathLike[str] | None = None,
+    tmpdir: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Source:
+    """Open what lies at a path, whatever form of an image it is.
+
+    Args:
+        path: a file or a directory; ``-`` is standard input.
+        shared_blobs: where the blobs of a layout directory lie, when several share them.
+        tmpdir: where a compressed archive is decompressed to; None: the system's place.
+        progress: called while an archive is decompressed or copied, with the bytes read and, where
+            it is known, how many there are (else 0).
+
+    Raises:
+        SourceError: there is nothing that can be read.
+        MalformedImage: it is no form of an image, with what it looks like.
+        Unsupported: it is something else, with what.
+        DestinationError: there is no space for decompressing it.
+    """
+    name = os.fspath(path)
+    files: Files | None = None
+    try:
+        if name != "-" and os.path.isdir(name):
+            shared = os.fspath(shared_blobs) if shared_blobs is not None else None
+            files = DirectoryFiles(name, shared)
+        else:
+            if shared_blobs is not None:
+                raise SourceError("shared blobs are for a layout directory, and it is none")
+            files = ArchiveFiles(_archive(name, tmpdir, progress))
+        return Source(name, _form(files), files)
+    except OcirootError as error:
+        if files is not None:
+            files.close()
+        shown = "standard input" if name == "-" else name
+        raise error.locate(source=shown) from error.__cause__
+    except BaseException:
+        if files is not None:
+            files.close()
+        raise
+
+
+def _form(files: Files) -> str:
+    """Tell the form by the files that are there."""
+    layout = files.get("oci-layout")
+    if layout is not None and files.get("index.json") is not None:
+        try:
+            check_layout(b"".join(layout._replace(size=min(layout.size, CHUNK)).chunks()))
+        except OcirootError as error:
+            raise error.locate(member="oci-layout") from None
+        return "oci-layout" if isinstance(files, DirectoryFiles) else "oci-archive"
+    if files.get("manifest.json") is not None:
+        return "docker-archive"
+    raise _looks_like(files)
+
+
+def _archive(
+    name: str,
+    tmpdir: str | os.PathLike[str] | None,
+    progress: Callable[[int, int], None] | None,
+) -> int:
+    """Return a descriptor of a regular file that holds the uncompressed archive."""
+    if name == "-":
+        fd = os.dup(0)
+    else:
+        try:
+            # Not to wait for the writer of a FIFO; a regular file does not care.
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise SourceError(f"cannot open: {os.strerror(error.errno or 0)}") from error
+    try:
+        status = os.fstat(fd)
+        regular = stat.S_ISREG(status.st_mode)
+        if not regular and name != "-":
+            raise SourceError("this is not a regular file", remedy="`-` reads standard input")
+        chunks = Blob(fd, 0, status.st_size).chunks(CHUNK) if regular else _piped(fd)
+        head = next(chunks, b"")
+        while len(head) < 2048 and (more := next(chunks, b"")):
+            head += more
+        if not head:
+            raise MalformedImage("it is empty")
+        for offset, magic, what, remedy in _MAGIC:
+            if head[offset : offset + len(magic)] == magic:
+                raise Unsupported(f"this is {what}, not a container image", remedy=remedy)
+        compression = sniff(head)
+        if regular and compression == "none":
+            return fd
+        total = status.st_size if regular else 0
+        counted = _counted(chain((head,), chunks), total, progress)
+        spooled = _spool(compression, counted, total, tmpdir)
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return spooled
+
+
+def _piped(fd: int) -> Iterator[bytes]:
+    while data := os.read(fd, CHUNK):
+        yield data
+
+
+def _counted(
+    chunks: Iterator[bytes], total: int, progress: Callable[[int, int], None] | None
+) -> Iterator[bytes]:
+    done = 0
+    for chunk in chunks:
+        done += len(chunk)
+        if progress is not None:
+            progress(done, total)
+        yield chunk
+
+
+def _spool(
+    compression: str,
+    chunks: Iterator[bytes],
+    total: int,
+    tmpdir: str | os.PathLike[str] | None,
+) -> int:
+    """Decompress into a file that has no name, and is gone when it is closed."""
+    directory = os.fspath(tmpdir) if tmpdir is not None else tempfile.gettempdir()
+    remedy = "--tmpdir names another directory"
+    try:
+        free = os.statvfs(directory)
+        if total > free.f_bavail * free.f_frsize:
+            raise DestinationError(
+                f"no space to decompress it in {directory}: {total} bytes packed", remedy=remedy
+            )
+        with tempfile.TemporaryFile(dir=directory) as file:
+            written = 0
+            for chunk in decompress(compression, chunks):
+                file.write(chunk)
+                written += len(chunk)
+            file.flush()
+            return os.dup(file.fileno())
+    except OSError as error:
+        failed = DestinationError.from_os(error, f"decompress it into {directory}")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            failed.remedy = remedy
+        raise failed from error
+
+
+def _looks_like(files: Files) -> OcirootError:
+    """Say what something is that holds no image."""
+    names = set(files.names)
+    tops = {name.split(b"/")[0] for name in names}
+    if "repositories" in {name.decode("ascii", "replace") for name in names}:
+        return Unsupported(
+            "this is a docker-archive from before Docker 1.10, without a manifest.json",
+            remedy="docker load it, and docker save it again",
+        )
+    if any(name.endswith(b"Chart.yaml") for name in names):
+        return Unsupported("this is a Helm chart, not a container image")
+    if tops & {b"Files", b"Hives"} and tops <= {b"Files", b"Hives", b"UtilityVM"}:
+        return Unsupported("this is a layer of a Windows image")
+    if any(name.rpartition(b"/")[2].startswith(b".wh.") for name in names):
+        return Unsupported("this is one layer, not an image", remedy="name the whole image")
+    if len(tops & {b"bin", b"etc", b"usr", b"lib", b"var", b"sbin", b"root", b"dev"}) >= 2:
+        return Unsupported(
+            "this is a root file system, not an image of one", remedy="tar -xf unpacks it"
+        )
+    if b"index.json" in names:
+        return MalformedImage("index.json is there, but no oci-layout file, which MUST exist")
+    if b"oci-layout" in names:
+        return MalformedImage("index.json is missing")
+    with suppress(ValueError):
+        shown = ", ".join(name.decode() for name in files.names[:3])
+        return MalformedImage(f"there is no image in it, only {shown or 'nothing'}")
+    return MalformedImage("there is no image in it")
