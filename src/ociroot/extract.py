@@ -81,7 +81,7 @@ def extract(
             writer = DirectoryWriter(staging.fd, notices)
             try:
                 tree, layers = merge(plan, writer, notices, progress)
-                writer.finish(tree)
+                writer.finish(tree.root)
             finally:
                 writer.close()
             if staging.root_fd == staging.fd:

@@ -16,11 +16,11 @@ import msgspec
 from .errors import MalformedImage, OcirootError, VerificationError
 from .image import LayerBlob
 from .layer.changeset import Change, changes
-from .layer.stream import LayerContent, Pipeline, blame, tuned
+from .layer.stream import LayerContent, Pipeline, blame, is_plain, tuned
 from .nodes import Operations
 from .notices import Notices
 from .tar.reader import entries
-from .tar.stream import ChunkStream
+from .tar.stream import ChunkStream, FileStream
 from .tree import Tree, WhiteoutsFirst
 
 __all__ = ["LayerReport", "Plan", "Progress", "ProgressCallback", "in_right_order", "merge"]
@@ -76,11 +76,13 @@ class Plan(msgspec.Struct, frozen=True):
         layers: the layers in the order in which they are applied, each with its diff_id.
         whiteouts_first: whether the whiteouts of each layer are gathered before.
         reordered: whether that is another order than the manifest's.
+        verify: whether plain layers are read whole, for their digests, or their headers alone.
     """
 
     layers: tuple[LayerBlob, ...]
     whiteouts_first: bool = False
     reordered: bool = False
+    verify: bool = True
 
 
 class _OutOfOrder(Exception):
@@ -90,7 +92,11 @@ class _OutOfOrder(Exception):
 
 
 def in_right_order(
-    layers: tuple[LayerBlob, ...], strict: bool, attempt: Callable[[Plan, Notices], _T]
+    layers: tuple[LayerBlob, ...],
+    strict: bool,
+    attempt: Callable[[Plan, Notices], _T],
+    *,
+    verify: bool = True,
 ) -> _T:
     """Carry out an attempt, and again when it turns out that it must go another way.
 
@@ -98,11 +104,12 @@ def in_right_order(
         layers: the layers in the manifest's order.
         strict: whether a breach of the specification is an error.
         attempt: builds what is to be built by calling :func:`merge`, from nothing each time.
+        verify: whether plain layers are read whole, for their digests, or their headers alone.
 
     Returns:
         What the attempt returned that went through.
     """
-    plan = Plan(layers)
+    plan = Plan(layers, verify=verify)
     while True:
         notices = Notices(strict)
         try:
@@ -120,6 +127,7 @@ def merge(
     operations: Operations,
     notices: Notices,
     progress: ProgressCallback | None = None,
+    after_layer: Callable[[Tree, LayerBlob], None] | None = None,
 ) -> tuple[Tree, tuple[LayerReport, ...]]:
     """Apply layers, verifying each, to an empty tree.
 
@@ -128,6 +136,7 @@ def merge(
         operations: what carries out the tree's decisions.
         notices: told of what is odd.
         progress: called now and then, from this thread.
+        after_layer: called with the tree as each layer leaves it.
 
     Returns:
         The merged tree, and what was applied.
@@ -142,24 +151,29 @@ def merge(
     tree = Tree(operations, notices)
     reports: list[LayerReport] = []
     wanted = {layer.diff_id for layer in layers}
-    total = sum(layer.blob.size for layer in layers)
-    with tuned(), Pipeline(layers) as pipeline:
+    in_place = set() if plan.verify else {layer.number for layer in layers if is_plain(layer)}
+    flowing = [layer for layer in layers if layer.number not in in_place]
+    total = sum(layer.blob.size for layer in flowing)
+    with tuned(), Pipeline(flowing) as pipeline:
         for number, layer in enumerate(layers, 1):
 
             def report_progress(number: int = number) -> None:
                 if progress is not None:
                     progress(Progress(pipeline.bytes_read, total, number, len(layers)))
 
+            known = whiteouts[number - 1] if whiteouts is not None else None
             try:
-                stream = ChunkStream(pipeline.chunks(report_progress))
-                count = tree.apply(
-                    changes(entries(stream), notices),
-                    stream,
-                    whiteouts=whiteouts[number - 1] if whiteouts is not None else None,
-                )
-                # What follows the end marker counts for the diff_id all the same.
-                stream.drain()
-                content = pipeline.finish()
+                if layer.number in in_place:
+                    blob = layer.blob
+                    place = FileStream(blob.fd, blob.size, blob.offset)
+                    count = tree.apply(changes(entries(place), notices), place, whiteouts=known)
+                    content = LayerContent(layer, layer.diff_id, "none", blob.size)
+                else:
+                    stream = ChunkStream(pipeline.chunks(report_progress))
+                    count = tree.apply(changes(entries(stream), notices), stream, whiteouts=known)
+                    # What follows the end marker counts for the diff_id all the same.
+                    stream.drain()
+                    content = pipeline.finish()
                 if not content.as_declared:
                     notices.add("compression", f"layer {layer.label}: {content.compression}")
             except OcirootError as error:
@@ -177,6 +191,8 @@ def merge(
                 )
             reports.append(_reported(content, count))
             report_progress()
+            if after_layer is not None:
+                after_layer(tree, layer)
     return tree, tuple(reports)
 
 

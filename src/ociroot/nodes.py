@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from .tar.reader import Entry, Kind
+from .tar.sparse import Segments
 from .tar.stream import Stream
 
 __all__ = ["Directory", "NoOperations", "Node", "Operations"]
@@ -31,6 +32,8 @@ class Node:
             something below it.
         links: how many names it has.
         size: bytes, of a regular file.
+        offset: where a regular file's data begins, in bytes of its layer's uncompressed content.
+        segments: where in a sparse file the stored bytes belong; otherwise None.
         target: what a symbolic link points to.
         rdev: major and minor number of a device.
     """
@@ -42,7 +45,9 @@ class Node:
         "links",
         "mode",
         "mtime_ns",
+        "offset",
         "rdev",
+        "segments",
         "size",
         "target",
         "uid",
@@ -54,11 +59,18 @@ class Node:
         self.layer = layer
         self.links = 1
         self.size = 0
+        self.offset = 0
+        self.segments: Segments | None = None
         self.target = b""
         self.rdev = (0, 0)
         self.mode = 0o755
         self.uid = self.gid = self.mtime_ns = 0
         self.xattrs: Xattrs | None = None
+
+    @property
+    def stored(self) -> int:
+        """How many bytes of a regular file its layer stores: all but the holes."""
+        return self.size if self.segments is None else sum(length for _, length in self.segments)
 
     def describe(self, entry: Entry) -> None:
         """Take the attributes of an entry."""
@@ -128,10 +140,8 @@ class Operations(Protocol):
     def make_directory(self, directory: Directory) -> None:
         """Make a directory; its attributes come last of all, when everything is in place."""
 
-    def make_file(
-        self, parent: Directory, name: bytes, node: Node, entry: Entry, data: Stream
-    ) -> None:
-        """Make a regular file, with its content and its attributes."""
+    def make_file(self, parent: Directory, name: bytes, node: Node, data: Stream) -> None:
+        """Make a regular file: its ``stored`` bytes come from the stream; and its attributes."""
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
         """Make a symbolic link, a device or a FIFO, with its attributes."""
@@ -151,9 +161,7 @@ class NoOperations:
     def make_directory(self, directory: Directory) -> None:
         """See :class:`Operations`."""
 
-    def make_file(
-        self, parent: Directory, name: bytes, node: Node, entry: Entry, data: Stream
-    ) -> None:
+    def make_file(self, parent: Directory, name: bytes, node: Node, data: Stream) -> None:
         """See :class:`Operations`."""
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:

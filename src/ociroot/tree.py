@@ -128,6 +128,44 @@ class Tree:
                 ) from error.__cause__
         return count
 
+    def find(self, path: bytes, *, follow: bool = True) -> tuple[Directory, bytes, Node] | None:
+        """Look up a path as a process in the root would, and change nothing.
+
+        Args:
+            path: from the root on; ``..`` does not lead above it.
+            follow: whether a symbolic link at its end is followed, too.
+
+        Returns:
+            The directory it is in, its name there, and what it is (of the root: itself, with an
+            empty name); None when there is nothing.
+        """
+        directory = self.root
+        found: tuple[Directory, bytes, Node] = (self.root, b"", self.root)
+        todo = path.split(b"/")[::-1]
+        links = 0
+        while todo:
+            name = todo.pop()
+            if not name or name == b".":
+                continue
+            if not isinstance(found[2], Directory):
+                return None
+            directory = found[2]
+            if name == b"..":
+                directory = directory.parent or self.root
+                found = (directory.parent or directory, directory.name, directory)
+                continue
+            child = directory.entries.get(name)
+            if child is None:
+                return None
+            found = (directory, name, child)
+            if child.kind == "symlink" and (follow or any(n not in (b"", b".") for n in todo)):
+                links += 1
+                if links > MAX_LINKS:
+                    return None
+                start = self._follow(child, directory, todo)
+                found = (start.parent or start, start.name, start)
+        return found
+
     # Additions and modifications.
 
     def _add(self, change: Change, data: Stream) -> None:
@@ -161,7 +199,9 @@ class Tree:
         node.describe(entry)
         if kind == "file":
             node.size = entry.size
-            self._operations.make_file(parent, name, node, entry, data)
+            node.offset = data.position
+            node.segments = entry.segments
+            self._operations.make_file(parent, name, node, data)
         else:
             node.target = entry.target
             node.rdev = entry.rdev

@@ -115,16 +115,18 @@ class ChunkStream:
 
 
 class FileStream:
-    """A file that is read in place: what is skipped is never read."""
+    """A file, or a part of one, that is read in place: what is skipped is never read."""
 
-    def __init__(self, fd: int, size: int) -> None:
+    def __init__(self, fd: int, size: int, start: int = 0) -> None:
         self._fd = fd
         self._size = size
+        self._start = start
         self.position = 0
 
     def _read(self, size: int) -> bytes:
         try:
-            data = os.pread(self._fd, size, self.position)
+            size = min(size, self._size - self.position)
+            data = os.pread(self._fd, size, self._start + self.position)
         except OSError as error:
             raise SourceError(f"cannot read: {os.strerror(error.errno or 0)}") from error
         self.position += len(data)

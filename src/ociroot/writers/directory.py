@@ -14,9 +14,7 @@ import stat
 from ..errors import DestinationError
 from ..nodes import Directory, Node
 from ..notices import Notices
-from ..tar.reader import Entry
 from ..tar.stream import Stream
-from ..tree import Tree
 from .attributes import Attributes
 from .handles import Handles
 
@@ -55,20 +53,18 @@ class DirectoryWriter:
         except OSError as error:
             raise _failed(error, "make the directory", parent, directory.name) from error
 
-    def make_file(
-        self, parent: Directory, name: bytes, node: Node, entry: Entry, data: Stream
-    ) -> None:
+    def make_file(self, parent: Directory, name: bytes, node: Node, data: Stream) -> None:
         """See :class:`~ociroot.tree.Operations`."""
         try:
             fd = os.open(name, _CREATE, node.mode & 0o777, dir_fd=self._handles.fd(parent))
             try:
-                if entry.segments is None:
-                    for piece in data.pieces(entry.stored):
+                if node.segments is None:
+                    for piece in data.pieces(node.size):
                         written = os.write(fd, piece)
                         while written < len(piece):
                             written += os.write(fd, piece[written:])
                 else:
-                    _write_sparse(fd, entry, data)
+                    _write_sparse(fd, node, data)
                 self._attributes.set_on_fd(fd, node, made=True)
             finally:
                 os.close(fd)
@@ -154,13 +150,16 @@ class DirectoryWriter:
         except OSError as error:
             raise _failed(error, f"remove the {node.kind}", parent, name) from error
 
-    def finish(self, tree: Tree) -> None:
+    def finish(self, root: Directory) -> None:
         """Set the attributes of all directories but the root, each after those below it.
+
+        Args:
+            root: the tree's root.
 
         Raises:
             DestinationError: what the kernel refused.
         """
-        todo: list[tuple[Directory, bool]] = [(tree.root, False)]
+        todo: list[tuple[Directory, bool]] = [(root, False)]
         while todo:
             directory, visited = todo.pop()
             if not visited:
@@ -203,9 +202,9 @@ class DirectoryWriter:
         self._handles.close()
 
 
-def _write_sparse(fd: int, entry: Entry, data: Stream) -> None:
-    os.ftruncate(fd, entry.size)
-    for offset, length in entry.segments or ():
+def _write_sparse(fd: int, node: Node, data: Stream) -> None:
+    os.ftruncate(fd, node.size)
+    for offset, length in node.segments or ():
         for piece in data.pieces(length):
             view = piece
             while view:
