@@ -10,7 +10,7 @@
 Everything that goes wrong is an :class:`OcirootError`.
 """
 
-from .api import Image, Layer, OpenedSource, open
+from .api import Image, Layer, Merged, OpenedSource, open
 from .errors import (
     DestinationError,
     LimitExceeded,
@@ -22,6 +22,7 @@ from .errors import (
     VerificationError,
 )
 from .extract import Report
+from .listing import FoundImage, Listing, Other
 from .merge import LayerReport, Progress
 from .nodes import Directory, Node
 from .notices import Warning
@@ -40,15 +41,19 @@ __all__ = [
     "Digest",
     "Directory",
     "Entry",
+    "FoundImage",
     "Image",
     "Layer",
     "LayerReport",
     "LimitExceeded",
+    "Listing",
     "MalformedImage",
     "Manifest",
+    "Merged",
     "Node",
     "OcirootError",
     "OpenedSource",
+    "Other",
     "Platform",
     "Progress",
     "Report",

@@ -7,17 +7,18 @@ with ociroot.open("image.tar") as source:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
+from .contents import pieces, streams
 from .errors import OcirootError
 from .extract import Report, extract
 from .image import LayerBlob, Wanted, choose, pair
 from .layer.stream import Pipeline, blame
 from .listing import FoundImage, Listing, list_images
-from .merge import Plan, ProgressCallback, in_right_order, merge
-from .nodes import NoOperations
+from .merge import LayerReport, Plan, ProgressCallback, in_right_order, merge
+from .nodes import Node, NoOperations, Operations
 from .notices import Notices, Warning
 from .sources import Source
 from .sources.forms import open_source
@@ -26,10 +27,10 @@ from .spec.digest import Digest
 from .spec.manifest import Manifest
 from .spec.platform import Platform
 from .tar.reader import Entry, entries
-from .tar.stream import ChunkStream
+from .tar.stream import ChunkStream, Stream
 from .tree import Tree
 
-__all__ = ["Image", "Layer", "OpenedSource", "open"]
+__all__ = ["Image", "Layer", "Merged", "OpenedSource", "open"]
 
 
 class Layer:
@@ -145,27 +146,112 @@ class Image:
             before=self.warnings,
         )
 
-    def tree(self, *, strict: bool = False, progress: ProgressCallback | None = None) -> Tree:
-        """Merge the layers in memory, verifying each; nothing is written.
+    def merged(
+        self,
+        *,
+        strict: bool = False,
+        verify: bool = True,
+        operations: Operations | None = None,
+        after_layer: Callable[[Tree, Layer], None] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Merged:
+        """Merge the layers in memory; nothing is written.
 
         Args:
             strict: whether a warning that is a breach of the specification is an error.
+            verify: whether all is verified as for :meth:`extract`; otherwise of plain layers only
+                the headers are read, which is quick and vouches for nothing.
+            operations: told what the tree does, file contents and all.
+            after_layer: called with the tree as each layer leaves it.
             progress: called now and then, from this thread, with how far it is.
 
         Returns:
-            The merged file system, without the contents of its files.
+            The merged file system, from which files can be read.
 
         Raises:
             OcirootError: as :meth:`extract`, but for the destination.
         """
 
-        def attempt(plan: Plan, notices: Notices) -> Tree:
-            return merge(plan, NoOperations(), notices, progress)[0]
+        def look(tree: Tree, blob: LayerBlob) -> None:
+            if after_layer is not None:
+                after_layer(tree, Layer(self._source_name, blob))
+
+        def attempt(plan: Plan, notices: Notices) -> Merged:
+            tree, layers = merge(plan, operations or NoOperations(), notices, progress, look)
+            warnings = self.warnings + notices.warnings()
+            return Merged(self._source_name, tree, plan.layers, layers, warnings)
 
         try:
-            return in_right_order(self._blobs, strict, attempt)
+            return in_right_order(self._blobs, strict, attempt, verify=verify)
         except OcirootError as error:
             raise error.locate(source=self._source_name) from error.__cause__
+
+    def tree(self, *, strict: bool = False, progress: ProgressCallback | None = None) -> Tree:
+        """Return the merged file system, verified, without the contents of its files.
+
+        Args:
+            strict: whether a warning that is a breach of the specification is an error.
+            progress: called now and then, from this thread, with how far it is.
+
+        Raises:
+            OcirootError: as :meth:`extract`, but for the destination.
+        """
+        return self.merged(strict=strict, progress=progress).tree
+
+
+class Merged:
+    """An image's merged file system, and the way to the contents of its files.
+
+    Attributes:
+        tree: the file system.
+        layers: what was applied, in this order; ``Node.layer`` counts from 0 in it.
+        warnings: what was odd.
+    """
+
+    def __init__(
+        self,
+        source_name: str,
+        tree: Tree,
+        blobs: tuple[LayerBlob, ...],
+        layers: tuple[LayerReport, ...],
+        warnings: tuple[Warning, ...],
+    ) -> None:
+        self._source_name = source_name
+        self._blobs = blobs
+        self.tree = tree
+        self.layers = layers
+        self.warnings = warnings
+
+    def files(self, nodes: Iterable[Node]) -> Iterator[tuple[Node, Stream]]:
+        """Go to the contents of regular files, in the order in which the layers hold them.
+
+        Each layer is read at most once, up to the last file that is wanted of it.
+
+        Args:
+            nodes: regular files of the tree.
+
+        Yields:
+            Each of them, with a stream at its data: ``node.stored`` bytes can be read from it.
+
+        Raises:
+            OcirootError: a layer cannot be read.
+        """
+        try:
+            yield from streams(self._blobs, nodes)
+        except OcirootError as error:
+            raise error.locate(source=self._source_name) from error.__cause__
+
+    def read(self, node: Node) -> Iterator[memoryview]:
+        """Yield the content of a regular file, the holes of a sparse one as zeros.
+
+        Args:
+            node: a regular file of the tree.
+
+        Raises:
+            OcirootError: its layer cannot be read.
+        """
+        for found, stream in self.files([node]):
+            yield from pieces(found, stream)
 
 
 class OpenedSource:

@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from .. import __version__
-from ..errors import OcirootError, printable
+from ..errors import OcirootError, UsageError, printable
 from .extract import extract
 
 __all__ = ["main"]
@@ -81,6 +81,8 @@ def _run() -> int:
         return 130
     except OcirootError as error:
         _say(str(error))
+        if isinstance(error, UsageError) and error.choices:
+            _show_choices(error.choices)
         return error.exit_code
     except _Stopped as stopped:
         _say(f"stopped by {signal.Signals(stopped.number).name}; nothing was left behind")
@@ -101,3 +103,11 @@ def _run() -> int:
 
 def _say(text: str) -> None:
     click.echo(f"ociroot: {text}", err=True)
+
+
+def _show_choices(choices: tuple[tuple[str, str, str], ...]) -> None:
+    """Print what can be chosen, and the option that does."""
+    rows = [("PLATFORM", "NAME", "OPTION"), *choices]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for platform, name, option in rows:
+        click.echo(f"  {platform:{widths[0]}}  {name:{widths[1]}}  {option}", err=True)

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+import os
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from ..merge import Progress, ProgressCallback
+from .common import counted, image_options, opened, print_json, progress_bar, size, warn
 
 __all__ = ["extract"]
-
-# Seconds between two drawings of the progress bar.
-_REFRESH = 0.1
 
 
 @click.command()
 @click.argument("image", type=click.Path())
 @click.argument("rootfs", type=click.Path())
-@click.option(
-    "--platform",
-    metavar="OS/ARCH[/VARIANT]",
-    help="The platform to choose, as in linux/arm/v7. Default: this machine's; a source with one "
-    "image gives that one.",
-)
+@image_options
 @click.option(
     "--replace",
     is_flag=True,
@@ -43,16 +30,19 @@ _REFRESH = 0.1
 def extract(
     image: str,
     rootfs: str,
-    platform: str | None,
+    tmpdir: str | None,
     replace: bool,
     strict: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    **choice: Any,
 ) -> None:
     """Extract the root file system of IMAGE to the directory ROOTFS.
 
-    IMAGE is an oci-archive, as `skopeo copy … oci-archive:FILE` writes it; it is read in place.
+    IMAGE is an oci-archive, a docker-archive or an OCI layout directory; `-` reads standard input.
+    Archives are read in place; a compressed one is decompressed once, beside ROOTFS by default.
+
     ROOTFS is an absent path, an empty directory or an empty mount point. It appears whole, when all
     of the image has been verified, or not at all.
 
@@ -61,91 +51,41 @@ def extract(
     \b
     Examples:
       ociroot extract debian.tar /var/lib/machines/debian
+      docker save app | ociroot extract - rootfs
       ociroot extract --platform linux/arm64 --json app.tar rootfs | jq .config
     """  # noqa: D301
-    # Here, so that `--help` does not wait for it.
-    import msgspec
-
-    from .. import api
     from ..errors import printable
 
-    with api.open(image) as source:
-        chosen = source.image(platform, strict=strict)
-        progress = nullcontext() if quiet or not sys.stderr.isatty() else _progress()
-        with progress as callback:
-            report = chosen.extract(rootfs, strict=strict, replace=replace, progress=callback)
+    beside = os.path.dirname(os.path.realpath(rootfs))
+    with (
+        opened(
+            image,
+            tmpdir=tmpdir or (beside if os.path.isdir(beside) else None),
+            strict=strict,
+            quiet=quiet,
+            **choice,
+        ) as chosen,
+        progress_bar(quiet) as callback,
+    ):
+        report = chosen.extract(rootfs, strict=strict, replace=replace, progress=callback)
 
     if not quiet:
-        for warning in report.warnings:
-            times = f" ({warning.count} times)" if warning.count > 1 else ""
-            click.echo(f"ociroot: warning: {warning.message}{times}", err=True)
+        warn(report.warnings)
         if verbose:
             for number, layer in enumerate(report.layers, 1):
-                sizes = f"{_size(layer.size)} {layer.compression}, {_size(layer.unpacked_size)}"
                 click.echo(
-                    f"layer {number}/{len(report.layers)} {layer.digest}: "
-                    f"{_counted(layer.entries, 'entry', 'entries')}, {sizes} unpacked",
+                    f"layer {number}/{len(report.layers)} {layer.digest or layer.diff_id}: "
+                    f"{counted(layer.entries, 'entry', 'entries')}, "
+                    f"{size(layer.size)} {layer.compression}, {size(layer.unpacked_size)} unpacked",
                     err=True,
                 )
         entries = sum(layer.entries for layer in report.layers)
         unpacked = sum(layer.unpacked_size for layer in report.layers)
         click.echo(
-            f"{report.platform}: {_counted(len(report.layers), 'layer')}, "
-            f"{_counted(entries, 'entry', 'entries')}, "
-            f"{_size(unpacked)} in {report.seconds:.1f} s → {printable(report.destination)}",
+            f"{report.platform}: {counted(len(report.layers), 'layer')}, "
+            f"{counted(entries, 'entry', 'entries')}, "
+            f"{size(unpacked)} in {report.seconds:.1f} s → {printable(report.destination)}",
             err=True,
         )
     if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(report), indent=2))
-
-
-def _counted(count: int, one: str, many: str | None = None) -> str:
-    return f"{count} {one if count == 1 else many or one + 's'}"
-
-
-def _size(size: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
-
-
-@contextmanager
-def _progress() -> Iterator[ProgressCallback]:
-    """Draw a progress bar on the terminal while it is in hand."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("layer {task.fields[layer]}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
-        task = bar.add_task("", total=None, layer="")
-        drawn = 0.0
-
-        def callback(progress: Progress) -> None:
-            nonlocal drawn
-            now = time.monotonic()
-            if now - drawn >= _REFRESH:
-                drawn = now
-                bar.update(
-                    task,
-                    total=progress.total,
-                    completed=progress.done,
-                    layer=f"{progress.layer}/{progress.layers}",
-                )
-                bar.refresh()
-
-        yield callback
+        print_json(report)

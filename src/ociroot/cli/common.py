@@ -1,0 +1,177 @@
+"""What the commands share: how an image is named and chosen, and how things are shown."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from ..api import Image, OpenedSource
+    from ..merge import Progress, ProgressCallback
+    from ..notices import Warning
+
+__all__ = ["counted", "image_options", "opened", "print_json", "progress_bar", "size", "warn"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+# Seconds between two drawings of the progress bar.
+_REFRESH = 0.1
+
+_OPTIONS = (
+    click.option(
+        "--platform",
+        metavar="OS/ARCH[/VARIANT]",
+        help="The platform to choose, as in linux/arm/v7. Default: this machine's; where there is "
+        "one image, that one.",
+    ),
+    click.option("--ref", default="", metavar="NAME", help="The name of the image, full or short."),
+    click.option(
+        "--digest",
+        default="",
+        metavar="DIGEST",
+        help="The manifest's digest or the image ID, or the beginning of one.",
+    ),
+    click.option(
+        "--shared-blob-dir",
+        type=click.Path(),
+        help="Where the blobs of a layout directory lie, when several share them.",
+    ),
+    click.option(
+        "--tmpdir", type=click.Path(), help="Where a compressed archive is decompressed to."
+    ),
+)
+
+
+def image_options(command: _Command) -> _Command:
+    """Give a command the options that say which image of a source is meant."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def opened_source(
+    image: str, shared_blob_dir: str | None, tmpdir: str | None, *, quiet: bool = False
+) -> Iterator[OpenedSource]:
+    """Open what IMAGE names."""
+    # Here, so that `--help` does not wait for it.
+    from .. import api
+
+    with bar(quiet) as draw:
+
+        def callback(done: int, total: int) -> None:
+            if draw is not None:
+                draw("decompressing", done, total)
+
+        source = api.open(image, shared_blobs=shared_blob_dir, tmpdir=tmpdir, progress=callback)
+    with source:
+        yield source
+
+
+@contextmanager
+def opened(
+    image: str,
+    *,
+    platform: str | None,
+    ref: str,
+    digest: str,
+    shared_blob_dir: str | None,
+    tmpdir: str | None,
+    strict: bool = False,
+    quiet: bool = False,
+) -> Iterator[Image]:
+    """Open what IMAGE names and choose the image that the options mean."""
+    with opened_source(image, shared_blob_dir, tmpdir, quiet=quiet) as source:
+        yield source.image(platform, ref=ref, digest=digest, strict=strict)
+
+
+def print_json(value: Any) -> None:
+    """Print a value of structs and plain types as one JSON document."""
+    import msgspec
+
+    click.echo(json.dumps(msgspec.to_builtins(value, enc_hook=str), indent=2))
+
+
+def warn(warnings: tuple[Warning, ...]) -> None:
+    """Print warnings on stderr."""
+    for warning in warnings:
+        times = f" ({warning.count} times)" if warning.count > 1 else ""
+        click.echo(f"ociroot: warning: {warning.message}{times}", err=True)
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Return a number and its noun."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def size(size: float) -> str:
+    """Return a size in bytes for people."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+@contextmanager
+def progress_bar(quiet: bool = False) -> Iterator[ProgressCallback | None]:
+    """Draw a progress bar on a terminal, fed by the callback that is yielded."""
+    with bar(quiet) as draw:
+
+        def callback(progress: Progress) -> None:
+            if draw is not None:
+                what = f"layer {progress.layer}/{progress.layers}"
+                draw(what, progress.done, progress.total)
+
+        yield callback if draw is not None else None
+
+
+_Draw = Callable[[str, int, int], None]
+
+
+def bar(quiet: bool) -> AbstractContextManager[_Draw | None]:
+    """Return what draws a bar: on a terminal only, and not when the user wants quiet."""
+    return nullcontext() if quiet or not sys.stderr.isatty() else _bar()
+
+
+@contextmanager
+def _bar() -> Iterator[_Draw]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.fields[what]}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
+        task = progress.add_task("", total=None, what="")
+        drawn = 0.0
+
+        def draw(what: str, done: int, total: int) -> None:
+            nonlocal drawn
+            now = time.monotonic()
+            if now - drawn >= _REFRESH:
+                drawn = now
+                progress.update(task, total=total or None, completed=done, what=what)
+                progress.refresh()
+
+        yield draw
