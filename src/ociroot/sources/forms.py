@@ -203,10 +203,10 @@ def _looks_like(files: Files) -> OcirootError:
         return Unsupported(
             "this is a root file system, not an image of one", remedy="tar -xf unpacks it"
         )
-    if b"index.json" in names:
+    if files.get("index.json") is not None:
         return MalformedImage("index.json is there, but no oci-layout file, which MUST exist")
-    if b"oci-layout" in names:
-        return MalformedImage("index.json is missing")
+    if files.get("oci-layout") is not None:
+        return MalformedImage("oci-layout is there, but index.json is missing")
     with suppress(ValueError):
         shown = ", ".join(name.decode() for name in files.names[:3])
         return MalformedImage(f"there is no image in it, only {shown or 'nothing'}")
