@@ -8,7 +8,7 @@ ARGS ?=
 # Another place that has ociroot installed, and nothing to prepare: how the tests call `make demo`.
 BIN := .venv/bin
 SETUP := PYTHON='$(PYTHON)' sh tools/setup.sh
-CODE := src tests examples
+CODE := src tests examples tools
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint packages clean

@@ -13,9 +13,9 @@ from .. import __version__
 from ..errors import OcirootError, UsageError, printable
 from .extract import extract
 
-__all__ = ["main"]
+__all__ = ["EXIT_CODES", "command", "main"]
 
-_EXIT_CODES = """\b
+EXIT_CODES = """\b
 Exit codes:
   0  done
   1  any other failure, such as an image file that cannot be read
@@ -30,7 +30,7 @@ Exit codes:
 
 
 @click.group(
-    epilog=_EXIT_CODES,
+    epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="ociroot")
