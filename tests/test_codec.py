@@ -16,8 +16,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ociroot.errors import LimitExceeded, MalformedImage
 from ociroot.codec import CHUNK, decompress, sniff
+from ociroot.errors import LimitExceeded, MalformedImage
 
 DATA = random.Random(1).randbytes(300_000) + b"compressible" * 100_000
 

@@ -21,6 +21,7 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "printable",
+    "quoted",
 ]
 
 
@@ -38,6 +39,11 @@ def printable(name: bytes | str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def quoted(name: bytes | str) -> str:
+    """Return a name of an image as :func:`printable` text in quotes."""
+    return f"'{printable(name)}'"
 
 
 class OcirootError(Exception):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from .errors import MalformedImage, OcirootError, Unsupported, UsageError, printable
+from .errors import MalformedImage, OcirootError, Unsupported, UsageError, printable, quoted
 from .listing import FoundImage, Listing, check_size
 from .notices import Notices
 from .sources import Blob, Source
@@ -116,7 +116,7 @@ def _has_digest(image: FoundImage, prefix: str) -> bool:
     if not prefix:
         return True
     if not re.fullmatch(r"(?:sha(?:256|512):)?[0-9a-f]+", prefix):
-        raise UsageError(f"{printable(prefix)!r} is no digest, nor the beginning of one")
+        raise UsageError(f"{quoted(prefix)} is no digest, nor the beginning of one")
     own = (image.digest, image.image_id)
     return any(str(d).startswith(prefix) or d.encoded.startswith(prefix) for d in own)
 
@@ -195,6 +195,6 @@ def _check_type(media_type: str) -> None:
     if media_type not in LAYER_TYPES:
         encrypted = "+encrypted" in media_type
         raise Unsupported(
-            f"the media type {printable(media_type)!r}",
+            f"the media type {quoted(media_type)}",
             remedy="decrypt the image first" if encrypted else None,
         )

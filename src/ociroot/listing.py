@@ -19,6 +19,7 @@ from .errors import (
     OcirootError,
     VerificationError,
     printable,
+    quoted,
 )
 from .sources import Blob, Source
 from .spec.config import Config
@@ -171,7 +172,7 @@ def _manifests(source: Source) -> Iterator[Descriptor]:
     try:
         top = decode(source.document("index.json") or b"", Index)
         if top.media_type and top.media_type not in INDEX_TYPES:
-            raise MalformedImage(f"mediaType is {printable(top.media_type)!r}, not an index's")
+            raise MalformedImage(f"mediaType is {quoted(top.media_type)}, not an index's")
     except OcirootError as error:
         raise error.locate(member="index.json") from error.__cause__
     seen: set[tuple[str, str]] = set()
@@ -227,8 +228,8 @@ def _document(source: Source, descriptor: Descriptor, kind: type[_Document]) -> 
         media_type = getattr(document, "media_type", "")
         if media_type and media_type != descriptor.media_type:
             raise MalformedImage(
-                f"mediaType is {printable(media_type)!r}, "
-                f"its descriptor says {printable(descriptor.media_type)!r}"
+                f"mediaType is {quoted(media_type)}, "
+                f"its descriptor says {quoted(descriptor.media_type)}"
             )
     except OcirootError as error:
         raise error.locate(member=name) from error.__cause__

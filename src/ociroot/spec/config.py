@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import Unsupported, printable
+from ..errors import Unsupported, quoted
 from .digest import Digest
 from .platform import Platform
 
@@ -40,7 +40,7 @@ class RootFS(msgspec.Struct, frozen=True, dict=True):
         # config.md, rootfs.type: "MUST be set to `layers`. Implementations MUST generate an error
         # if they encounter a unknown value while verifying or unpacking an image."
         if self.type != "layers":
-            raise Unsupported(f"rootfs.type is {printable(self.type[:40])!r}, not 'layers'")
+            raise Unsupported(f"rootfs.type is {quoted(self.type[:40])}, not 'layers'")
         _ = self.checked
 
     @cached_property

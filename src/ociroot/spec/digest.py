@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import MalformedImage, Unsupported, printable
+from ..errors import MalformedImage, Unsupported, quoted
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -42,7 +42,7 @@ class Digest(NamedTuple):
             Unsupported: the algorithm is not sha256 or sha512.
         """
         if not _GRAMMAR.fullmatch(text):
-            raise MalformedImage(f"{printable(text[:200])!r} is not a digest")
+            raise MalformedImage(f"{quoted(text[:200])} is not a digest")
         algorithm, _, encoded = text.partition(":")
         if algorithm not in _ENCODED:
             raise Unsupported(f"the digest algorithm {algorithm[:40]!r} (sha256 and sha512 are)")

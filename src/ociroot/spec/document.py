@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from ..errors import LimitExceeded, MalformedImage, printable
+from ..errors import LimitExceeded, MalformedImage, printable, quoted
 
 __all__ = ["MAX_DOCUMENT_SIZE", "decode", "parse"]
 
@@ -30,7 +30,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise MalformedImage(f"the name {printable(twice[:100])!r} stands twice in one object")
+        raise MalformedImage(f"the name {quoted(twice[:100])} stands twice in one object")
     # config.md, "Properties": "Any OPTIONAL field MAY also be set to null, which is equivalent to
     # being absent." Go writes an empty list as null, too.
     return {name: value for name, value in pairs if value is not None}

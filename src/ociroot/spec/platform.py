@@ -7,7 +7,7 @@ import re
 
 import msgspec
 
-from ..errors import UsageError, printable
+from ..errors import UsageError, printable, quoted
 
 __all__ = ["Platform"]
 
@@ -67,7 +67,7 @@ class Platform(msgspec.Struct, frozen=True):
         parts = text.strip().lower().split("/")
         if not 2 <= len(parts) <= 3 or not all(re.fullmatch(r"[a-z0-9_.-]+", p) for p in parts):
             raise UsageError(
-                f"{printable(text)!r} is not a platform: os/arch[/variant], as in linux/arm64"
+                f"{quoted(text)} is not a platform: os/arch[/variant], as in linux/arm64"
             )
         architecture, variant = _ALIASES.get(parts[1], (parts[1], ""))
         return cls(architecture, parts[0], parts[2] if len(parts) == 3 else variant)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import Literal
 
-from ..errors import LimitExceeded, MalformedImage, OcirootError, Unsupported, printable
+from ..errors import LimitExceeded, MalformedImage, OcirootError, Unsupported, quoted
 from . import sparse
 from .numbers import decimal, number, seconds
 from .pax import XATTR, Records, parse_records
@@ -102,7 +102,7 @@ class Entry:
     offset: int
 
     def __repr__(self) -> str:
-        return f"<Entry {self.kind} {printable(self.name)!r}>"
+        return f"<Entry {self.kind} {quoted(self.name)}>"
 
 
 def entries(stream: Stream) -> Iterator[Entry]:
