@@ -15,7 +15,7 @@ from .contents import pieces, streams
 from .errors import OcirootError
 from .extract import Report, extract
 from .image import LayerBlob, Wanted, choose, pair
-from .layer.stream import Pipeline, blame
+from .layer.stream import Pipeline, blame, compression_of
 from .listing import FoundImage, Listing, list_images
 from .merge import LayerReport, Plan, ProgressCallback, in_right_order, merge
 from .nodes import Node, NoOperations, Operations
@@ -59,6 +59,11 @@ class Layer:
     def size(self) -> int:
         """Bytes of the blob."""
         return self._blob.blob.size
+
+    @property
+    def compression(self) -> str:
+        """What its first bytes say: ``gzip``, ``zstd``, ``none``, or one that is refused."""
+        return compression_of(self._blob)
 
     def entries(self) -> Iterator[Entry]:
         """Read the layer's tar entries, whiteouts as such, in the order of the archive.
@@ -151,8 +156,9 @@ class Image:
         *,
         strict: bool = False,
         verify: bool = True,
-        operations: Operations | None = None,
+        operations: Callable[[], Operations] = NoOperations,
         after_layer: Callable[[Tree, Layer], None] | None = None,
+        before_merge: Callable[[], None] | None = None,
         progress: ProgressCallback | None = None,
     ) -> Merged:
         """Merge the layers in memory; nothing is written.
@@ -161,8 +167,9 @@ class Image:
             strict: whether a warning that is a breach of the specification is an error.
             verify: whether all is verified as for :meth:`extract`; otherwise of plain layers only
                 the headers are read, which is quick and vouches for nothing.
-            operations: told what the tree does, file contents and all.
+            operations: makes what is told what the tree does, file contents and all.
             after_layer: called with the tree as each layer leaves it.
+            before_merge: called before the first layer, and again when the work starts over.
             progress: called now and then, from this thread, with how far it is.
 
         Returns:
@@ -177,7 +184,9 @@ class Image:
                 after_layer(tree, Layer(self._source_name, blob))
 
         def attempt(plan: Plan, notices: Notices) -> Merged:
-            tree, layers = merge(plan, operations or NoOperations(), notices, progress, look)
+            if before_merge is not None:
+                before_merge()
+            tree, layers = merge(plan, operations(), notices, progress, look)
             warnings = self.warnings + notices.warnings()
             return Merged(self._source_name, tree, plan.layers, layers, warnings)
 

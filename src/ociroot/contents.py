@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from .errors import OcirootError
 from .image import LayerBlob
-from .layer.stream import Pipeline, blame, is_plain, tuned
+from .layer.stream import Pipeline, blame, compression_of, tuned
 from .nodes import Node
 from .tar.stream import ChunkStream, FileStream, Stream
 
@@ -40,7 +40,7 @@ def streams(layers: Sequence[LayerBlob], nodes: Iterable[Node]) -> Iterator[tupl
         layer = layers[number]
         files = sorted(wanted[number], key=lambda node: node.offset)
         try:
-            if is_plain(layer):
+            if compression_of(layer) == "none":
                 yield from _at(FileStream(layer.blob.fd, layer.blob.size, layer.blob.offset), files)
             else:
                 with tuned(), Pipeline([layer]) as pipeline:

@@ -57,6 +57,7 @@ class FoundImage(msgspec.Struct, frozen=True):
         descriptor: the manifest's descriptor; None in a docker-archive, which has no manifest.
         manifest: the manifest; None in a docker-archive.
         members: the names of the layers' files, in a docker-archive.
+        size: bytes of the layers as they lie there.
     """
 
     names: tuple[str, ...]
@@ -66,6 +67,7 @@ class FoundImage(msgspec.Struct, frozen=True):
     descriptor: Descriptor | None = None
     manifest: Manifest | None = None
     members: tuple[str, ...] = ()
+    size: int = 0
 
     @property
     def digest(self) -> Digest:
@@ -162,6 +164,7 @@ def _laid_out(source: Source) -> Listing:
                 config,
                 descriptor,
                 manifest,
+                size=sum(layer.size for layer in manifest.layers),
             )
         )
     return Listing(tuple(images), tuple(others))
@@ -259,7 +262,15 @@ def _archived(source: Source) -> Iterator[FoundImage]:
             config = decode(content, Config)
         except OcirootError as error:
             raise error.locate(member=item.config) from error.__cause__
-        yield FoundImage(item.repo_tags, config.platform, image_id, config, members=item.layers)
+        blobs = [source.member(name) for name in item.layers]
+        yield FoundImage(
+            item.repo_tags,
+            config.platform,
+            image_id,
+            config,
+            members=item.layers,
+            size=sum(blob.size for blob in blobs if blob is not None),
+        )
 
 
 def _items(source: Source) -> tuple[ArchivedImage, ...]:

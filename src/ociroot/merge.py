@@ -16,7 +16,7 @@ import msgspec
 from .errors import MalformedImage, OcirootError, VerificationError
 from .image import LayerBlob
 from .layer.changeset import Change, changes
-from .layer.stream import LayerContent, Pipeline, blame, is_plain, tuned
+from .layer.stream import LayerContent, Pipeline, blame, compression_of, tuned
 from .nodes import Operations
 from .notices import Notices
 from .tar.reader import entries
@@ -151,7 +151,9 @@ def merge(
     tree = Tree(operations, notices)
     reports: list[LayerReport] = []
     wanted = {layer.diff_id for layer in layers}
-    in_place = set() if plan.verify else {layer.number for layer in layers if is_plain(layer)}
+    in_place: set[int] = set()
+    if not plan.verify:
+        in_place = {layer.number for layer in layers if compression_of(layer) == "none"}
     flowing = [layer for layer in layers if layer.number not in in_place]
     total = sum(layer.blob.size for layer in flowing)
     with tuned(), Pipeline(flowing) as pipeline:

@@ -102,6 +102,11 @@ class Directory(Node):
         self.own = -1
         self.depth: int = parent.depth + 1 if parent is not None else 0
 
+    def describe_as(self, other: Directory) -> None:
+        """Take the attributes of another directory."""
+        self.mode, self.uid, self.gid = other.mode, other.uid, other.gid
+        self.mtime_ns, self.xattrs = other.mtime_ns, other.xattrs
+
     def imply(self) -> None:
         """Take the attributes of a directory that no entry speaks of: 0755, 0:0, the time 0."""
         self.mode = 0o755

@@ -11,7 +11,15 @@ import click
 
 from .. import __version__
 from ..errors import OcirootError, UsageError, printable
+from .cat import cat
+from .cp import cp
+from .diff import diff
 from .extract import extract
+from .find_layer import find_layer
+from .inspect import inspect
+from .ls import ls
+from .tree import tree
+from .verify import verify
 
 __all__ = ["EXIT_CODES", "command", "main"]
 
@@ -41,7 +49,8 @@ def command() -> None:
     """
 
 
-command.add_command(extract)
+for each in (extract, inspect, ls, tree, cat, cp, diff, find_layer, verify):
+    command.add_command(each)
 
 
 class _Stopped(BaseException):
@@ -73,7 +82,8 @@ def main() -> NoReturn:
 
 def _run() -> int:
     try:
-        command.main(prog_name="ociroot", standalone_mode=False)
+        # Outside standalone mode a command's `Exit` comes back as the result.
+        result: object = command.main(prog_name="ociroot", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -98,7 +108,7 @@ def _run() -> int:
         # Every such line is a bug of ours, and still no reason to show a traceback to an operator.
         _say(f"internal error, please report it: {type(error).__name__}: {printable(str(error))}")
         return 1
-    return 0
+    return result if isinstance(result, int) else 0
 
 
 def _say(text: str) -> None:

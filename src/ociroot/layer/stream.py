@@ -36,7 +36,7 @@ from ..image import LayerBlob
 from ..spec.descriptor import LAYER_TYPES
 from ..spec.digest import Digest
 
-__all__ = ["LayerContent", "Pipeline", "blame", "is_plain", "tuned"]
+__all__ = ["LayerContent", "Pipeline", "blame", "compression_of", "tuned"]
 
 # Chunks that may wait between two stages: 2 MiB of compressed and 16 MiB of uncompressed bytes.
 _PACKED_SLOTS = 8
@@ -297,9 +297,9 @@ class Pipeline:
             self._diff_ids.put(Digest(wanted.algorithm, hasher.hexdigest()))
 
 
-def is_plain(layer: LayerBlob) -> bool:
-    """Say whether a layer is not compressed, by its first bytes."""
-    return sniff(next(layer.blob.chunks(8), b"")) == "none"
+def compression_of(layer: LayerBlob) -> str:
+    """Return how a layer is compressed, by its first bytes."""
+    return sniff(next(layer.blob.chunks(8), b""))
 
 
 def _gathered(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -27,6 +27,7 @@ from .removal import remove_tree
 __all__ = ["Staging", "staged"]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 
 
@@ -51,6 +52,65 @@ class Staging:
             DestinationError: something has come in the way meanwhile.
         """
         self._publish()
+
+
+class StagedFile:
+    """A directory in which one file is made that will be at the destination.
+
+    Attributes:
+        fd: the directory's descriptor.
+        name: the file's name in it.
+    """
+
+    def __init__(self, fd: int, name: bytes, publish: Callable[[], None]) -> None:
+        self.fd = fd
+        self.name = name
+        self._publish = publish
+
+    def publish(self) -> None:
+        """Move the file to the destination, in one step."""
+        self._publish()
+
+
+@contextmanager
+def staged_file(destination: str, *, force: bool = False) -> Iterator[StagedFile]:
+    """Make a directory for a file that is to be at a path, and remove it at the end.
+
+    Args:
+        destination: the path that the file is to have.
+        force: whether a file that is there is replaced; a directory never is.
+
+    Raises:
+        DestinationError: the path is taken, or cannot be written.
+    """
+    directory, name = os.path.split(destination)
+    try:
+        parent_fd = os.open(directory or ".", _DIRECTORY)
+        try:
+            staging = _staging_name(name)
+            with _staging_directory(parent_fd, staging) as fd:
+
+                def publish() -> None:
+                    if force:
+                        os.rename(name, name, src_dir_fd=fd, dst_dir_fd=parent_fd)
+                    else:
+                        _rename(fd, name, parent_fd, name, _RENAME_NOREPLACE)
+
+                yield StagedFile(fd, os.fsencode(name), publish)
+        finally:
+            os.close(parent_fd)
+    except FileExistsError as error:
+        raise DestinationError(
+            "it exists", source=destination, remedy="--force replaces it"
+        ) from error
+    except OSError as error:
+        failed = DestinationError.from_os(error, "write it")
+        raise failed.locate(source=destination) from error
+
+
+def _staging_name(name: str) -> str:
+    # A name has at most 255 bytes; bytes that are no text any more stay as they are.
+    return f".{os.fsdecode(os.fsencode(name)[:200])}.ociroot-{secrets.token_hex(6)}"
 
 
 @contextmanager
@@ -85,8 +145,7 @@ def staged(destination: str | os.PathLike[str], *, replace: bool = False) -> Ite
 
 def _staged_in(parent_fd: int, path: str, name: str, replace: bool) -> Iterator[Staging]:
     """Choose the way of the table above, and go it."""
-    # A name has at most 255 bytes; bytes that are no text any more stay as they are.
-    staging = f".{os.fsdecode(os.fsencode(name)[:200])}.ociroot-{secrets.token_hex(6)}"
+    staging = _staging_name(name)
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -200,10 +259,15 @@ def _inside(destination_fd: int, staging: str) -> Iterator[Staging]:
 
 
 def _exchange(dir_fd: int, one: str, other: str) -> None:
-    """Exchange two names in one step (renameat2(2), ``RENAME_EXCHANGE``)."""
+    """Exchange two names in one step."""
+    _rename(dir_fd, one, dir_fd, other, _RENAME_EXCHANGE)
+
+
+def _rename(from_fd: int, one: str, to_fd: int, other: str, flags: int) -> None:
+    """Call renameat2(2), which Python has not."""
     libc = ctypes.CDLL(None, use_errno=True)
     result = libc.renameat2(
-        dir_fd, os.fsencode(one), dir_fd, os.fsencode(other), ctypes.c_uint(_RENAME_EXCHANGE)
+        from_fd, os.fsencode(one), to_fd, os.fsencode(other), ctypes.c_uint(flags)
     )
     if result != 0:
         code = ctypes.get_errno()

@@ -1,0 +1,151 @@
+"""``ociroot inspect``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .common import image_options, opened_source, print_json, size
+
+if TYPE_CHECKING:
+    from ..api import Image
+    from ..listing import Listing
+
+__all__ = ["inspect"]
+
+
+@click.command()
+@click.argument("image", type=click.Path())
+@image_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def inspect(
+    image: str,
+    as_json: bool,
+    shared_blob_dir: str | None,
+    tmpdir: str | None,
+    platform: str | None,
+    ref: str,
+    digest: str,
+) -> None:
+    """Show what is in IMAGE, and of the chosen image its configuration, layers and history.
+
+    Only documents are read, and verified; nothing is decompressed. Where more than one image could
+    be meant and no option says which, only the list is shown.
+
+    The JSON document has `form`, `images`, `others` (attestations, artifacts, what is missing) and
+    `image`: null, or the chosen one with `config`, `layers`, `history`, `chain_ids`, `image_id`.
+
+    \b
+    Examples:
+      ociroot inspect app.tar
+      ociroot inspect --platform linux/arm64 layout/
+      ociroot inspect --json app.tar | jq -r '.image.layers[].diff_id'
+    """  # noqa: D301
+    from ..errors import UsageError, printable
+
+    with opened_source(image, shared_blob_dir, tmpdir) as source:
+        listing = source.listing()
+        chosen: Image | None = None
+        try:
+            if listing.images:
+                chosen = source.image(platform, ref=ref, digest=digest)
+        except UsageError as error:
+            if platform or ref or digest:
+                raise
+            click.echo(f"ociroot: {error}", err=True)
+        about = _about(chosen) if chosen is not None else None
+        form = source.form
+    document = {"form": form, **_listed(listing), "image": about}
+    if as_json:
+        print_json(document)
+        return
+    click.echo(f"{printable(image)}: {form}")
+    for each in document["images"]:
+        names = ", ".join(printable(name) for name in each["names"]) or "(no name)"
+        click.echo(f"  {each['platform']:16} {each['digest']}  {size(each['size']):>8}  {names}")
+    for each in document["others"]:
+        of = f" of {each['subject']}" if each["subject"] else ""
+        click.echo(f"  {printable(each['kind'])}{of} {each['digest']}")
+    if about is not None:
+        _show(about)
+
+
+def _listed(listing: Listing) -> dict[str, Any]:
+    images = [
+        {
+            "names": list(found.names),
+            "platform": str(found.platform),
+            "digest": str(found.digest),
+            "image_id": str(found.image_id),
+            "size": found.size,
+        }
+        for found in listing.images
+    ]
+    return {"images": images, "others": [_plain(other) for other in listing.others]}
+
+
+def _plain(struct: Any) -> Any:
+    import msgspec
+
+    return msgspec.to_builtins(struct)
+
+
+def _about(image: Image) -> dict[str, Any]:
+    """Return what is shown of the chosen image."""
+    from ..looking import history_of_layers
+    from ..spec.config import chain_ids
+
+    return {
+        "digest": str(image.digest),
+        "image_id": str(image.image_id),
+        "names": list(image.names),
+        "platform": str(image.platform),
+        "config": _plain(image.config),
+        "layers": [
+            {
+                "layer": number,
+                "digest": str(layer.digest) if layer.digest is not None else None,
+                "diff_id": str(layer.diff_id),
+                "media_type": layer.media_type,
+                "compression": layer.compression,
+                "size": layer.size,
+                # Of a compressed layer nobody knows before it has been decompressed.
+                "unpacked_size": layer.size if layer.compression == "none" else None,
+            }
+            for number, layer in enumerate(image.layers, 1)
+        ],
+        "history": [
+            {**_plain(item), "layer": number} for item, number in history_of_layers(image.config)
+        ],
+        "chain_ids": [str(each) for each in chain_ids(image.config.rootfs.checked)],
+    }
+
+
+def _show(about: dict[str, Any]) -> None:
+    from ..errors import printable
+
+    parameters = about["config"].get("config", {})
+    click.echo(f"\n{about['platform']}  image ID {about['image_id']}")
+    rows = [("Created", about["config"].get("created", ""))]
+    for name, value in parameters.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k}={v}" if v else k for k, v in value.items())
+        elif isinstance(value, list | tuple):
+            value = "\n".join(value) if name == "Env" else " ".join(map(repr, value))
+        rows.append((name, str(value)))
+    for name, value in rows:
+        for number, line in enumerate(value.split("\n") if value else ()):
+            click.echo(f"  {'' if number else printable(name):13} {printable(line)}")
+    click.echo("\nLayers, base first: digest, diff_id, size, media type")
+    for layer in about["layers"]:
+        click.echo(f"{layer['layer']:3} {layer['digest'] or '(no digest of its own)'}")
+        kind = printable(layer["media_type"]) or "docker-archive"
+        packed = f"{size(layer['size'])} {layer['compression']}"
+        click.echo(f"    {layer['diff_id']}  {packed}  {kind}")
+    if about["history"]:
+        click.echo("\nHistory: the layer that each step made")
+    for item in about["history"]:
+        made = f"{item['layer']:3}" if item["layer"] else "  -"
+        words = item.get("created_by") or item.get("comment") or ""
+        click.echo(f"{made} {printable(' '.join(words.split()))[:150]}")

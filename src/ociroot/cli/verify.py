@@ -1,0 +1,86 @@
+"""``ociroot verify``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .common import counted, image_options, opened_source, print_json, progress_bar, warn
+
+__all__ = ["verify"]
+
+
+@click.command()
+@click.argument("image", type=click.Path())
+@image_options
+@click.option("--all", "everything", is_flag=True, help="Verify every image of the source.")
+@click.option(
+    "--strict", is_flag=True, help="Refuse an image for a warning that breaches the specification."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array of the outcomes.")
+def verify(
+    image: str,
+    everything: bool,
+    strict: bool,
+    as_json: bool,
+    platform: str | None,
+    ref: str,
+    digest: str,
+    shared_blob_dir: str | None,
+    tmpdir: str | None,
+) -> None:
+    """Check everything of IMAGE that extracting it would check, and write nothing.
+
+    Documents, digests, sizes, diff_ids, the format of every layer, and whether its changes can be
+    applied. The exit code is 0, or that of the first failure: 3 malformed, 4 verification failed,
+    5 not supported, 6 a limit.
+
+    \b
+    Examples:
+      ociroot verify app.tar
+      ociroot verify --all --strict layout/
+    """  # noqa: D301
+    from ..errors import OcirootError, printable
+
+    outcomes: list[dict[str, Any]] = []
+    code = 0
+    with opened_source(image, shared_blob_dir, tmpdir) as source:
+        if everything:
+            # One image may have several names; it is verified once.
+            digests = dict.fromkeys(str(found.digest) for found in source.listing().images)
+            choices = [{"digest": each} for each in digests]
+            platforms = {str(f.digest): f.platform for f in source.listing().images}
+        else:
+            choices = [{"ref": ref, "digest": digest}]
+            platforms = {}
+        if not choices:
+            source.image()  # which says what there is instead
+        for choice in choices:
+            outcome: dict[str, Any] = {"digest": choice.get("digest") or None, "ok": True}
+            try:
+                chosen = source.image(
+                    platforms.get(choice["digest"], platform), strict=strict, **choice
+                )
+                outcome |= {"digest": str(chosen.digest), "platform": str(chosen.platform)}
+                with progress_bar() as progress:
+                    merged = chosen.merged(strict=strict, progress=progress)
+            except OcirootError as error:
+                code = code or error.exit_code
+                outcome |= {"ok": False, "error": str(error), "exit_code": error.exit_code}
+                click.echo(f"ociroot: {error}", err=True)
+            else:
+                warn(merged.warnings)
+                outcome |= {"layers": merged.layers, "warnings": merged.warnings}
+                entries = sum(layer.entries for layer in merged.layers)
+                click.echo(
+                    f"{printable(image)}: {outcome['platform']} {outcome['digest']}: verified, "
+                    f"{counted(len(merged.layers), 'layer')}, "
+                    f"{counted(entries, 'entry', 'entries')}",
+                    err=as_json,
+                )
+            outcomes.append(outcome)
+    if as_json:
+        print_json(outcomes)
+    if code:
+        raise click.exceptions.Exit(code)

@@ -1,0 +1,188 @@
+"""Looking at a merged tree: which paths a pattern means, what to say of a node, where space goes.
+
+Pure functions over the tree, for the commands that look into an image without extracting it.
+"""
+
+from __future__ import annotations
+
+import base64
+import fnmatch
+import re
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from .nodes import Directory, Node, NoOperations
+from .spec.config import Config, History
+from .tree import Tree
+
+__all__ = [
+    "Waste",
+    "as_text",
+    "described",
+    "history_of_layers",
+    "matches",
+    "mode_string",
+    "sizes",
+    "time_string",
+]
+
+_FORMATS = {
+    "file": stat.S_IFREG,
+    "dir": stat.S_IFDIR,
+    "symlink": stat.S_IFLNK,
+    "char": stat.S_IFCHR,
+    "block": stat.S_IFBLK,
+    "fifo": stat.S_IFIFO,
+}
+
+
+def as_text(name: bytes) -> str:
+    """Return a name as text that can be turned back into it (``surrogateescape``), for JSON."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def mode_string(kind: str, mode: int) -> str:
+    """Return a type and a mode as `ls -l` shows them; of a hard link's entry, ``h`` as the type."""
+    if kind == "link":
+        return "h" + stat.filemode(stat.S_IFREG | mode)[1:]
+    return stat.filemode(_FORMATS[kind] | mode)
+
+
+def time_string(nanoseconds: int) -> str:
+    """Return a time in UTC to the second; one that no calendar has, as seconds since 1970."""
+    seconds = nanoseconds // 1_000_000_000
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return f"@{seconds}"
+
+
+def described(path: bytes, node: Node) -> dict[str, Any]:
+    """Return what programs want to know of a node.
+
+    Args:
+        path: its path inside the root.
+        node: what it is.
+    """
+    about: dict[str, Any] = {
+        "path": "/" + as_text(path),
+        "type": node.kind,
+        "mode": f"{node.mode:04o}",
+        "uid": node.uid,
+        "gid": node.gid,
+        "mtime_ns": node.mtime_ns,
+        "layer": node.layer + 1,
+    }
+    if node.kind == "file":
+        about["size"] = node.size
+    if node.kind == "symlink":
+        about["target"] = as_text(node.target)
+    if node.kind in ("char", "block"):
+        about["device"] = list(node.rdev)
+    if node.kind != "dir" and node.links > 1:
+        about["links"] = node.links
+    if node.xattrs:
+        about["xattrs"] = {
+            as_text(name): base64.b64encode(value).decode() for name, value in node.xattrs.items()
+        }
+    return about
+
+
+def matches(tree: Tree, pattern: bytes) -> list[bytes]:
+    """Return the paths that a path or a glob pattern means, sorted.
+
+    ``*``, ``?`` and ``[…]`` match within one name, and a leading dot only when it is written. Links
+    on the way are followed inside the root; the last one is not.
+
+    Args:
+        tree: the merged file system.
+        pattern: a path from the root, or a pattern of one.
+    """
+    names = [name for name in pattern.split(b"/") if name not in (b"", b".")]
+    found = [b""]
+    for name in names:
+        is_pattern = any(char in name for char in b"*?[")
+        following: list[bytes] = []
+        for path in found:
+            place = tree.find(path)
+            if place is None or not isinstance(place[2], Directory):
+                continue
+            if is_pattern:
+                expression = re.compile(fnmatch.translate(as_text(name)))
+                candidates = [
+                    each
+                    for each in place[2].entries
+                    if expression.match(as_text(each))
+                    and (not each.startswith(b".") or name.startswith(b"."))
+                ]
+            else:
+                candidates = [name] if name == b".." or name in place[2].entries else []
+            following += [path + b"/" + each if path else each for each in candidates]
+        found = following
+    return sorted(found)
+
+
+def sizes(root: Directory) -> dict[Directory, int]:
+    """Return the bytes of the files below each directory; a hard-linked file counts once.
+
+    Args:
+        root: the directory to begin at.
+    """
+    totals = {root: 0}
+    order = [root]
+    counted: set[Node] = set()
+    for parent, _, node in root.walk():
+        if isinstance(node, Directory):
+            totals[node] = 0
+            order.append(node)
+        elif node.kind == "file" and node not in counted:
+            if node.links > 1:
+                counted.add(node)
+            totals[parent] += node.size
+    for directory in reversed(order):
+        if directory is not root and directory.parent is not None:
+            totals[directory.parent] += totals[directory]
+    return totals
+
+
+class Waste(NoOperations):
+    """Counts the bytes that a layer brought and that are hidden or removed later on.
+
+    Attributes:
+        by_layer: bytes by the layer that brought them, from 0.
+    """
+
+    def __init__(self) -> None:
+        self.by_layer: dict[int, int] = {}
+        # How many names of a hard-linked file have gone in one removal.
+        self._gone: dict[Node, int] = {}
+
+    def remove(self, parent: Directory, name: bytes, node: Node) -> None:
+        """See :class:`~ociroot.nodes.Operations`."""
+        self._gone.clear()
+        below = [each for _, _, each in node.walk()] if isinstance(node, Directory) else [node]
+        for each in below:
+            gone = self._gone[each] = self._gone.get(each, 0) + 1
+            # The tree counts the names down after this.
+            if each.kind == "file" and gone == each.links:
+                self.by_layer[each.layer] = self.by_layer.get(each.layer, 0) + each.size
+
+
+def history_of_layers(config: Config) -> Iterator[tuple[History, int | None]]:
+    """Line up the history with the layers that it made.
+
+    config.md, "history": `empty_layer` "is set to true if this history item doesn't correspond to
+    an actual layer in the rootfs section".
+
+    Yields:
+        Each item, with the number of its layer from 1, or None when it made none.
+    """
+    number = 0
+    for item in config.history:
+        if item.empty_layer or number >= len(config.rootfs.diff_ids):
+            yield item, None
+        else:
+            number += 1
+            yield item, number
