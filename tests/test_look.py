@@ -1,0 +1,442 @@
+"""Looking inside without extracting: every command agrees with what extraction makes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import stat
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+import ociroot
+
+from .support import build
+from .support.build import Image, Layer, Member, archive, archive_of
+from .support.model import ModelRefusal, expected
+from .support.needs import need_root
+from .support.snapshot import differences, snapshot
+from .support.strategies import Stack, good_stacks
+from .support.user import workshop
+
+BIG = bytes(range(256)) * 10_000
+BASE = [
+    Member(b"etc", "dir", mode=0o750, uid=7, gid=8),
+    Member(b"etc/a.conf", data=b"first\n"),
+    Member(b"etc/b.conf", data=BIG, mode=0o4755, xattrs={b"user.k": b"\0v"}),
+    Member(b"etc/.hidden"),
+    Member(b"bin", "symlink", target=b"usr/bin"),
+    Member(b"usr/bin/tool", data=b"tool"),
+    Member(b"usr/bin/also", "link", target=b"usr/bin/tool"),
+    Member(b"dev/null", "char", rdev=(1, 3), mode=0o666),
+    Member(b"gone", data=b"x" * 1000),
+    Member(b"n\xff\x1b[31m", data=b"odd"),
+]
+TOP = [
+    Member(b".wh.gone"),
+    Member(b"etc/a.conf", data=b"second\n"),
+    Member(b"etc", "dir", mode=0o700, uid=7, gid=8),
+    Member(b"new", data=b"n"),
+]
+CONFIG = {
+    "config": {"Env": ["A=1", "B=2"], "Cmd": ["/bin/tool"]},
+    "history": [
+        {"created_by": "ADD base"},
+        {"created_by": "ENV A=1", "empty_layer": True},
+        {"created_by": "RUN change"},
+    ],
+}
+
+
+@dataclass
+class Result:
+    """What a command did."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def run(*arguments: str | Path) -> Result:
+    """Run the command as a user does."""
+    command = [sys.executable, "-m", "ociroot", *map(os.fspath, arguments)]
+    done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    err = done.stderr.decode()
+    assert "Traceback" not in err
+    assert "internal error" not in err
+    return Result(done.returncode, done.stdout, err)
+
+
+def good(*arguments: str | Path) -> Result:
+    result = run(*arguments)
+    assert (result.code, result.err) == (0, ""), result.err
+    return result
+
+
+@pytest.fixture(params=["none", "gzip"])
+def image(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    layers = [Layer(BASE, request.param), Layer(TOP, request.param)]
+    return archive(tmp_path / "image", layers, config=CONFIG)
+
+
+# ls
+
+
+def test_ls(image: Path) -> None:
+    assert good("ls", image).text.split("\n")[:-1] == [
+        "bin",
+        "dev",
+        "etc",
+        "new",
+        "n\\xff\\x1b[31m",
+        "usr",
+    ]
+    assert good("ls", "-a", image, "/etc").text.split() == [".hidden", "a.conf", "b.conf"]
+    assert good("ls", image, "/etc/*.conf").text.split() == ["etc/a.conf", "etc/b.conf"]
+    assert good("ls", "-d", image, "/etc").text.split() == ["etc"]
+    assert good("ls", image, "/bin/").text.split() == ["also", "tool"]
+
+
+def test_ls_long(image: Path) -> None:
+    text = good("ls", "-l", "--xattrs", image, "etc", "bin", "dev/*").text
+    assert "-rwsr-xr-x 1 0 0 2560000 2017-07-14 02:40:00 #1 b.conf\n" in text
+    assert "user.k=\\x00v" in text
+    assert "-> usr/bin" in text
+    assert "1, 3" in text
+    assert "#2 a.conf" in text
+
+
+def test_ls_recursive(image: Path) -> None:
+    text = good("ls", "-R", image).text
+    assert text.startswith("/:\nbin\n")
+    assert "\n\n/usr/bin:\nalso\ntool\n" in text
+
+
+def test_ls_of_what_is_not_there(image: Path) -> None:
+    result = run("ls", image, "/nope", "/usr")
+    assert (result.code, result.text) == (1, "bin\n")
+    assert result.err == f"ociroot: {image}: there is no /nope\n"
+
+
+def test_ls_json(image: Path) -> None:
+    found = {each["path"]: each for each in good("ls", "-Ra", "--json", image).json}
+    assert found["/etc/b.conf"] == {
+        "path": "/etc/b.conf",
+        "type": "file",
+        "mode": "4755",
+        "uid": 0,
+        "gid": 0,
+        "mtime_ns": 1_500_000_000 * 10**9,
+        "layer": 1,
+        "size": len(BIG),
+        "xattrs": {"user.k": base64.b64encode(b"\0v").decode()},
+    }
+    assert found["/usr/bin/tool"]["links"] == 2
+    assert found["/dev/null"]["device"] == [1, 3]
+    assert found["/bin"]["target"] == "usr/bin"
+    assert "/n\udcff\x1b[31m" in found
+
+
+def test_ls_of_a_layer_shows_its_whiteouts(image: Path) -> None:
+    lines = good("ls", "--layer", "2", image).text.splitlines()
+    assert lines == [".wh.gone  (whiteout of /gone)", "etc/a.conf", "etc", "new"]
+    assert run("ls", "--layer", "3", image).code == 2
+    assert good("ls", "--layer", "1", "--json", image).json[5]["type"] == "file"
+
+
+# cat
+
+
+def test_cat(image: Path) -> None:
+    assert good("cat", image, "/etc/a.conf").out == b"second\n"
+    assert good("cat", image, "/bin/tool", "etc/b.conf", "/bin/also").out == b"tool" + BIG + b"tool"
+    [found] = good("cat", "--json", image, "/bin/../bin/tool").json
+    assert found["path"] in ("/usr/bin/tool", "/usr/bin/also")
+    assert base64.b64decode(found["content"]) == b"tool"
+
+
+def test_cat_of_what_is_no_file(image: Path) -> None:
+    result = run("cat", image, "/etc", "/nope", "/dev/null", "new")
+    assert (result.code, result.out) == (1, b"n")
+    assert [line.split(": ")[-1] for line in result.err.splitlines()] == [
+        "it is a dir, not a file",
+        "there is no such file",
+        "it is a char, not a file",
+    ]
+
+
+def test_cat_of_a_sparse_file(tmp_path: Path) -> None:
+    pax = {b"GNU.sparse.size": b"200000", b"GNU.sparse.map": b"5,4,100000,4"}
+    for compression in ("none", "zstd"):
+        layer = Layer([Member(b"s", data=b"headtail", pax=pax)], compression)  # type: ignore[arg-type]
+        content = good("cat", archive(tmp_path / "image", [layer]), "s").out
+        whole = bytearray(200000)
+        whole[5:9], whole[100000:100004] = b"head", b"tail"
+        assert content == bytes(whole)
+
+
+# cp
+
+
+def test_cp_of_a_file(image: Path, tmp_path: Path) -> None:
+    good("cp", f"{image}:/etc/b.conf", tmp_path / "b")
+    status = (tmp_path / "b").stat()
+    assert (tmp_path / "b").read_bytes() == BIG
+    assert stat.S_IMODE(status.st_mode) == 0o4755
+    assert status.st_mtime == 1_500_000_000
+    (tmp_path / "b").write_text("mine")
+    again = run("cp", f"{image}:/etc/b.conf", tmp_path / "b")
+    assert again.code == 7
+    assert "--force" in again.err
+    assert (tmp_path / "b").read_text() == "mine"
+    good("cp", "--force", f"{image}:/etc/b.conf", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == BIG
+    (tmp_path / "into").mkdir()
+    good("cp", f"{image}:/bin", tmp_path / "into")
+    assert (tmp_path / "into/bin").readlink() == Path("usr/bin")
+    good("cp", "-L", f"{image}:/bin/tool", tmp_path / "into")
+    assert good("cp", f"{image}:/bin/tool", "-").out == b"tool"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "image", "into"]
+
+
+def test_cp_of_a_directory(image: Path, tmp_path: Path) -> None:
+    need_root()
+    run("extract", image, tmp_path / "root")
+    for path, copy in (("/etc", "etc"), ("/usr", "usr"), ("/", "all")):
+        good("cp", f"{image}:{path}", tmp_path / copy)
+        assert not differences(snapshot(tmp_path / "root" / path[1:]), snapshot(tmp_path / copy))
+    assert run("cp", f"{image}:/etc", tmp_path / "etc").code == 0
+    assert (tmp_path / "etc/etc/a.conf").exists(), "into a directory that holds something"
+
+
+def test_cp_usage(image: Path, tmp_path: Path) -> None:
+    for arguments in ((image, "x"), (f"{image}:/nope", "x"), (f"{image}:/etc", "-"), (":/x", "y")):
+        assert run("cp", *arguments).code == 2
+    assert run("cp", f"{image}:/new", tmp_path / "absent/x").code == 7
+    assert [p.name for p in tmp_path.iterdir()] == ["image"]
+
+
+# diff
+
+
+def test_diff_of_layers(image: Path) -> None:
+    result = run("diff", "--layers", "1..2", image)
+    assert result.code == 1
+    assert result.text.splitlines() == [
+        "~ /etc  (mode)",
+        "~ /etc/a.conf  (size, content)  6 bytes → 7 bytes",
+        "- /gone  1.0 kB → 0 bytes",
+        "+ /new  0 bytes → 1 bytes",
+    ]
+    names = run("diff", "--name-only", "--layers", "1..2", image).text.split()
+    assert names == ["/etc", "/etc/a.conf", "/gone", "/new"]
+    assert run("diff", "--layers", "0..2", image).code == 1
+    assert good("diff", "--layers", "2..2", image).out == b""
+
+
+def test_diff_of_images(image: Path, tmp_path: Path) -> None:
+    same = archive(tmp_path / "same", [Layer(BASE, "zstd"), Layer(TOP, "zstd")])
+    assert good("diff", image, same).out == b""
+    changes = [
+        Member(b"new", data=b"N"),
+        Member(b"bin", "symlink", target=b"elsewhere"),
+        Member(b"dev/null", "char", rdev=(1, 5), mode=0o666),
+        Member(b"etc/b.conf", data=BIG, mode=0o4755, mtime=5),
+        Member(b"usr/bin/tool", "dir"),
+    ]
+    other = archive(tmp_path / "other", [BASE, TOP, changes])
+    result = run("diff", "--json", image, other)
+    assert result.code == 1
+    assert {each["path"]: each["what"] for each in result.json} == {
+        "/bin": ["target"],
+        "/dev/null": ["device"],
+        "/etc/b.conf": ["xattrs"],
+        "/new": ["content"],
+        "/usr/bin/tool": ["type"],
+    }
+    with_times = run("diff", "--json", "--mtime", image, other).json
+    assert ["mtime", "xattrs"] in [each["what"] for each in with_times]
+
+
+def test_diff_usage(image: Path) -> None:
+    for arguments in ((image,), (image, image, "--layers", "1..2"), (image, "--layers", "1..9")):
+        assert run("diff", *arguments).code == 2
+
+
+# find-layer
+
+
+def test_find_layer(image: Path) -> None:
+    events = good("find-layer", "--json", image, "/etc/a.conf").json
+    assert [(e["layer"], e["event"], e["created_by"]) for e in events] == [
+        (1, "added", "ADD base"),
+        (2, "replaced", "RUN change"),
+    ]
+    text = good("find-layer", image, "gone").text
+    assert "layer 2 " in text.splitlines()[2]
+    assert text.splitlines()[2].endswith("removed")
+    assert "attributes changed" in good("find-layer", image, "etc").text
+    never = run("find-layer", image, "never")
+    assert (never.code, never.out) == (1, b"")
+    assert "no layer has never" in never.err
+
+
+# tree
+
+
+def test_tree(image: Path) -> None:
+    shown = good("tree", "--json", image).json
+    sizes = {each["path"]: each["size"] for each in shown["directories"]}
+    assert sizes["/etc"] == len(BIG) + 7
+    assert sizes["/usr/bin"] == 4, "a file with two names counts once"
+    assert sizes["/"] == len(BIG) + 7 + 4 + 1 + 3
+    assert [(each["size"], each["waste"]) for each in shown["layers"]] == [
+        (len(BIG) + 4 + 3, 1000 + 6),
+        (8, 0),
+    ]
+    assert shown["largest"][0] == {"path": "/etc/b.conf", "size": len(BIG), "layer": 1}
+    text = good("tree", "--depth", "0", "--largest", "1", image).text
+    assert "    2.6 MB  /\n" in text
+    assert "/etc/b.conf (layer 1)" in text
+
+
+# inspect
+
+
+def test_inspect(image: Path) -> None:
+    shown = good("inspect", "--json", image).json
+    assert shown["form"] == "oci-archive"
+    chosen = shown["image"]
+    assert chosen["config"]["config"]["Env"] == ["A=1", "B=2"]
+    assert [each["layer"] for each in chosen["history"]] == [1, None, 2]
+    plain = chosen["layers"][0]["compression"] == "none"
+    size = len(build.tar(BASE))
+    assert chosen["layers"][0]["unpacked_size"] == (size if plain else None)
+    assert chosen["chain_ids"][0] == chosen["layers"][0]["diff_id"]
+    assert len(chosen["chain_ids"]) == 2
+    text = good("inspect", image).text
+    for part in ("A=1", "/bin/tool", chosen["image_id"], chosen["layers"][1]["diff_id"]):
+        assert part in text
+    assert "  - ENV A=1" in text
+
+
+def test_inspect_of_several_images_and_other_things(tmp_path: Path) -> None:
+    images = [
+        Image([BASE], platform=("linux", "s390x")),
+        Image([BASE, TOP], platform=("linux", "ppc64le")),
+        Image(
+            [TOP],
+            platform=("unknown", "unknown"),
+            descriptor={
+                "annotations": {
+                    "vnd.docker.reference.type": "attestation-manifest",
+                    "vnd.docker.reference.digest": "sha256:" + "a" * 64,
+                }
+            },
+        ),
+        Image([TOP], config_descriptor={"mediaType": "application/vnd.example.thing+json"}),
+    ]
+    path = archive_of(tmp_path / "image", images)
+    result = run("inspect", "--json", path)
+    assert result.code == 0
+    assert "--platform linux/s390x" in result.err or "s390x" in result.err
+    shown = result.json
+    assert [each["platform"] for each in shown["images"]] == ["linux/s390x", "linux/ppc64le"]
+    assert [each["kind"] for each in shown["others"]] == [
+        "attestation",
+        "application/vnd.example.thing+json",
+    ]
+    assert shown["others"][0]["subject"] == "sha256:" + "a" * 64
+    assert shown["image"] is None
+    assert good("inspect", "--platform", "linux/s390x", path).text.count("sha256:") > 5
+    assert run("inspect", "--platform", "linux/amd64", path).code == 2
+
+
+# verify
+
+
+def test_verify(image: Path, tmp_path: Path) -> None:
+    assert "verified, 2 layers, 14 entries" in good("verify", image).text
+    before = sorted(tmp_path.iterdir())
+    broken = [
+        (4, {"diff_ids": ["sha256:" + "0" * 64] * 2}),
+        (3, {"manifest": {"schemaVersion": 1}}),
+        (5, {"config": {"rootfs": {"type": "lazy", "diff_ids": []}}}),
+    ]
+    for code, overrides in broken:
+        result = run("verify", archive(image, [Layer(BASE, "gzip"), TOP], **overrides))  # type: ignore[arg-type]
+        assert (result.code, result.out) == (code, b"")
+        assert result.err.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_verify_all_goes_on_after_a_failure(tmp_path: Path) -> None:
+    images = [
+        Image([[Member(b"l", "link", target=b"nowhere")]], platform=("linux", "s390x")),
+        Image([BASE], platform=("linux", "ppc64le")),
+    ]
+    path = archive_of(tmp_path / "image", images)
+    result = run("verify", "--all", "--json", path)
+    assert result.code == 3
+    assert [each["ok"] for each in result.json] == [False, True]
+    assert "nowhere" in result.json[0]["error"]
+    twice = archive(tmp_path / "twice", [[Member(b"a"), Member(b"a")]])
+    assert run("verify", twice).code == 0
+    assert run("verify", "--strict", twice).code == 3
+
+
+# Any stack of layers.
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck), print_blob=True)
+@given(good_stacks)
+def test_looking_agrees_with_extracting(stack: Stack) -> None:
+    """Listing, contents and copies of random images, against what is extracted from them."""
+    need_root()
+    try:
+        expected(stack)
+    except ModelRefusal:
+        return
+    with workshop() as where:
+        path = archive(where / "image", [Layer(layer, "gzip") for layer in stack[:1]] + stack[1:])
+        with ociroot.open(path) as source:
+            chosen = source.image()
+            chosen.extract(where / "root")
+            merged = chosen.merged(verify=False)
+            extracted = snapshot(where / "root")
+            tree = {p.path_of(n): node for p, n, node in merged.tree.root.walk()}
+            assert tree.keys() | {b"."} == extracted.keys()
+            for name, node in tree.items():
+                record = extracted[name]
+                assert (record.kind, record.mode if node.kind != "symlink" else node.mode) == (
+                    node.kind,
+                    node.mode,
+                )
+                assert (record.uid, record.gid, record.mtime_ns) == (
+                    node.uid,
+                    node.gid,
+                    node.mtime_ns,
+                )
+                if node.kind == "file":
+                    real = os.fsencode(where) + b"/root/" + name
+                    with open(real, "rb") as file:  # noqa: PTH123
+                        assert b"".join(merged.read(node)) == file.read()
+            from ociroot.copying import copy_directory
+            from ociroot.notices import Notices
+
+            copy_directory(merged.tree.root, merged.files, where / "copy", Notices())
+        assert not differences(extracted, snapshot(where / "copy"))
