@@ -73,7 +73,7 @@ class Result:
 
 def run(*arguments: str | Path) -> Result:
     """Run the command as a user does."""
-    command = [sys.executable, "-m", "ociroot", *map(os.fspath, arguments)]
+    command = [sys.executable, "-m", "ociroot", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
     err = done.stderr.decode()
     assert "Traceback" not in err
@@ -182,7 +182,7 @@ def test_cat_of_what_is_no_file(image: Path) -> None:
 def test_cat_of_a_sparse_file(tmp_path: Path) -> None:
     pax = {b"GNU.sparse.size": b"200000", b"GNU.sparse.map": b"5,4,100000,4"}
     for compression in ("none", "zstd"):
-        layer = Layer([Member(b"s", data=b"headtail", pax=pax)], compression)  # type: ignore[arg-type]
+        layer = Layer([Member(b"s", data=b"headtail", pax=pax)], compression)
         content = good("cat", archive(tmp_path / "image", [layer]), "s").out
         whole = bytearray(200000)
         whole[5:9], whole[100000:100004] = b"head", b"tail"
@@ -412,7 +412,8 @@ def test_looking_agrees_with_extracting(stack: Stack) -> None:
     except ModelRefusal:
         return
     with workshop() as where:
-        path = archive(where / "image", [Layer(layer, "gzip") for layer in stack[:1]] + stack[1:])
+        layers = [Layer(layer, "gzip" if n else "none") for n, layer in enumerate(stack)]
+        path = archive(where / "image", layers)
         with ociroot.open(path) as source:
             chosen = source.image()
             chosen.extract(where / "root")

@@ -84,15 +84,20 @@ def _storage(tool: str, workshop: Path) -> tuple[str | Path, ...]:
     return (tool, "--root", store, "--runroot", workshop / f"{tool}-run", "--storage-driver", "vfs")
 
 
-@contextmanager
-def podman_mounted(workshop: Path, archive: Path) -> Iterator[Path]:
-    """Let podman unpack an archive into a storage of its own and show the tree."""
+def podman_in(workshop: Path) -> Callable[..., str]:
+    """Podman with a storage and settings of its own."""
     settings = workshop / "containers.conf"
     settings.write_text(
         f'[engine]\nlock_type = "file"\ntmp_dir = "{workshop}/podman-tmp"\nevents_logger = "none"\n'
     )
     environment = os.environ | {"CONTAINERS_CONF": str(settings)}
-    podman = functools.partial(run, *_storage("podman", workshop), env=environment)
+    return functools.partial(run, *_storage("podman", workshop), env=environment)
+
+
+@contextmanager
+def podman_mounted(workshop: Path, archive: Path) -> Iterator[Path]:
+    """Let podman unpack an archive into a storage of its own and show the tree."""
+    podman = podman_in(workshop)
     image = podman("pull", "--quiet", f"oci-archive:{archive}")
     try:
         yield Path(podman("image", "mount", image))
@@ -196,14 +201,15 @@ def _copied_by_skopeo(workshop: Path, name: str) -> RealImage:
     return made
 
 
-def _buildah(workshop: Path) -> Callable[..., str]:
+def buildah_in(workshop: Path) -> Callable[..., str]:
+    """Buildah with a storage of its own."""
     return functools.partial(run, *_storage("buildah", workshop))
 
 
 @pytest.fixture(scope="session")
 def debian_by_buildah(workshop: Path, debian: Debian) -> RealImage:
     """Build the minbase tree in one layer, by `buildah mount` and `buildah commit`."""
-    buildah = _buildah(workshop)
+    buildah = buildah_in(workshop)
     container = buildah("from", "scratch")
     # `buildah add` would give everything to root.
     run("cp", "-a", f"{debian.tree}/.", buildah("mount", container))
@@ -216,7 +222,7 @@ def debian_by_buildah(workshop: Path, debian: Debian) -> RealImage:
 def history_by_buildah(workshop: Path, debian: Debian, debian_by_buildah: RealImage) -> RealImage:
     """Build four more layers: odd files, packages installed, upgraded and removed."""
     assert debian_by_buildah.archives  # the first layer is in buildah's storage
-    buildah = _buildah(workshop)
+    buildah = buildah_in(workshop)
     first, last = (f"/packages/ociroot-probe_{version}_all.deb" for version in "12")
     others = [f"/packages/{path.name}" for path in debian.packages.glob("[!o]*.deb")]
 
@@ -251,7 +257,7 @@ def history_by_buildah(workshop: Path, debian: Debian, debian_by_buildah: RealIm
 
 def _pushed_by_buildah(workshop: Path, name: str, image: str) -> RealImage:
     made = RealImage(name, {c: workshop / f"{name}.{c}.tar" for c in COMPRESSIONS}, workshop)
-    _buildah(workshop)("push", "--quiet", image, f"oci-archive:{made.archives['gzip']}:latest")
+    buildah_in(workshop)("push", "--quiet", image, f"oci-archive:{made.archives['gzip']}:latest")
     storage = f"[vfs@{workshop / 'buildah-store'}+{workshop / 'buildah-run'}]"
     _skopeo(f"oci-archive:{made.archives['gzip']}", made.archives["zstd"], "zstd")
     _skopeo(f"containers-storage:{storage}{image}", made.archives["none"], "none")
