@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,26 @@ def test_cat_of_a_sparse_file(tmp_path: Path) -> None:
         whole = bytearray(200000)
         whole[5:9], whole[100000:100004] = b"head", b"tail"
         assert content == bytes(whole)
+
+
+def test_cat_reads_a_layer_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file has the name that was asked for, so its content is kept while it flows by."""
+    from click.testing import CliRunner
+
+    from ociroot.cli import command
+    from ociroot.codec import decompress
+
+    path = archive(tmp_path / "image", [Layer(BASE, "gzip"), Layer(TOP, "zstd")])
+    read: list[str] = []
+
+    def counting(compression: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        read.append(compression)
+        return decompress(compression, chunks)
+
+    monkeypatch.setattr("ociroot.layer.stream.decompress", counting)
+    result = CliRunner().invoke(command, ["cat", str(path), "/etc/b.conf", "/etc/a.conf"])
+    assert result.stdout_bytes == BIG + b"second\n"
+    assert read == ["gzip", "zstd"]
 
 
 # cp

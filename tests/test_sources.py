@@ -346,6 +346,16 @@ def test_what_it_looks_like_instead(
     refused(tmp_path / "thing", error, match)
 
 
+def test_a_windows_image_is_shown_and_not_extracted(tmp_path: Path) -> None:
+    path = archive(tmp_path / "image", [[Member(b"Files/x")]], platform=("windows", "amd64"))
+    with ociroot.open(path) as source:
+        image = source.image()
+        assert image.config.os == "windows"
+        for use in (lambda: image.extract(tmp_path / "root"), image.merged):
+            with pytest.raises(Unsupported, match="Windows"):
+                use()
+
+
 def test_an_archive_of_very_many_members_is_no_image(tmp_path: Path) -> None:
     with (tmp_path / "many").open("wb") as file:
         for number in range(200_001):

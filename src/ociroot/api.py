@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from .contents import pieces, streams
-from .errors import OcirootError
+from .errors import OcirootError, Unsupported
 from .extract import Report, extract
 from .image import LayerBlob, Wanted, choose, pair
 from .layer.stream import Pipeline, blame, compression_of
@@ -114,6 +114,13 @@ class Image:
         self.layers: tuple[Layer, ...] = tuple(Layer(source.name, blob) for blob in self._blobs)
         self.warnings = warnings
 
+    def _refuse_windows(self) -> None:
+        if self.config.os == "windows":
+            raise Unsupported(
+                "this is a Windows image, whose layers are no root file system of Linux",
+                source=self._source_name,
+            )
+
     def extract(
         self,
         destination: str | os.PathLike[str],
@@ -140,6 +147,7 @@ class Image:
             LimitExceeded: the image asks for more than it may.
             DestinationError: the destination may not be used, or not be written.
         """
+        self._refuse_windows()
         return extract(
             self._source_name,
             self._found,
@@ -178,6 +186,7 @@ class Image:
         Raises:
             OcirootError: as :meth:`extract`, but for the destination.
         """
+        self._refuse_windows()
 
         def look(tree: Tree, blob: LayerBlob) -> None:
             if after_layer is not None:
