@@ -139,10 +139,12 @@ def _show(about: dict[str, Any]) -> None:
             click.echo(f"  {'' if number else printable(name):13} {printable(line)}")
     click.echo("\nLayers, base first: digest, diff_id, size, media type")
     for layer in about["layers"]:
-        click.echo(f"{layer['layer']:3} {layer['digest'] or '(no digest of its own)'}")
-        kind = printable(layer["media_type"]) or "docker-archive"
-        packed = f"{size(layer['size'])} {layer['compression']}"
-        click.echo(f"    {layer['diff_id']}  {packed}  {kind}")
+        packed = f"{size(layer['size'])} {layer['compression']}  {printable(layer['media_type'])}"
+        number = f"{layer['layer']:3}"
+        if layer["digest"] is not None:
+            click.echo(f"{number} {layer['digest']}")
+            number = "   "
+        click.echo(f"{number} {layer['diff_id']}  {packed}".rstrip())
     if about["history"]:
         click.echo("\nHistory: the layer that each step made")
     for item in about["history"]:

@@ -102,5 +102,5 @@ def _by_size(root: Directory, totals: dict[Directory, int], depth: int) -> list[
         paths.append("/" + as_text(directory.path()))
         if directory.depth < depth:
             below = [each for each in directory.entries.values() if isinstance(each, Directory)]
-            todo += sorted(below, key=lambda each: (totals[each], each.name))
+            todo += sorted(below, key=lambda each: (-totals[each], each.name))[::-1]
     return paths
