@@ -140,11 +140,11 @@ def _show(about: dict[str, Any]) -> None:
     click.echo("\nLayers, base first: digest, diff_id, size, media type")
     for layer in about["layers"]:
         packed = f"{size(layer['size'])} {layer['compression']}  {printable(layer['media_type'])}"
-        number = f"{layer['layer']:3}"
+        place = f"{layer['layer']:3}"
         if layer["digest"] is not None:
-            click.echo(f"{number} {layer['digest']}")
-            number = "   "
-        click.echo(f"{number} {layer['diff_id']}  {packed}".rstrip())
+            click.echo(f"{place} {layer['digest']}")
+            place = "   "
+        click.echo(f"{place} {layer['diff_id']}  {packed}".rstrip())
     if about["history"]:
         click.echo("\nHistory: the layer that each step made")
     for item in about["history"]:
