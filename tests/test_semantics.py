@@ -501,6 +501,13 @@ def test_links_in_parents_are_followed_inside_the_root(
     assert result.look["s"] == "-> " + target.decode()
 
 
+def test_absolute_and_relative_links_below_the_root(extract: Extract) -> None:
+    """An absolute target begins at the root, a relative one beside the link."""
+    links = [symlink(b"d/abs", b"/t"), symlink(b"d/rel", b"t")]
+    look = extract(links, [file(b"d/abs/x", b"1"), file(b"d/rel/y", b"2")]).look
+    assert {path for path in look if "/x" in path or "/y" in path} == {"t/x", "d/t/y"}
+
+
 def test_dots_in_link_targets_are_undone_on_the_way(extract: Extract) -> None:
     # As the kernel does it: from where the link leads, not on the text.
     layer = [directory(b"d"), directory(b"d/e"), symlink(b"s", b"d/e"), symlink(b"t", b"s/..")]
