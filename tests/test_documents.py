@@ -180,6 +180,24 @@ def test_sha512_all_the_way(tmp_path: Path) -> None:
     assert (tmp_path / "root/file").read_bytes() == b"content"
 
 
+@pytest.mark.parametrize(
+    ("overrides", "error", "path"),
+    [
+        ({"descriptor": {"size": -1}}, MalformedImage, r"size -1.*\$.manifests\[0\]"),
+        ({"descriptor": {"digest": "sha256:x"}}, MalformedImage, r"hex.*\$.manifests\[0\]"),
+        ({"config_descriptor": {"digest": "md5:1"}}, Unsupported, r"md5.*\$.config"),
+        ({"diff_ids": ["sha256:zz"]}, MalformedImage, r"hex.*\$.rootfs"),
+        ({"config": {"rootfs": {"type": "x", "diff_ids": []}}}, Unsupported, r"type.*\$.rootfs"),
+        ({"config": {"config": {"Env": "A=1"}}}, MalformedImage, r"array.*\$.config.Env"),
+    ],
+    ids=str,
+)
+def test_a_message_names_the_place_in_the_document(
+    tmp_path: Path, overrides: dict[str, Any], error: type[OcirootError], path: str
+) -> None:
+    refused(archive(tmp_path / "a.tar", [LAYER], **overrides), error, path)
+
+
 # Layers, as far as documents tell.
 
 

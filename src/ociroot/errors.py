@@ -124,7 +124,7 @@ class UsageError(OcirootError):
         self.choices = choices
 
 
-class MalformedImage(OcirootError):
+class MalformedImage(OcirootError, ValueError):
     """The image breaks a rule of its format."""
 
     exit_code = 3
@@ -136,7 +136,7 @@ class VerificationError(OcirootError):
     exit_code = 4
 
 
-class Unsupported(OcirootError):
+class Unsupported(OcirootError, ValueError):
     """The image is well-formed and uses what ociroot does not do."""
 
     exit_code = 5

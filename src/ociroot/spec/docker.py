@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from ..errors import MalformedImage, printable
-from .document import parse
+from ..errors import MalformedImage
+from .document import parse, typed
 
 __all__ = ["ArchivedImage", "decode_manifest"]
 
@@ -28,7 +28,4 @@ def decode_manifest(content: bytes) -> tuple[ArchivedImage, ...]:
     value = parse(content)
     if not isinstance(value, list):
         raise MalformedImage(f"a JSON array is expected, not {type(value).__name__}")
-    try:
-        return msgspec.convert(value, tuple[ArchivedImage, ...])
-    except msgspec.ValidationError as error:
-        raise MalformedImage(printable(str(error)[:300])) from None
+    return typed(value, tuple[ArchivedImage, ...])

@@ -14,15 +14,22 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from ..errors import LimitExceeded, MalformedImage, printable, quoted
+from ..errors import (
+    LimitExceeded,
+    MalformedImage,
+    OcirootError,
+    Unsupported,
+    printable,
+    quoted,
+)
 
-__all__ = ["MAX_DOCUMENT_SIZE", "decode", "parse"]
+__all__ = ["MAX_DOCUMENT_SIZE", "decode", "parse", "typed"]
 
 #: Bytes. The distribution-spec ("Pushing Manifests") has registries accept manifests of up to 4
 #: megabytes, so no document that has ever been in one is larger.
 MAX_DOCUMENT_SIZE = 4 << 20
 
-_T = TypeVar("_T", bound=msgspec.Struct)
+_T = TypeVar("_T")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -68,6 +75,8 @@ def parse(content: bytes) -> Any:
         raise MalformedImage("a string holds a lone surrogate") from None
     except RecursionError:
         raise LimitExceeded("nested too deeply") from None
+    except OcirootError:
+        raise
     except ValueError as error:
         raise MalformedImage(f"not JSON: {printable(str(error)[:200])}") from None
     return value
@@ -94,7 +103,24 @@ def decode(content: bytes, kind: type[_T]) -> _T:
     # CVE-2021-41190: one document that is an index to some and a manifest to others.
     if "manifests" in value and ("layers" in value or "config" in value):
         raise MalformedImage("both an index (`manifests`) and a manifest (`config`, `layers`)")
+    return typed(value, kind)
+
+
+def typed(value: Any, kind: type[_T]) -> _T:
+    """Make plain values a document of a known type.
+
+    Args:
+        value: as :func:`parse` returns it.
+        kind: what it should be.
+
+    Raises:
+        MalformedImage: a value of another type, or that breaks a rule, with its JSON path.
+        Unsupported: a value that means something ociroot does not do, with its JSON path.
+    """
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise MalformedImage(printable(str(error)[:300])) from None
+        # What a struct's own check raised is a ValueError too, to which msgspec adds the path.
+        why = error.__cause__
+        found = Unsupported if isinstance(why, Unsupported) else MalformedImage
+        raise found(printable(str(error)[:400])) from None
