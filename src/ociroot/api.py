@@ -127,6 +127,7 @@ class Image:
         *,
         strict: bool = False,
         replace: bool = False,
+        sync: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Report:
         """Write the root file system to a directory, which appears whole or not at all.
@@ -135,6 +136,7 @@ class Image:
             destination: an absent path, an empty directory or an empty mount point.
             strict: whether a warning that is a breach of the specification is an error.
             replace: whether a destination that holds something is exchanged for the result.
+            sync: whether the result is on the disk before it becomes visible, and its name after.
             progress: called now and then, from this thread, with how far it is.
 
         Returns:
@@ -155,6 +157,7 @@ class Image:
             destination,
             strict=strict,
             replace=replace,
+            sync=sync,
             progress=progress,
             before=self.warnings,
         )

@@ -53,6 +53,7 @@ def extract(
     *,
     strict: bool = False,
     replace: bool = False,
+    sync: bool = False,
     progress: ProgressCallback | None = None,
     before: tuple[Warning, ...] = (),
 ) -> Report:
@@ -65,6 +66,7 @@ def extract(
         destination: an absent path, an empty directory or an empty mount point.
         strict: whether a warning that is a breach of the specification is an error.
         replace: whether a destination that holds something is exchanged for the result.
+        sync: whether the result is on the disk before it becomes visible, and its name after.
         progress: called now and then, from this thread.
         before: warnings that came up while the image was chosen.
 
@@ -77,7 +79,7 @@ def extract(
     start = time.monotonic()
 
     def attempt(plan: Plan, notices: Notices) -> tuple[tuple[LayerReport, ...], Notices]:
-        with staged(destination, replace=replace) as staging:
+        with staged(destination, replace=replace, sync=sync) as staging:
             writer = DirectoryWriter(staging.fd, notices)
             try:
                 tree, layers = merge(plan, writer, notices, progress)
@@ -91,6 +93,8 @@ def extract(
             else:
                 staging.publish()
                 writer.finish_root(staging.root_fd, tree.root)
+                if sync:
+                    os.fsync(staging.root_fd)
         return layers, notices
 
     try:

@@ -24,6 +24,7 @@ __all__ = ["extract"]
 @click.option(
     "--strict", is_flag=True, help="Refuse an image for a warning that breaches the specification."
 )
+@click.option("--sync", is_flag=True, help="Have all of it on the disk before it becomes visible.")
 @click.option("--json", "as_json", is_flag=True, help="Print a report as one JSON document.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only: no progress, no warnings.")
 @click.option("--verbose", "-v", is_flag=True, help="Tell of each layer.")
@@ -32,6 +33,7 @@ def extract(
     rootfs: str,
     tmpdir: str | None,
     replace: bool,
+    sync: bool,
     strict: bool,
     as_json: bool,
     quiet: bool,
@@ -67,7 +69,9 @@ def extract(
         ) as chosen,
         progress_bar(quiet) as callback,
     ):
-        report = chosen.extract(rootfs, strict=strict, replace=replace, progress=callback)
+        report = chosen.extract(
+            rootfs, strict=strict, replace=replace, sync=sync, progress=callback
+        )
 
     if not quiet:
         warn(report.warnings)

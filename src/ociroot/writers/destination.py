@@ -15,18 +15,15 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from ..errors import DestinationError
-from .attributes import Attributes
-from .removal import remove_tree
+from .staging import DIRECTORY, lock, remove_left_over, staging_directory, sync_file_system
 
 __all__ = ["Staging", "staged"]
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 
@@ -85,10 +82,9 @@ def staged_file(destination: str, *, force: bool = False) -> Iterator[StagedFile
     """
     directory, name = os.path.split(destination)
     try:
-        parent_fd = os.open(directory or ".", _DIRECTORY)
+        parent_fd = os.open(directory or ".", DIRECTORY)
         try:
-            staging = _staging_name(name)
-            with _staging_directory(parent_fd, staging) as fd:
+            with staging_directory(parent_fd, name) as (_, fd):
 
                 def publish() -> None:
                     if force:
@@ -108,19 +104,17 @@ def staged_file(destination: str, *, force: bool = False) -> Iterator[StagedFile
         raise failed.locate(source=destination) from error
 
 
-def _staging_name(name: str) -> str:
-    # A name has at most 255 bytes; bytes that are no text any more stay as they are.
-    return f".{os.fsdecode(os.fsencode(name)[:200])}.ociroot-{secrets.token_hex(6)}"
-
-
 @contextmanager
-def staged(destination: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Staging]:
+def staged(
+    destination: str | os.PathLike[str], *, replace: bool = False, sync: bool = False
+) -> Iterator[Staging]:
     """Make a staging directory, and remove it unless its content was published.
 
     Args:
         destination: the path that the result is to have; its parent must exist. Symbolic links of
             the user's own in it are followed.
         replace: whether a directory that holds something may be exchanged for the result.
+        sync: whether the result is on the disk before it becomes visible, and its name after.
 
     Raises:
         DestinationError: the destination may not be used, with the reason.
@@ -130,11 +124,11 @@ def staged(destination: str | os.PathLike[str], *, replace: bool = False) -> Ite
     directory, name = os.path.split(path)
     try:
         try:
-            parent_fd = os.open(directory, _DIRECTORY)
+            parent_fd = os.open(directory, DIRECTORY)
         except FileNotFoundError:
             raise DestinationError("its parent directory does not exist") from None
         try:
-            yield from _staged_in(parent_fd, path, name, replace)
+            yield from _staged_in(parent_fd, path, name, replace, sync)
         finally:
             os.close(parent_fd)
     except DestinationError as error:
@@ -143,18 +137,22 @@ def staged(destination: str | os.PathLike[str], *, replace: bool = False) -> Ite
         raise DestinationError.from_os(error, "use the destination").locate(source=given) from error
 
 
-def _staged_in(parent_fd: int, path: str, name: str, replace: bool) -> Iterator[Staging]:
+def _staged_in(
+    parent_fd: int, path: str, name: str, replace: bool, sync: bool
+) -> Iterator[Staging]:
     """Choose the way of the table above, and go it."""
-    staging = _staging_name(name)
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        yield from _beside(parent_fd, staging, name)
+        yield from _beside(parent_fd, name, sync)
         return
     if not stat.S_ISDIR(status.st_mode):
         raise DestinationError("it exists and is not a directory")
-    fd = os.open(path, _DIRECTORY)
+    fd = os.open(path, DIRECTORY)
     try:
+        if not lock(fd):
+            raise DestinationError("another extraction to it is under way")
+        remove_left_over(fd, name)
         mounted = not name or _mount_id(fd) != _mount_id(parent_fd)
         held = [entry for entry in os.listdir(fd) if not (mounted and entry == "lost+found")]
         current = os.stat(".")
@@ -163,9 +161,9 @@ def _staged_in(parent_fd: int, path: str, name: str, replace: bool) -> Iterator[
             if os.geteuid() not in (0, status.st_uid):
                 raise DestinationError("it belongs to another user")
             if mounted or stands_in or not _may_write(parent_fd):
-                yield from _inside(fd, staging)
+                yield from _inside(fd, name, sync)
             else:
-                yield from _beside(parent_fd, staging, name)
+                yield from _beside(parent_fd, name, sync)
             return
         if not replace:
             raise DestinationError(
@@ -174,7 +172,7 @@ def _staged_in(parent_fd: int, path: str, name: str, replace: bool) -> Iterator[
         if mounted or stands_in:
             what = "a mount point" if mounted else "the current directory"
             raise DestinationError(f"it is {what}, which cannot be replaced; empty it first")
-        yield from _beside(parent_fd, staging, name, exchange=True)
+        yield from _beside(parent_fd, name, sync, exchange=True)
     finally:
         os.close(fd)
 
@@ -195,35 +193,15 @@ def _may_write(parent_fd: int) -> bool:
     return os.access(f"/proc/self/fd/{parent_fd}", os.W_OK | os.X_OK)
 
 
-@contextmanager
-def _staging_directory(parent_fd: int, staging: str) -> Iterator[int]:
-    """Make a directory that only we can enter; at the end remove what is still there under it."""
-    fd = -1
-    try:
-        os.mkdir(staging, 0o700, dir_fd=parent_fd)
-        fd = os.open(staging, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
-        # A parent with a default ACL or the set-group-ID bit hands them on; the image's root and
-        # all below it have no part in that. The kernel drops the bit with the mode.
-        Attributes.clear_acls(fd)
-        os.fchmod(fd, 0o700)
-        with suppress(PermissionError):
-            os.fchown(fd, os.geteuid(), os.getegid())
-        yield fd
-    finally:
-        if fd >= 0:
-            os.close(fd)
-        remove_tree(parent_fd, staging)
-
-
-def _beside(
-    parent_fd: int, staging: str, name: str, *, exchange: bool = False
-) -> Iterator[Staging]:
-    with _staging_directory(parent_fd, staging) as fd:
+def _beside(parent_fd: int, name: str, sync: bool, *, exchange: bool = False) -> Iterator[Staging]:
+    with staging_directory(parent_fd, name) as (staging, fd):
         if exchange:
             _check_exchange(parent_fd, staging)
 
         def publish() -> None:
             try:
+                if sync:
+                    sync_file_system(fd)
                 if exchange:
                     # Afterwards the old tree lies under the staging name, to be removed.
                     _exchange(parent_fd, staging, name)
@@ -234,14 +212,18 @@ def _beside(
                 if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise DestinationError("something else was put there meanwhile") from error
                 raise
+            if sync:
+                os.fsync(parent_fd)
 
         yield Staging(fd, fd, publish)
 
 
-def _inside(destination_fd: int, staging: str) -> Iterator[Staging]:
-    with _staging_directory(destination_fd, staging) as fd:
+def _inside(destination_fd: int, name: str, sync: bool) -> Iterator[Staging]:
+    with staging_directory(destination_fd, name) as (staging, fd):
 
         def publish() -> None:
+            if sync:
+                sync_file_system(fd)
             moved: list[str] = []
             try:
                 for entry in os.listdir(fd):
@@ -254,6 +236,8 @@ def _inside(destination_fd: int, staging: str) -> Iterator[Staging]:
                 raise
             # Now, not at the end: it would change the time that the image has for its root.
             os.rmdir(staging, dir_fd=destination_fd)
+            if sync:
+                os.fsync(destination_fd)
 
         yield Staging(fd, destination_fd, publish)
 

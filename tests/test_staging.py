@@ -1,0 +1,204 @@
+"""Killed, crashed, two at once: the destination is whole or as before, and nothing stays behind."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ociroot
+from ociroot.errors import DestinationError
+from ociroot.writers import destination, staging
+
+from .support.build import Layer, Member, archive
+from .support.snapshot import Snapshot, differences, snapshot
+from .support.user import workshop
+
+KILLS = int(os.environ.get("OCIROOT_KILLS", "200"))
+
+
+def layers() -> list[Layer]:
+    """Layers with many small files, directories and removals, and one large file."""
+    files = [Member(b"d%d/f%d" % (n % 40, n), data=b"%d" % n * 50) for n in range(1500)]
+    change = [Member(b".wh.d3"), Member(b"d4/.wh..wh..opq"), Member(b"d5", data=b"now a file")]
+    big = [Member(b"big", data=random.Random(1).randbytes(4_000_000))]
+    return [Layer(files, "gzip"), Layer(change), Layer(big, "zstd")]
+
+
+def extract(path: Path, root: Path, **options: Any) -> None:
+    with ociroot.open(path) as source:
+        source.image().extract(root, **options)
+
+
+def left(where: Path) -> list[str]:
+    return sorted(p.name for p in where.iterdir() if p.name.startswith(".") and "ociroot" in p.name)
+
+
+def run(*arguments: str | Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "ociroot", "extract", "-q", *map(str, arguments)]
+    return subprocess.Popen(command)
+
+
+def kill(process: subprocess.Popen[bytes], where: Path, delay: float) -> None:
+    """Kill a run so many seconds after it has begun to stage, or let it end before that."""
+    before = set(left(where))
+    while process.poll() is None and not set(left(where)) - before:
+        time.sleep(0.001)
+    time.sleep(delay)
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_killed_at_any_moment(replace: bool) -> None:
+    """SIGKILL leaves the destination absent (or as before) or whole; the next run cleans up.
+
+    The moments are spread over the time that a run takes here; that none of them gives a partial
+    tree does not depend on which they are.
+    """
+    with workshop() as where:
+        image, root = archive(where / "image", layers()), where / "root"
+        begin = time.monotonic()
+        assert run(image, root).wait() == 0
+        took = time.monotonic() - begin
+        whole = snapshot(root)
+        before: Snapshot | None = None
+        subprocess.run(["rm", "-r", root], check=True)
+        outcomes = {"before": 0, "whole": 0}
+        staged = 0
+        for number in range(KILLS // 2):
+            if replace and not root.exists():
+                root.mkdir()
+                (root / "mine").write_text("as before")
+                os.utime(root, (5, 5))
+                before = snapshot(root)
+            options = ["--replace"] if replace else []
+            # Some at once, the others anywhere in what is left of a run.
+            delay = 0 if number % 10 == 0 else took * random.Random(number).random()
+            kill(run(*options, image, root), where, delay)
+            found = left(where)
+            staged += bool(found)
+            assert len(found) <= 1 + replace, "the next run removes what the last one left"
+            assert all(name.startswith((".root.ociroot-", ".ociroot-new-")) for name in found)
+            if not root.exists():
+                assert not replace
+                outcomes["before"] += 1
+                continue
+            tree = snapshot(root)
+            if before is not None and not differences(before, tree):
+                outcomes["before"] += 1
+                continue
+            assert differences(whole, tree) == []
+            outcomes["whole"] += 1
+            subprocess.run(["rm", "-r", root], check=True)
+        assert outcomes["before"] and staged, (outcomes, staged)
+        assert run(*(["--replace"] if replace else []), image, root).wait() == 0
+        assert [name for name in left(where) if not name.startswith(".ociroot-new-")] == []
+
+
+def test_what_a_killed_run_left_is_removed_and_what_is_in_use_is_not(tmp_path: Path) -> None:
+    image = archive(tmp_path / "image", [[Member(b"a")]])
+    stale, used, other = (
+        tmp_path / f"{name}-123456"
+        for name in (
+            ".root.ociroot",
+            ".root.ociroot-x",
+            ".other.ociroot",
+        )
+    )
+    for each in (stale, used, other):
+        (each / "etc").mkdir(parents=True)
+    (tmp_path / ".root.ociroot-link").symlink_to(other)
+    fd = os.open(used, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    extract(image, tmp_path / "root")
+    os.close(fd)
+    assert left(tmp_path) == [
+        ".other.ociroot-123456",
+        ".root.ociroot-link",
+        ".root.ociroot-x-123456",
+    ]
+    assert (other / "etc").exists()
+
+
+def test_what_was_left_in_the_destination_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = archive(tmp_path / "image", [[Member(b"a")]])
+    root = tmp_path / "root"
+    (root / ".root.ociroot-123456/etc").mkdir(parents=True)
+    monkeypatch.chdir(root)  # which is filled in place
+    extract(image, root)
+    assert [p.name for p in root.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["absent", "empty", "full"])
+def test_two_at_once_end_with_one_winner(tmp_path: Path, kind: str) -> None:
+    image, root = archive(tmp_path / "image", [[Member(b"a"), Member(b"b")]]), tmp_path / "root"
+    if kind != "absent":
+        root.mkdir()
+    if kind == "full":
+        (root / "mine").touch()
+    inner: list[DestinationError] = []
+
+    def second(progress: object) -> None:
+        """While the first one is in the middle of it, another one begins and ends."""
+        if not inner:
+            try:
+                extract(image, root, replace=kind == "full")
+            except DestinationError as error:
+                inner.append(error)
+            else:
+                inner.append(DestinationError("it went through"))
+
+    if kind == "absent":
+        with pytest.raises(DestinationError, match="something else was put there"):
+            extract(image, root, progress=second)
+        assert "went through" in str(inner[0])
+    else:
+        extract(image, root, progress=second, replace=kind == "full")
+        assert "another extraction" in str(inner[0])
+    assert sorted(p.name for p in root.iterdir()) == ["a", "b"]
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["absent", "full", "inside"])
+def test_sync_comes_before_the_result_is_visible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    image, root = archive(tmp_path / "image", [[Member(b"a")]]), tmp_path / "root"
+    if kind != "absent":
+        root.mkdir()
+    if kind == "full":
+        (root / "mine").touch()
+    if kind == "inside":
+        monkeypatch.chdir(root)
+    events: list[tuple[str, bool]] = []
+
+    def note(name: str) -> Any:
+        def call(fd: int) -> None:
+            real(fd)
+            events.append((name, (root / "a").exists()))
+
+        real = getattr(staging, name, None) or getattr(os, name)
+        return call
+
+    monkeypatch.setattr(destination, "sync_file_system", note("sync_file_system"))
+    monkeypatch.setattr(os, "fsync", note("fsync"))
+    extract(image, root, replace=kind == "full")
+    assert events == [], "only when it is asked for"
+    subprocess.run(["rm", "-r", root / "a"], check=True)
+    if kind == "absent":
+        root.rmdir()
+    if kind == "full":
+        (root / "mine").touch()
+    extract(image, root, replace=kind == "full", sync=True)
+    assert events[0] == ("sync_file_system", False)
+    assert {name for name, visible in events[1:] if visible} == {"fsync"}
