@@ -210,6 +210,34 @@ def test_cat_reads_a_layer_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert read == ["gzip", "zstd"]
 
 
+HUGE = Member(b"evil/passwd", pax={b"GNU.sparse.size": b"%d" % (1 << 50), b"GNU.sparse.map": b""})
+
+
+def test_a_hole_without_end_does_not_get_in_the_way(tmp_path: Path) -> None:
+    """Neither does it fill a disk, nor memory, nor is it hashed for a year."""
+    for compression in ("none", "gzip"):
+        members = [HUGE, Member(b"etc/passwd", data=b"root")]
+        path = archive(tmp_path / "image", [Layer(members, compression)])
+        assert good("cat", path, "/etc/passwd").out == b"root"
+        assert good("diff", path, path).out == b""
+        assert run("cat", "--json", path, "/evil/passwd").code == 6
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_layers_in_another_order_are_looked_at_in_the_right_one(
+    tmp_path: Path, compression: Any
+) -> None:
+    one, two = [Member(b"x", data=b"one")], [Member(b"x", data=b"two")]
+    diff_ids = [build.digest(build.tar(layer)) for layer in (two, one)]
+    layers = [Layer(one, compression), Layer(two, compression)]
+    path = archive(tmp_path / "image", layers, diff_ids=diff_ids)
+    assert good("cat", path, "/x").out == b"one"
+    events = good("find-layer", "--json", path, "/x").json
+    assert [each["digest"] for each in events] == [
+        build.digest(layer.packed()) for layer in layers[::-1]
+    ]
+
+
 # cp
 
 
@@ -244,6 +272,19 @@ def test_cp_of_a_directory(image: Path, tmp_path: Path) -> None:
     assert (tmp_path / "etc/etc/a.conf").exists(), "into a directory that holds something"
 
 
+def test_cp_parts_image_and_path_where_there_is_an_image(tmp_path: Path) -> None:
+    where = tmp_path / "a:b"
+    where.mkdir()
+    members = [Member(b"d:/x:y", data=b"1"), Member(b"l", "symlink", target=b"d:/x:y")]
+    image = archive(where / "i:1", [members])
+    for path in (":/d:/x:y", ":d:/x:y"):
+        assert good("cp", f"{image}{path}", "-").out == b"1"
+    (tmp_path / "into").mkdir()
+    good("cp", "-L", f"{image}:/l", tmp_path / "into")
+    assert (tmp_path / "into/l").read_bytes() == b"1", "by the name that was asked for"
+    assert "absent: cannot open" in run("cp", "absent:/x", "y").err
+
+
 def test_cp_usage(image: Path, tmp_path: Path) -> None:
     for arguments in ((image, "x"), (f"{image}:/nope", "x"), (f"{image}:/etc", "-"), (":/x", "y")):
         assert run("cp", *arguments).code == 2
@@ -259,7 +300,7 @@ def test_diff_of_layers(image: Path) -> None:
     assert result.code == 1
     assert result.text.splitlines() == [
         "~ /etc  (mode)",
-        "~ /etc/a.conf  (size, content)  6 bytes → 7 bytes",
+        "~ /etc/a.conf  (content, size)  6 bytes → 7 bytes",
         "- /gone  1.0 kB → 0 bytes",
         "+ /new  0 bytes → 1 bytes",
     ]
@@ -291,6 +332,13 @@ def test_diff_of_images(image: Path, tmp_path: Path) -> None:
     }
     with_times = run("diff", "--json", "--mtime", image, other).json
     assert ["mtime", "xattrs"] in [each["what"] for each in with_times]
+
+
+def test_diff_is_of_what_would_be_extracted(tmp_path: Path) -> None:
+    one = [Member(b"f", xattrs={b"security.selinux": b"a"}), Member(b"l", "symlink", target=b"f")]
+    two = [Member(b"f"), Member(b"l", "symlink", target=b"f", mode=0o700)]
+    paths = [archive(tmp_path / str(n), [layer]) for n, layer in enumerate((one, two))]
+    assert good("diff", *paths).out == b""
 
 
 def test_diff_usage(image: Path) -> None:

@@ -116,9 +116,10 @@ def _units(
         except LimitExceeded:
             raise
         except Exception as error:  # each library has an exception of its own
-            if "too much memory" in str(error) or "window" in str(error):
+            if any(part in str(error) for part in ("too much memory", "window", "usage limit")):
                 raise LimitExceeded(
-                    f"a zstd window of more than {1 << MAX_WINDOW_LOG >> 20} MiB"
+                    f"{name} data that takes more than {1 << MAX_WINDOW_LOG >> 20} MiB to "
+                    "decompress (its window)"
                 ) from None
             raise MalformedImage(f"broken {name} data: {error}") from None
         data = b""

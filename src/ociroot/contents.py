@@ -6,9 +6,9 @@ plain layer only the files themselves.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 from .codec import CHUNK
 from .errors import OcirootError
@@ -20,7 +20,11 @@ from .tar.stream import ChunkStream, FileStream, Stream
 __all__ = ["Keeping", "pieces", "streams"]
 
 # Bytes of kept contents that do not go to a temporary file.
-_IN_MEMORY = 8 << 20
+_IN_MEMORY = 1 << 20
+# Bytes that are kept of files of which only the name was asked for.
+_KEPT_UNASKED = 256 << 20
+# Names that links may add to those asked for.
+_NAMES = 1000
 
 _HOLE = memoryview(bytes(64 << 10))
 
@@ -61,7 +65,14 @@ def _at(stream: Stream, files: list[Node]) -> Iterator[tuple[Node, Stream]]:
         yield node, stream
 
 
-def pieces(node: Node, stream: Stream) -> Iterator[memoryview]:
+class HasPieces(Protocol):
+    """Where bytes can be read from, one after the other."""
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """Read exactly ``size`` bytes."""
+
+
+def pieces(node: Node, stream: HasPieces) -> Iterator[memoryview]:
     """Yield a file's content from a stream at its data, the holes of a sparse one as zeros."""
     at = 0
     for offset, length in node.segments if node.segments is not None else [(0, node.size)]:
@@ -82,44 +93,59 @@ class Keeping(NoOperations):
     """Keeps the contents of files of some names while the layers flow by.
 
     Which file a path means is known only when all layers have been applied. But it nearly always
-    has the name that was asked for, so that its layer need not be read a second time.
+    has the name that was asked for, so that its layer need not be read a second time. What an image
+    can have us keep without being asked for is bounded; of a sparse file the holes are not kept.
     """
 
-    def __init__(self, names: Iterable[bytes]) -> None:
+    def __init__(self, names: Iterable[bytes], tmpdir: str | None = None) -> None:
         """Begin with nothing.
 
         Args:
             names: the last components of the paths that are wanted.
+            tmpdir: where more than a little is kept; None: the system's place.
         """
         self._names = set(names)
-        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
-        self._places: dict[Node, tuple[int, int]] = {}
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=tmpdir)  # noqa: SIM115
+        self._end = 0
+        self._places: dict[Node, int] = {}
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Stream) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
-        if name in self._names:
+        if name in self._names and self._end + node.stored <= _KEPT_UNASKED:
             self.keep(node, data)
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
-        if node.kind == "symlink" and name in self._names:
+        if node.kind == "symlink" and name in self._names and len(self._names) < _NAMES:
             self._names.add(node.target.rpartition(b"/")[2])
 
     def keep(self, node: Node, data: Stream) -> None:
         """Keep a file's content, from a stream at its data."""
-        begin = self._file.seek(0, os.SEEK_END)
-        for piece in pieces(node, data):
+        self._file.seek(self._end)
+        for piece in data.pieces(node.stored):
             self._file.write(piece)
-        self._places[node] = (begin, self._file.tell())
+        self._places[node] = self._end
+        self._end = self._file.tell()
 
     def __contains__(self, node: Node) -> bool:
         return node in self._places
 
-    def read(self, node: Node) -> Iterator[bytes]:
-        """Yield a kept content."""
-        at, end = self._places[node]
-        while at < end:
-            self._file.seek(at)
-            data = self._file.read(min(end - at, CHUNK))
-            at += len(data)
-            yield data
+    def read(self, node: Node) -> Iterator[memoryview]:
+        """Yield a kept content, the holes of a sparse file as zeros."""
+        return pieces(node, _Kept(self._file, self._places[node]))
+
+
+class _Kept:
+    """What has been kept, as :func:`pieces` reads it."""
+
+    def __init__(self, file: Any, position: int) -> None:
+        self._file = file
+        self._position = position
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        while size:
+            self._file.seek(self._position)
+            data = self._file.read(min(size, CHUNK))
+            self._position += len(data)
+            size -= len(data)
+            yield memoryview(data)

@@ -25,6 +25,10 @@ __all__ = [
 ]
 
 
+# Bytes or characters of a member's name that a message shows.
+_SHOWN = 1000
+
+
 def printable(name: bytes | str) -> str:
     """Return a name as text that a terminal shows and does not obey.
 
@@ -99,7 +103,8 @@ class OcirootError(Exception):
         if self.layer is not None:
             place.append(f"layer {self.layer}")
         if self.member is not None:
-            place.append(printable(self.member) or "(empty name)")
+            shown = printable(self.member[:_SHOWN])
+            place.append((shown + "…" if len(self.member) > _SHOWN else shown) or "(empty name)")
         if self.offset is not None:
             place.append(f"offset {self.offset}")
         text = ": ".join([", ".join(place), self.problem] if place else [self.problem])

@@ -153,7 +153,13 @@ def merge(
     wanted = {layer.diff_id for layer in layers}
     in_place: set[int] = set()
     if not plan.verify:
-        in_place = {layer.number for layer in layers if compression_of(layer) == "none"}
+        # Unread, a plain layer is taken for the one of its diff_id, which its digest must agree
+        # with (a docker-archive has none): else it may stand in another's place.
+        in_place = {
+            layer.number
+            for layer in layers
+            if layer.digest in (None, layer.diff_id) and compression_of(layer) == "none"
+        }
     flowing = [layer for layer in layers if layer.number not in in_place]
     total = sum(layer.blob.size for layer in flowing)
     with tuned(), Pipeline(flowing) as pipeline:

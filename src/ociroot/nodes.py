@@ -13,7 +13,11 @@ from .tar.reader import Entry, Kind
 from .tar.sparse import Segments
 from .tar.stream import Stream
 
-__all__ = ["Directory", "NoOperations", "Node", "Operations"]
+__all__ = ["HOST_XATTRS", "Directory", "NoOperations", "Node", "Operations"]
+
+#: Extended attributes that are left out: they are not of the image but of the host it was made on,
+#: its labels and what its overlayfs keeps.
+HOST_XATTRS = (b"security.selinux", b"trusted.overlay.")
 
 Xattrs = dict[bytes, bytes]
 

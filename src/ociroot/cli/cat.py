@@ -11,9 +11,14 @@ import click
 from .common import image_options, opened, print_json, progress_bar
 
 if TYPE_CHECKING:
+    from ..api import Merged
+    from ..contents import Keeping
     from ..nodes import Node
 
 __all__ = ["cat"]
+
+# Bytes of a file that a JSON document may hold: it is made in memory.
+_JSON_LIMIT = 64 << 20
 
 
 @click.command()
@@ -41,7 +46,8 @@ def cat(image: str, paths: tuple[str, ...], as_json: bool, **choice: Any) -> Non
     keepings: list[Keeping] = []
 
     def keep() -> Keeping:
-        keepings.append(Keeping(path.rstrip(b"/").rpartition(b"/")[2] for path in raw))
+        names = [path.rstrip(b"/").rpartition(b"/")[2] for path in raw]
+        keepings.append(Keeping(names, choice["tmpdir"]))
         return keepings[-1]
 
     with opened(image, **choice) as chosen:
@@ -61,20 +67,31 @@ def cat(image: str, paths: tuple[str, ...], as_json: bool, **choice: Any) -> Non
                 continue
             failed = True
             click.echo(f"ociroot: {printable(image)}, {printable(path)}: {problem}", err=True)
-        for node, stream in merged.files({node for _, node in wanted if node not in kept}):
-            kept.keep(node, stream)
+        missing = {node for _, node in wanted if node not in kept}
+        if len(missing) > 1:
+            # They come in the order of the layers, and not as they are wanted.
+            for node, stream in merged.files(missing):
+                kept.keep(node, stream)
         if as_json:
             print_json(
-                [
-                    described(path, node)
-                    | {"content": base64.b64encode(b"".join(kept.read(node))).decode("ascii")}
-                    for path, node in wanted
-                ]
+                [described(path, node) | _content(merged, kept, node) for path, node in wanted]
             )
         else:
             for _, node in wanted:
-                for piece in kept.read(node):
+                for piece in kept.read(node) if node in kept else merged.read(node):
                     sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def _content(merged: Merged, kept: Keeping, node: Node) -> dict[str, str]:
+    from ..errors import LimitExceeded
+
+    if node.size > _JSON_LIMIT:
+        raise LimitExceeded(
+            f"a file of {node.size} bytes (with --json at most {_JSON_LIMIT})",
+            remedy="leave out --json",
+        )
+    content = b"".join(kept.read(node) if node in kept else merged.read(node))
+    return {"content": base64.b64encode(content).decode("ascii")}

@@ -22,7 +22,7 @@ __all__ = ["cp"]
 def cp(source: str, destination: str, follow: bool, force: bool, **choice: Any) -> None:
     """Copy a file of an image, or a directory with all that is in it, to DEST.
 
-    IMAGE and PATH are parted by the last colon that a `/` follows, or else by the last colon. Where
+    IMAGE and PATH are parted by the last colon with a file or a directory before it. Where
     DEST is a directory that holds something, what is copied keeps its name in it; `-` writes a
     file to stdout. What is copied appears whole or not at all. As an ordinary user owners and
     devices are left out.
@@ -37,10 +37,7 @@ def cp(source: str, destination: str, follow: bool, force: bool, **choice: Any) 
     from ..nodes import Directory
     from ..notices import Notices
 
-    at = source.rfind(":/")
-    image, colon, path = source.rpartition(":") if at < 0 else (source[:at], ":", source[at + 1 :])
-    if not colon or not image:
-        raise click.UsageError(f"{printable(source)} is not IMAGE:PATH")
+    image, path = _split(source)
     notices = Notices()
     with opened(image, **choice) as chosen:
         with progress_bar() as progress:
@@ -59,9 +56,28 @@ def cp(source: str, destination: str, follow: bool, force: bool, **choice: Any) 
         # An empty directory is filled, as `extract` does it, unless a single file goes into it.
         into = os.path.isdir(destination) and name
         if into and (not isinstance(node, Directory) or os.listdir(destination)):
-            destination = os.path.join(destination, os.fsdecode(name))
+            # By the name that was asked for, also where a link led to another.
+            asked = os.path.basename(path.rstrip("/"))
+            kept = asked if asked not in ("", ".", "..") else os.fsdecode(name)
+            destination = os.path.join(destination, kept)
         if isinstance(node, Directory):
             copy_directory(node, merged.files, destination, notices)
         else:
             copy_file(node, merged.files, destination, notices, force=force)
+        warn(merged.warnings)
     warn(notices.warnings())
+
+
+def _split(source: str) -> tuple[str, str]:
+    """Part IMAGE:PATH; either may have colons in it."""
+    from ..errors import printable
+
+    at = len(source)
+    while (at := source.rfind(":", 0, at)) > 0:
+        if source[:at] == "-" or os.path.exists(source[:at]):
+            return source[:at], source[at + 1 :]
+    # None of them is there: which file is missing is for whoever opens it to say.
+    image, colon, path = source.rpartition(":")
+    if not colon or not image:
+        raise click.UsageError(f"{printable(source)} is not IMAGE:PATH")
+    return image, path

@@ -11,7 +11,7 @@ from .common import image_options, opened, print_json, progress_bar, size
 
 if TYPE_CHECKING:
     from ..api import Image, Layer
-    from ..comparison import Attributes, Hashing
+    from ..comparison import Hashing, Side
     from ..tree import Tree
 
 __all__ = ["diff"]
@@ -60,7 +60,7 @@ def diff(
         with opened(image, **choice) as chosen:
             before, after = _after_layers(chosen, *_range(layers, len(chosen.layers)))
     else:
-        sides: list[dict[bytes, Attributes]] = []
+        sides: list[Side] = []
         for each in (image, other or ""):
             with opened(each, **choice) as chosen:
                 sides.append(_after_layers(chosen, len(chosen.layers))[0])
@@ -91,20 +91,20 @@ def _range(text: str, count: int) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _after_layers(image: Image, *numbers: int) -> list[dict[bytes, Attributes]]:
+def _after_layers(image: Image, *numbers: int) -> list[Side]:
     """Return what is there after each of these layers, in one pass over all of them."""
-    from ..comparison import Hashing, snapshot
+    from ..comparison import Hashing, Side, copied
     from ..nodes import Directory
 
     hashings: list[Hashing] = []
-    found: dict[int, dict[bytes, Attributes]] = {}
+    found: dict[int, Side] = {}
     applied = 0
 
     def start() -> Hashing:
         nonlocal applied
         applied = 0
         found.clear()
-        found[0] = snapshot(Directory(None, b"", -1), {})
+        found[0] = Side(Directory(None, b"", -1), {})
         hashings.append(Hashing())
         return hashings[-1]
 
@@ -112,7 +112,7 @@ def _after_layers(image: Image, *numbers: int) -> list[dict[bytes, Attributes]]:
         nonlocal applied
         applied += 1
         if applied in numbers:
-            found[applied] = snapshot(tree.root, hashings[-1].digests)
+            found[applied] = Side(copied(tree.root), hashings[-1].digests)
 
     with progress_bar() as progress:
         image.merged(operations=start, after_layer=look, progress=progress)

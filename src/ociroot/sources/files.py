@@ -126,10 +126,12 @@ class DirectoryFiles:
         """
         if name in self._open:
             return self._open[name]
-        root = self._root
+        if "\0" in name:
+            return None
+        root, inside = self._root, name
         if self._shared is not None and name.startswith("blobs/"):
-            root, name = self._shared, name.removeprefix("blobs/")
-        path = os.path.realpath(os.path.join(root, name))
+            root, inside = self._shared, name.removeprefix("blobs/")
+        path = os.path.realpath(os.path.join(root, inside))
         if os.path.commonpath((root, path)) != root:
             raise MalformedImage(f"it leads out of the layout, to {path}", member=name)
         try:

@@ -104,14 +104,12 @@ def _archive(
     progress: Callable[[int, int], None] | None,
 ) -> int:
     """Return a descriptor of a regular file that holds the uncompressed archive."""
-    if name == "-":
-        fd = os.dup(0)
-    else:
-        try:
-            # Not to wait for the writer of a FIFO; a regular file does not care.
-            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            raise SourceError(f"cannot open: {os.strerror(error.errno or 0)}") from error
+    try:
+        # O_NONBLOCK: not to wait for the writer of a FIFO; a regular file does not care.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+        fd = os.dup(0) if name == "-" else os.open(name, flags)
+    except OSError as error:
+        raise SourceError(f"cannot open: {os.strerror(error.errno or 0)}") from error
     try:
         status = os.fstat(fd)
         regular = stat.S_ISREG(status.st_mode)
@@ -140,8 +138,11 @@ def _archive(
 
 
 def _piped(fd: int) -> Iterator[bytes]:
-    while data := os.read(fd, CHUNK):
-        yield data
+    try:
+        while data := os.read(fd, CHUNK):
+            yield data
+    except OSError as error:
+        raise SourceError(f"cannot read: {os.strerror(error.errno or 0)}") from error
 
 
 def _counted(

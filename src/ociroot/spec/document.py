@@ -10,6 +10,7 @@ media type" (considerations.md, "Extensibility"): unknown properties are ignored
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -35,8 +36,7 @@ _T = TypeVar("_T")
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise MalformedImage(f"the name {quoted(twice[:100])} stands twice in one object")
     # config.md, "Properties": "Any OPTIONAL field MAY also be set to null, which is equivalent to
     # being absent." Go writes an empty list as null, too.

@@ -42,7 +42,7 @@ _ALIASES = {
 
 # An architecture without a variant means this one.
 _DEFAULT_VARIANT = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
-_LEVEL = re.compile(r"v(\d+)(?:\.(\d+))?")
+_LEVEL = re.compile(r"v([0-9]{1,3})(?:\.([0-9]{1,3}))?")
 
 
 class Platform(msgspec.Struct, frozen=True):

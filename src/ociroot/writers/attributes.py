@@ -10,13 +10,11 @@ import errno
 import os
 
 from ..errors import DestinationError, printable
-from ..nodes import Node
+from ..nodes import HOST_XATTRS, Node
 from ..notices import Notices
 
 __all__ = ["Attributes"]
 
-# Not of the image but of the host: its labels, and what its overlayfs keeps.
-_LEFT_OUT = (b"security.selinux", b"trusted.overlay.")
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 
 
@@ -144,7 +142,7 @@ class Attributes:
             user: only those of users (``user.*``), or only the others; None: all.
         """
         for name, value in (node.xattrs or {}).items():
-            if name.startswith(_LEFT_OUT) or user is (not name.startswith(b"user.")):
+            if name.startswith(HOST_XATTRS) or user is (not name.startswith(b"user.")):
                 continue
             try:
                 if isinstance(target, int):
