@@ -46,12 +46,7 @@ def copy_directory(
             writer.finish(root)
         finally:
             writer.close()
-        if staging.root_fd == staging.fd:
-            writer.finish_root(staging.root_fd, root)
-            staging.publish()
-        else:
-            staging.publish()
-            writer.finish_root(staging.root_fd, root)
+        staging.publish(lambda fd: writer.finish_root(fd, root))
 
 
 def _write(directory: Directory, root: Directory, files: Files, writer: DirectoryWriter) -> None:

@@ -86,15 +86,9 @@ def extract(
                 writer.finish(tree.root)
             finally:
                 writer.close()
-            if staging.root_fd == staging.fd:
-                # Before it is visible; a mount point's attributes can only be set in place.
-                writer.finish_root(staging.root_fd, tree.root)
-                staging.publish()
-            else:
-                staging.publish()
-                writer.finish_root(staging.root_fd, tree.root)
-                if sync:
-                    os.fsync(staging.root_fd)
+            staging.publish(lambda fd: writer.finish_root(fd, tree.root))
+        if staging.left:
+            notices.add("left-over", staging.left)
         return layers, notices
 
     try:

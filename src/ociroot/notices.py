@@ -33,6 +33,10 @@ _KINDS: dict[str, tuple[str, str | None]] = {
     ),
     "owners": ("owners were left out: only root can give files away", None),
     "devices": ("devices were left out: they may not be made here", None),
+    "left-over": (
+        "what was there before could not all be removed; what is left lies beside",
+        None,
+    ),
     "xattrs-unsupported": ("the destination has no such extended attributes; left out", None),
     "xattrs-privileged": ("extended attributes that only root may set were left out", None),
     "xattrs-user": ("user.* attributes are only for files and directories; left out", None),

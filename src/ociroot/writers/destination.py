@@ -15,14 +15,19 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from ..errors import DestinationError
-from .staging import DIRECTORY, lock, remove_left_over, staging_directory, sync_file_system
+from .removal import mount_id, remove_tree
+from .staging import DIRECTORY, Place, lock, remove_left_over, staging_directory, sync_file_system
 
 __all__ = ["Staging", "staged"]
+
+#: What sets the attributes of a root, given its descriptor.
+Finish = Callable[[int], None]
 
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
@@ -33,22 +38,32 @@ class Staging:
 
     Attributes:
         fd: its descriptor.
-        root_fd: the descriptor of the directory that becomes the root: the staging directory
-            itself, or the mount point that its entries are moved up to.
     """
 
-    def __init__(self, fd: int, root_fd: int, publish: Callable[[], None]) -> None:
-        self.fd = fd
-        self.root_fd = root_fd
+    def __init__(self, place: Place, publish: Callable[[Finish], None], given: str) -> None:
+        self.fd = place.fd
+        self._place = place
         self._publish = publish
+        self._given = given
 
-    def publish(self) -> None:
+    def publish(self, finish: Finish) -> None:
         """Make everything visible at the destination.
 
+        Args:
+            finish: sets the attributes of the root: of the staging directory before it takes its
+                place, or of the directory that its entries have been moved up to.
+
         Raises:
-            DestinationError: something has come in the way meanwhile.
+            DestinationError: something has come in the way meanwhile; then nothing is visible.
         """
-        self._publish()
+        with _translated(self._given):
+            self._publish(finish)
+            self._place.published = True
+
+    @property
+    def left(self) -> str:
+        """What of the old tree could not be removed and why, once all is done; empty: nothing."""
+        return f"{self._place.name}: {self._place.left}" if self._place.left else ""
 
 
 class StagedFile:
@@ -84,7 +99,8 @@ def staged_file(destination: str, *, force: bool = False) -> Iterator[StagedFile
     try:
         parent_fd = os.open(directory or ".", DIRECTORY)
         try:
-            with staging_directory(parent_fd, name) as (_, fd):
+            with staging_directory(parent_fd, name) as place:
+                fd = place.fd
 
                 def publish() -> None:
                     if force:
@@ -120,17 +136,36 @@ def staged(
         DestinationError: the destination may not be used, with the reason.
     """
     given = os.fspath(destination)
-    path = os.path.realpath(given)
-    directory, name = os.path.split(path)
-    try:
+    with _translated(given):
+        if not given:
+            raise DestinationError("an empty name is no destination")
+        path = os.path.realpath(given)
+        directory, name = os.path.split(path)
         try:
             parent_fd = os.open(directory, DIRECTORY)
         except FileNotFoundError:
             raise DestinationError("its parent directory does not exist") from None
+    try:
+        manager = contextmanager(_staged_in)(parent_fd, path, name, replace, sync, given)
+        with _translated(given):
+            staging = manager.__enter__()
         try:
-            yield from _staged_in(parent_fd, path, name, replace, sync)
-        finally:
-            os.close(parent_fd)
+            yield staging
+        except BaseException as error:
+            # What the caller raises is the caller's, an OSError too.
+            manager.__exit__(type(error), error, error.__traceback__)
+            raise
+        with _translated(given):
+            manager.__exit__(None, None, None)
+    finally:
+        os.close(parent_fd)
+
+
+@contextmanager
+def _translated(given: str) -> Iterator[None]:
+    """Turn what the kernel says into our error, which names the destination."""
+    try:
+        yield
     except DestinationError as error:
         raise error.locate(source=given) from error.__cause__
     except OSError as error:
@@ -138,13 +173,13 @@ def staged(
 
 
 def _staged_in(
-    parent_fd: int, path: str, name: str, replace: bool, sync: bool
+    parent_fd: int, path: str, name: str, replace: bool, sync: bool, given: str
 ) -> Iterator[Staging]:
     """Choose the way of the table above, and go it."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        yield from _beside(parent_fd, name, sync)
+        yield from _beside(parent_fd, name, sync, given)
         return
     if not stat.S_ISDIR(status.st_mode):
         raise DestinationError("it exists and is not a directory")
@@ -153,7 +188,7 @@ def _staged_in(
         if not lock(fd):
             raise DestinationError("another extraction to it is under way")
         remove_left_over(fd, name)
-        mounted = not name or _mount_id(fd) != _mount_id(parent_fd)
+        mounted = not name or mount_id(fd) != mount_id(parent_fd)
         held = [entry for entry in os.listdir(fd) if not (mounted and entry == "lost+found")]
         current = os.stat(".")
         stands_in = (current.st_dev, current.st_ino) == (status.st_dev, status.st_ino)
@@ -161,9 +196,9 @@ def _staged_in(
             if os.geteuid() not in (0, status.st_uid):
                 raise DestinationError("it belongs to another user")
             if mounted or stands_in or not _may_write(parent_fd):
-                yield from _inside(fd, name, sync)
+                yield from _inside(fd, name, sync, given)
             else:
-                yield from _beside(parent_fd, name, sync)
+                yield from _beside(parent_fd, name, sync, given)
             return
         if not replace:
             raise DestinationError(
@@ -172,42 +207,48 @@ def _staged_in(
         if mounted or stands_in:
             what = "a mount point" if mounted else "the current directory"
             raise DestinationError(f"it is {what}, which cannot be replaced; empty it first")
-        yield from _beside(parent_fd, name, sync, exchange=True)
+        below = _mounts_below(path)
+        if below:
+            raise DestinationError(f"{below[0]} is mounted below it; unmount it first")
+        yield from _beside(parent_fd, name, sync, given, exchange=True)
     finally:
         os.close(fd)
 
 
-def _mount_id(fd: int) -> str:
-    """Return the mount that an open directory is seen through: bind mounts have the same device."""
+def _mounts_below(path: str) -> list[str]:
+    """Return what is mounted below a directory (proc_pid_mountinfo(5))."""
     try:
-        with open(f"/proc/self/fdinfo/{fd}") as info:
-            for line in info:
-                if line.startswith("mnt_id:"):
-                    return line
+        with open("/proc/self/mountinfo", "rb") as info:
+            points = [line.split(b" ")[4] for line in info]
     except OSError:
-        pass
-    return str(os.fstat(fd).st_dev)
+        return []
+    # Blanks and the like are written as \\040.
+    names = [re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), point) for point in points]
+    return [name for name in map(os.fsdecode, names) if name.startswith(path + "/")]
 
 
 def _may_write(parent_fd: int) -> bool:
     return os.access(f"/proc/self/fd/{parent_fd}", os.W_OK | os.X_OK)
 
 
-def _beside(parent_fd: int, name: str, sync: bool, *, exchange: bool = False) -> Iterator[Staging]:
-    with staging_directory(parent_fd, name) as (staging, fd):
+def _beside(
+    parent_fd: int, name: str, sync: bool, given: str, *, exchange: bool = False
+) -> Iterator[Staging]:
+    with staging_directory(parent_fd, name) as place:
         if exchange:
-            _check_exchange(parent_fd, staging)
+            _check_exchange(parent_fd, place.name)
 
-        def publish() -> None:
+        def publish(finish: Finish) -> None:
+            finish(place.fd)
+            if sync:
+                sync_file_system(place.fd)
             try:
-                if sync:
-                    sync_file_system(fd)
                 if exchange:
                     # Afterwards the old tree lies under the staging name, to be removed.
-                    _exchange(parent_fd, staging, name)
+                    _exchange(parent_fd, place.name, name)
                 else:
                     # rename(2): an existing directory "must … be empty".
-                    os.rename(staging, name, src_dir_fd=parent_fd, dst_dir_fd=parent_fd)
+                    os.rename(place.name, name, src_dir_fd=parent_fd, dst_dir_fd=parent_fd)
             except OSError as error:
                 if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise DestinationError("something else was put there meanwhile") from error
@@ -215,31 +256,48 @@ def _beside(parent_fd: int, name: str, sync: bool, *, exchange: bool = False) ->
             if sync:
                 os.fsync(parent_fd)
 
-        yield Staging(fd, fd, publish)
+        yield Staging(place, publish, given)
 
 
-def _inside(destination_fd: int, name: str, sync: bool) -> Iterator[Staging]:
-    with staging_directory(destination_fd, name) as (staging, fd):
+def _inside(destination_fd: int, name: str, sync: bool, given: str) -> Iterator[Staging]:
+    with staging_directory(destination_fd, name) as place:
 
-        def publish() -> None:
+        def publish(finish: Finish) -> None:
             if sync:
-                sync_file_system(fd)
-            moved: list[str] = []
+                sync_file_system(place.fd)
+            entries = os.listdir(place.fd)
             try:
-                for entry in os.listdir(fd):
-                    os.rename(entry, entry, src_dir_fd=fd, dst_dir_fd=destination_fd)
-                    moved.append(entry)
+                for entry in entries:
+                    if entry == "lost+found":
+                        # The file system's own is as empty as a directory to be replaced must be.
+                        os.rename(entry, entry, src_dir_fd=place.fd, dst_dir_fd=destination_fd)
+                    else:
+                        _rename(place.fd, entry, destination_fd, entry, _RENAME_NOREPLACE)
+                # Before the root gets its time, which this would change, and its mode, which might
+                # not let us.
+                os.rmdir(place.name, dir_fd=destination_fd)
+                finish(destination_fd)
+                if sync:
+                    os.fsync(destination_fd)
             except BaseException:
-                # Back into the staging directory, which is removed with all of it.
-                for entry in moved:
-                    os.rename(entry, entry, src_dir_fd=destination_fd, dst_dir_fd=fd)
+                with suppress(OSError):
+                    os.fchmod(destination_fd, 0o700)
+                waiting = _names(place.fd)
+                for entry in entries:
+                    # What is still waiting has not been moved: another's may have its name there.
+                    if entry not in waiting:
+                        remove_tree(destination_fd, entry)
                 raise
-            # Now, not at the end: it would change the time that the image has for its root.
-            os.rmdir(staging, dir_fd=destination_fd)
-            if sync:
-                os.fsync(destination_fd)
 
-        yield Staging(fd, destination_fd, publish)
+        yield Staging(place, publish, given)
+
+
+def _names(fd: int) -> list[str]:
+    """Return what is in a directory, which may be gone."""
+    try:
+        return os.listdir(fd)
+    except FileNotFoundError:
+        return []
 
 
 def _exchange(dir_fd: int, one: str, other: str) -> None:

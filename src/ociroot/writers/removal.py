@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 
-__all__ = ["remove_tree"]
+__all__ = ["mount_id", "remove_tree"]
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -34,6 +35,7 @@ def remove_tree(dir_fd: int, name: str) -> None:
     except NotADirectoryError:
         os.unlink(name, dir_fd=dir_fd)
         return
+    here = mount_id(top)
     fresh = (f".{secrets.token_hex(8)}-{number}" for number in itertools.count())
     try:
         waiting = _empty(top, top, fresh)
@@ -41,6 +43,9 @@ def remove_tree(dir_fd: int, name: str) -> None:
             below = waiting.pop()
             fd = _open(below, top)
             try:
+                if mount_id(fd) != here:
+                    # Somebody has mounted something there: its files are not of this tree.
+                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
                 waiting += _empty(fd, top, fresh)
             finally:
                 os.close(fd)
@@ -48,6 +53,18 @@ def remove_tree(dir_fd: int, name: str) -> None:
     finally:
         os.close(top)
     os.rmdir(name, dir_fd=dir_fd)
+
+
+def mount_id(fd: int) -> str:
+    """Return the mount that an open directory is seen through: bind mounts have the same device."""
+    try:
+        with open(f"/proc/self/fdinfo/{fd}") as info:
+            for line in info:
+                if line.startswith("mnt_id:"):
+                    return line
+    except OSError:
+        pass
+    return str(os.fstat(fd).st_dev)
 
 
 def _open(name: str, dir_fd: int) -> int:

@@ -18,34 +18,57 @@ from contextlib import contextmanager, suppress
 from .attributes import Attributes
 from .removal import remove_tree
 
-__all__ = ["DIRECTORY", "lock", "remove_left_over", "staging_directory", "sync_file_system"]
+__all__ = [
+    "DIRECTORY",
+    "Place",
+    "lock",
+    "remove_left_over",
+    "staging_directory",
+    "sync_file_system",
+]
 
 #: How directories are opened that are the user's own to name.
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
+class Place:
+    """A staging directory.
+
+    Attributes:
+        name: its name in its parent.
+        fd: its descriptor.
+        published: whether what it was for has been done. What lies under its name then, the tree
+            that was there before, is only in the way.
+        left: why what lies under its name could not be removed; empty: it was.
+    """
+
+    def __init__(self, name: str, fd: int) -> None:
+        self.name = name
+        self.fd = fd
+        self.published = False
+        self.left = ""
+
+
 @contextmanager
-def staging_directory(parent_fd: int, name: str) -> Iterator[tuple[str, int]]:
+def staging_directory(parent_fd: int, name: str) -> Iterator[Place]:
     """Make a directory that only we can enter; at the end remove what is still there under it.
 
     Args:
         parent_fd: the directory to make it in.
         name: the name of what it is for.
 
-    Yields:
-        Its name and its descriptor.
-
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be made, or not be removed though nothing else has failed.
     """
     remove_left_over(parent_fd, name)
     token = secrets.token_hex(6)
     # Not by the name that others clean up before it is locked.
     fresh, staging = f".ociroot-new-{token}", _prefix(name) + token
-    fd = -1
+    place = Place(staging, -1)
+    failed = True
     try:
         os.mkdir(fresh, 0o700, dir_fd=parent_fd)
-        fd = os.open(fresh, DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
+        place.fd = fd = os.open(fresh, DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
         lock(fd)
         os.rename(fresh, staging, src_dir_fd=parent_fd, dst_dir_fd=parent_fd)
         # A parent with a default ACL or the set-group-ID bit hands them on; the image's root and
@@ -54,12 +77,19 @@ def staging_directory(parent_fd: int, name: str) -> Iterator[tuple[str, int]]:
         os.fchmod(fd, 0o700)
         with suppress(PermissionError):
             os.fchown(fd, os.geteuid(), os.getegid())
-        yield staging, fd
+        yield place
+        failed = False
     finally:
-        for each in (fresh, staging):
-            remove_tree(parent_fd, each)
-        if fd >= 0:
-            os.close(fd)
+        try:
+            for each in (fresh, staging):
+                remove_tree(parent_fd, each)
+        except OSError as error:
+            place.left = os.strerror(error.errno or 0)
+            if not failed and not place.published:
+                raise
+        finally:
+            if place.fd >= 0:
+                os.close(place.fd)
 
 
 def _prefix(name: str) -> str:
