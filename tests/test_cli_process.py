@@ -482,10 +482,12 @@ def test_no_space(place: Path) -> None:
     need_root()
     root = place / "small"
     root.mkdir()
-    large = archive(place / "large.tar", [[file(b"large", bytes(2**22))]])
+    plain = archive(place / "plain.tar", [[file(b"large", bytes(2**22))]])
+    large = archive(place / "large.tar", [Layer([file(b"large", bytes(2**22))], "gzip")])
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "ociroot-test", root], check=True)
     try:
-        refused(extract(large, root), 7, "large", "No space left")
+        refused(extract(plain, root), 7, str(root), "no space", "nothing was left behind")
+        refused(extract(large, root), 7, str(root), "large", "No space left", "behind")
         assert list(root.iterdir()) == []
     finally:
         subprocess.run(["umount", root], check=True)

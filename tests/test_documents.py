@@ -20,9 +20,10 @@ from ociroot.errors import (
     VerificationError,
     printable,
 )
+from ociroot.limits import DEFAULTS
 from ociroot.spec.config import chain_ids
 from ociroot.spec.digest import Digest
-from ociroot.spec.document import MAX_DOCUMENT_SIZE, parse
+from ociroot.spec.document import parse
 from ociroot.spec.platform import Platform
 
 from .support import build
@@ -80,7 +81,7 @@ def test_json_nested_deeply_is_a_limit() -> None:
     with pytest.raises(LimitExceeded, match="nested"):
         parse(b"[" * 200_000)
     with pytest.raises(LimitExceeded, match="bytes"):
-        parse(b" " * (MAX_DOCUMENT_SIZE + 1))
+        parse(b" " * (DEFAULTS.document + 1))
 
 
 # Digests (descriptor.md, "Digests").
@@ -149,7 +150,7 @@ def test_chain_ids() -> None:
             MalformedImage,
             "index.json.*twice",
         ),
-        ({"index": b" " * (MAX_DOCUMENT_SIZE + 9)}, LimitExceeded, "index.json"),
+        ({"index": b" " * (DEFAULTS.document + 9)}, LimitExceeded, "index.json"),
         ({"layout": {"imageLayoutVersion": "2.0.0"}}, Unsupported, "2.0.0"),
         ({"layout": b"{}"}, MalformedImage, "oci-layout"),
     ],
@@ -359,7 +360,7 @@ def test_nested_indexes(tmp_path: Path) -> None:
     nested(tmp_path / "a.tar", 5)
     assert choose(tmp_path / "a.tar").layers
     nested(tmp_path / "b.tar", 30)
-    refused(tmp_path / "b.tar", LimitExceeded, "nested")
+    refused(tmp_path / "b.tar", LimitExceeded, "indexes in each other")
 
 
 def test_an_image_of_which_only_one_platform_was_saved(tmp_path: Path) -> None:

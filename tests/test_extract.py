@@ -185,12 +185,12 @@ def test_directories_in_each_other_are_bounded(path: Path, root: Path) -> None:
             [Member(b"a/" * 3000 + b"l/b")],
         ],
     )
-    refused(path, root.with_name("r2"), LimitExceeded, "in each other")
+    refused(path, root.with_name("r2"), LimitExceeded, "directories in each other.*--max-depth")
 
 
 def test_a_target_is_bounded(path: Path, root: Path) -> None:
     archive(path, [[Member(b"l", "symlink", target=b"x" * 4096)]])
-    refused(path, root, LimitExceeded, "4096 bytes")
+    refused(path, root, MalformedImage, "4096 bytes")
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "é" * 120])

@@ -22,6 +22,7 @@ from .errors import (
     VerificationError,
 )
 from .extract import Report
+from .limits import Limits
 from .listing import FoundImage, Listing, Other
 from .merge import LayerReport, Progress
 from .nodes import Directory, Node
@@ -46,6 +47,7 @@ __all__ = [
     "Layer",
     "LayerReport",
     "LimitExceeded",
+    "Limits",
     "Listing",
     "MalformedImage",
     "Manifest",

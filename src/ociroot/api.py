@@ -16,6 +16,7 @@ from .errors import OcirootError, Unsupported
 from .extract import Report, extract
 from .image import LayerBlob, Wanted, choose, pair
 from .layer.stream import Pipeline, blame, compression_of
+from .limits import DEFAULTS, Limits
 from .listing import FoundImage, Listing, list_images
 from .merge import LayerReport, Plan, ProgressCallback, in_right_order, merge
 from .nodes import Node, NoOperations, Operations
@@ -36,9 +37,10 @@ __all__ = ["Image", "Layer", "Merged", "OpenedSource", "open"]
 class Layer:
     """A layer of an image."""
 
-    def __init__(self, source_name: str, blob: LayerBlob) -> None:
+    def __init__(self, source_name: str, blob: LayerBlob, limits: Limits) -> None:
         self._source_name = source_name
         self._blob = blob
+        self._limits = limits
 
     @property
     def digest(self) -> Digest | None:
@@ -77,10 +79,10 @@ class Layer:
         Raises:
             OcirootError: the layer cannot be read, or is not what it should be.
         """
-        with Pipeline([self._blob]) as pipeline:
+        with Pipeline([self._blob], self._limits) as pipeline:
             try:
                 stream = ChunkStream(pipeline.chunks())
-                yield from entries(stream)
+                yield from entries(stream, self._limits)
                 stream.drain()
                 pipeline.finish()
             except OcirootError as error:
@@ -103,6 +105,7 @@ class Image:
 
     def __init__(self, source: Source, found: FoundImage, warnings: tuple[Warning, ...]) -> None:
         self._source_name = source.name
+        self._limits = source.limits
         self._found = found
         self._blobs = pair(source, found)
         self.digest: Digest = found.digest
@@ -111,8 +114,11 @@ class Image:
         self.manifest: Manifest | None = found.manifest
         self.config: Config = found.config
         self.platform: Platform = found.config.platform
-        self.layers: tuple[Layer, ...] = tuple(Layer(source.name, blob) for blob in self._blobs)
+        self.layers: tuple[Layer, ...] = tuple(map(self._layer, self._blobs))
         self.warnings = warnings
+
+    def _layer(self, blob: LayerBlob) -> Layer:
+        return Layer(self._source_name, blob, self._limits)
 
     def _refuse_windows(self) -> None:
         if self.config.os == "windows":
@@ -158,6 +164,7 @@ class Image:
             strict=strict,
             replace=replace,
             sync=sync,
+            limits=self._limits,
             progress=progress,
             before=self.warnings,
         )
@@ -193,17 +200,17 @@ class Image:
 
         def look(tree: Tree, blob: LayerBlob) -> None:
             if after_layer is not None:
-                after_layer(tree, Layer(self._source_name, blob))
+                after_layer(tree, self._layer(blob))
 
         def attempt(plan: Plan, notices: Notices) -> Merged:
             if before_merge is not None:
                 before_merge()
             tree, layers = merge(plan, operations(), notices, progress, look)
             warnings = self.warnings + notices.warnings()
-            return Merged(self._source_name, tree, plan.layers, layers, warnings)
+            return Merged(self._source_name, tree, plan, layers, warnings)
 
         try:
-            return in_right_order(self._blobs, strict, attempt, verify=verify)
+            return in_right_order(self._blobs, strict, attempt, verify=verify, limits=self._limits)
         except OcirootError as error:
             raise error.locate(source=self._source_name) from error.__cause__
 
@@ -233,12 +240,12 @@ class Merged:
         self,
         source_name: str,
         tree: Tree,
-        blobs: tuple[LayerBlob, ...],
+        plan: Plan,
         layers: tuple[LayerReport, ...],
         warnings: tuple[Warning, ...],
     ) -> None:
         self._source_name = source_name
-        self._blobs = blobs
+        self._plan = plan
         self.tree = tree
         self.layers = layers
         self.warnings = warnings
@@ -258,7 +265,7 @@ class Merged:
             OcirootError: a layer cannot be read.
         """
         try:
-            yield from streams(self._blobs, nodes)
+            yield from streams(self._plan.layers, nodes, self._plan.limits)
         except OcirootError as error:
             raise error.locate(source=self._source_name) from error.__cause__
 
@@ -351,6 +358,7 @@ def open(
     shared_blobs: str | os.PathLike[str] | None = None,
     tmpdir: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    limits: Limits = DEFAULTS,
 ) -> OpenedSource:
     """Open what holds images: an oci-archive, a docker-archive, or an OCI layout directory.
 
@@ -360,6 +368,7 @@ def open(
         tmpdir: where a compressed archive is decompressed to; None: the system's place.
         progress: called while an archive is decompressed or copied, with the bytes read and, where
             it is known, how many there are (else 0).
+        limits: what the image may ask for; whatever is done with it is held against them.
 
     Returns:
         The source, to be closed after use: a context manager.
@@ -371,5 +380,7 @@ def open(
         DestinationError: there is no space for decompressing it.
     """
     return OpenedSource(
-        open_source(path, shared_blobs=shared_blobs, tmpdir=tmpdir, progress=progress)
+        open_source(
+            path, shared_blobs=shared_blobs, tmpdir=tmpdir, progress=progress, limits=limits
+        )
     )

@@ -14,20 +14,17 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from .errors import LimitExceeded, MalformedImage, Unsupported
+from .limits import DEFAULTS, RATIO_FROM, Limits
 
-__all__ = ["CHUNK", "MAX_WINDOW_LOG", "decompress", "sniff"]
+__all__ = ["CHUNK", "decompress", "sniff"]
 
 #: Bytes that are handed over at once, between threads and to the libraries.
 CHUNK = 256 << 10
-#: 2 to this power is the largest zstd window in bytes, 128 MiB: what `zstd --ultra --long=27` uses.
-MAX_WINDOW_LOG = 27
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _XZ = b"\xfd7zXZ\0"
 _BZIP2 = b"BZh"
-#: Bytes. What a decompressor of xz may use: `xz -9` needs half of it.
-_XZ_MEMORY = 128 << 20
 
 
 def _is_zstd(head: bytes) -> bool:
@@ -55,29 +52,39 @@ def sniff(head: bytes) -> str:
     return "none"
 
 
-def decompress(compression: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+def decompress(
+    compression: str, chunks: Iterator[bytes], limits: Limits = DEFAULTS
+) -> Iterator[bytes]:
     """Decompress what arrives, without holding more than a few chunks of it.
 
     Args:
         compression: as :func:`sniff` says.
         chunks: the compressed bytes.
+        limits: on the memory that decompressing takes, and on what comes out. The default window is
+            what `zstd --ultra --long=27` uses, and twice what `xz -9` does.
 
     Yields:
         The uncompressed bytes, at most ``CHUNK`` at a time.
 
     Raises:
         MalformedImage: broken or cut off.
-        LimitExceeded: a zstd frame with a larger window than 128 MiB.
+        LimitExceeded: too large a window, or too much that comes out of too little.
     """
     if compression == "gzip":
-        return _units(chunks, _gzip_member(), lambda head: head.startswith(_GZIP), "gzip")
-    if compression == "zstd":
-        return _units(chunks, _zstd_frame(), _is_zstd, "zstd")
-    if compression == "xz":
-        return _units(chunks, _xz_stream(), lambda head: head.startswith(_XZ[:4]), "xz")
-    if compression == "bzip2":
-        return _units(chunks, _bzip2_stream(), lambda head: head.startswith(_BZIP2), "bzip2")
-    return chunks
+        new, begins = _gzip_member(), _begins(_GZIP)
+    elif compression == "zstd":
+        new, begins = _zstd_frame(limits.window), _is_zstd
+    elif compression == "xz":
+        new, begins = _xz_stream(limits.window), _begins(_XZ[:4])
+    elif compression == "bzip2":
+        new, begins = _bzip2_stream(), _begins(_BZIP2)
+    else:
+        return chunks
+    return _units(chunks, new, begins, compression, limits)
+
+
+def _begins(magic: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(magic)
 
 
 class _Decompressor(Protocol):
@@ -97,16 +104,19 @@ def _units(
     new: Callable[[], _Decompressor],
     begins: Callable[[bytes], bool],
     name: str,
+    limits: Limits,
 ) -> Iterator[bytes]:
     """Decompress a series of members or frames."""
     unit: _Decompressor | None = None
     data = b""
+    taken = given = 0
     while True:
         if unit is None:
             # Between two units: what comes is the next one, or the end. gzip(1) lets zeros follow,
             # as tapes and some tools pad with them.
             while len(data) < 4 and (more := next(chunks, b"")):
                 data += more
+                taken += len(more)
             if not begins(data):
                 _padding(data, chunks, name)
                 return
@@ -117,19 +127,20 @@ def _units(
             raise
         except Exception as error:  # each library has an exception of its own
             if any(part in str(error) for part in ("too much memory", "window", "usage limit")):
-                raise LimitExceeded(
-                    f"{name} data that takes more than {1 << MAX_WINDOW_LOG >> 20} MiB to "
-                    "decompress (its window)"
-                ) from None
+                raise limits.exceeded("window") from None
             raise MalformedImage(f"broken {name} data: {error}") from None
         data = b""
         if output:
+            given += len(output)
+            if given > RATIO_FROM and given > taken * limits.ratio:
+                raise limits.exceeded("ratio")
             yield output
         if unit.eof:
             data = unit.unused_data
             unit = None
         elif unit.needs_input:
             data = next(chunks, b"")
+            taken += len(data)
             if not data:
                 raise MalformedImage(f"the {name} data is truncated")
 
@@ -172,10 +183,10 @@ class _ZlibMember:
         return self._inner.decompress(tail + data if tail else data, max_length)
 
 
-def _xz_stream() -> Callable[[], _Decompressor]:
+def _xz_stream(memory: int) -> Callable[[], _Decompressor]:
     import lzma
 
-    return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+    return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=memory)
 
 
 def _bzip2_stream() -> Callable[[], _Decompressor]:
@@ -184,7 +195,7 @@ def _bzip2_stream() -> Callable[[], _Decompressor]:
     return bz2.BZ2Decompressor
 
 
-def _zstd_frame() -> Callable[[], _Decompressor]:
+def _zstd_frame(window: int) -> Callable[[], _Decompressor]:
     module: Any
     try:
         if sys.version_info >= (3, 14):
@@ -198,8 +209,11 @@ def _zstd_frame() -> Callable[[], _Decompressor]:
             raise Unsupported(
                 "zstd, for which a library is missing", remedy="install backports.zstd or zstandard"
             ) from None
-        return lambda: _ZstandardFrame(zstandard)
-    options = {module.DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
+        return lambda: _ZstandardFrame(zstandard, window)
+    # The library takes a power of two, of at least 10 and, with 64-bit pointers, at most 31.
+    options = {
+        module.DecompressionParameter.window_log_max: max(10, min(31, window.bit_length() - 1))
+    }
     return lambda: module.ZstdDecompressor(options=options)
 
 
@@ -212,9 +226,9 @@ class _ZstandardFrame:
 
     _SLICE = 1 << 10
 
-    def __init__(self, zstandard: Any) -> None:
+    def __init__(self, zstandard: Any, window: int) -> None:
         self._inner = zstandard.ZstdDecompressor(
-            max_window_size=1 << MAX_WINDOW_LOG
+            max_window_size=max(1 << 10, min(1 << 31, window))
         ).decompressobj()
         self._input = memoryview(b"")
         self._output = b""

@@ -14,6 +14,7 @@ from .codec import CHUNK
 from .errors import OcirootError
 from .image import LayerBlob
 from .layer.stream import Pipeline, blame, compression_of, tuned
+from .limits import DEFAULTS, Limits
 from .nodes import Directory, Node, NoOperations
 from .tar.stream import ChunkStream, FileStream, Stream
 
@@ -29,12 +30,15 @@ _NAMES = 1000
 _HOLE = memoryview(bytes(64 << 10))
 
 
-def streams(layers: Sequence[LayerBlob], nodes: Iterable[Node]) -> Iterator[tuple[Node, Stream]]:
+def streams(
+    layers: Sequence[LayerBlob], nodes: Iterable[Node], limits: Limits = DEFAULTS
+) -> Iterator[tuple[Node, Stream]]:
     """Go to the contents of files.
 
     Args:
         layers: the layers in the order in which they were applied.
         nodes: regular files of the tree that they made.
+        limits: what the layers may ask for.
 
     Yields:
         Each of the files, in the order of the layers and in them of the archive, with a stream at
@@ -53,7 +57,7 @@ def streams(layers: Sequence[LayerBlob], nodes: Iterable[Node]) -> Iterator[tupl
             if compression_of(layer) == "none":
                 yield from _at(FileStream(layer.blob.fd, layer.blob.size, layer.blob.offset), files)
             else:
-                with tuned(), Pipeline([layer]) as pipeline:
+                with tuned(), Pipeline([layer], limits) as pipeline:
                     yield from _at(ChunkStream(pipeline.chunks()), files)
         except OcirootError as error:
             raise blame(layer, error) from error

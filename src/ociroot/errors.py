@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno as _errno
 import os
-from typing import Self
+from typing import Any, Self
 
 __all__ = [
     "DestinationError",
@@ -154,9 +154,22 @@ class LimitExceeded(OcirootError):
 
 
 class DestinationError(OcirootError):
-    """The result cannot be written: the destination exists, is full, or may not be written."""
+    """The result cannot be written: the destination exists, is full, or may not be written.
+
+    Attributes:
+        errno: what the kernel answered; None: it was not asked.
+    """
 
     exit_code = 7
+
+    def __init__(self, problem: str, *, errno: int | None = None, **place: Any) -> None:
+        super().__init__(problem, **place)
+        self.errno = errno
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no space left, or no more of it that the user may have."""
+        return self.errno in (_errno.ENOSPC, _errno.EDQUOT)
 
     @classmethod
     def from_os(cls, error: OSError, what: str, *, member: bytes | None = None) -> DestinationError:
@@ -169,4 +182,4 @@ class DestinationError(OcirootError):
         """
         code = _errno.errorcode.get(error.errno or 0, "")
         reason = os.strerror(error.errno) if error.errno else str(error)
-        return cls(f"cannot {what}: {reason} {code}".rstrip(), member=member)
+        return cls(f"cannot {what}: {reason} {code}".rstrip(), member=member, errno=error.errno)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
 import msgspec
 
-from .errors import OcirootError
+from .errors import DestinationError, OcirootError
 from .image import LayerBlob
+from .limits import DEFAULTS, Limits
 from .listing import FoundImage
 from .merge import LayerReport, Plan, ProgressCallback, in_right_order, merge
 from .notices import Notices, Warning
 from .spec.config import Config
 from .writers.destination import staged
-from .writers.directory import DirectoryWriter
+from .writers.directory import DirectoryWriter, free_space, reserve
 
 __all__ = ["Report", "extract"]
 
@@ -54,6 +56,7 @@ def extract(
     strict: bool = False,
     replace: bool = False,
     sync: bool = False,
+    limits: Limits = DEFAULTS,
     progress: ProgressCallback | None = None,
     before: tuple[Warning, ...] = (),
 ) -> Report:
@@ -67,6 +70,7 @@ def extract(
         strict: whether a warning that is a breach of the specification is an error.
         replace: whether a destination that holds something is exchanged for the result.
         sync: whether the result is on the disk before it becomes visible, and its name after.
+        limits: what the image may ask for.
         progress: called now and then, from this thread.
         before: warnings that came up while the image was chosen.
 
@@ -80,7 +84,9 @@ def extract(
 
     def attempt(plan: Plan, notices: Notices) -> tuple[tuple[LayerReport, ...], Notices]:
         with staged(destination, replace=replace, sync=sync) as staging:
-            writer = DirectoryWriter(staging.fd, notices)
+            if limits.size is None:
+                _check_space(staging.fd, blobs)
+            writer = DirectoryWriter(staging.fd, notices, spare=limits.size is None)
             try:
                 tree, layers = merge(plan, writer, notices, progress)
                 writer.finish(tree.root)
@@ -92,7 +98,7 @@ def extract(
         return layers, notices
 
     try:
-        layers, notices = in_right_order(blobs, strict, attempt)
+        layers, notices = in_right_order(blobs, strict, attempt, limits=limits)
     except OcirootError as error:
         raise error.locate(source=source_name) from error.__cause__
     return Report(
@@ -106,3 +112,15 @@ def extract(
         warnings=before + notices.warnings(),
         seconds=time.monotonic() - start,
     )
+
+
+def _check_space(fd: int, blobs: tuple[LayerBlob, ...]) -> None:
+    """Refuse what cannot fit before anything is written: layers do not shrink when unpacked."""
+    need = sum(blob.blob.size for blob in blobs)
+    free = free_space(fd) - reserve(fd)
+    if need > free:
+        raise DestinationError(
+            f"no space: the layers have {need} bytes as they are, and {max(free, 0)} may be used",
+            errno=errno.ENOSPC,
+            remedy="--max-size, of what the image may take, does without this check",
+        )

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from .errors import MalformedImage, OcirootError, Unsupported, UsageError, printable, quoted
+from .errors import (
+    MalformedImage,
+    OcirootError,
+    Unsupported,
+    UsageError,
+    printable,
+    quoted,
+)
 from .listing import FoundImage, Listing, check_size
 from .notices import Notices
 from .sources import Blob, Source
@@ -157,6 +164,7 @@ def pair(source: Source, image: FoundImage) -> tuple[LayerBlob, ...]:
         MalformedImage: the numbers differ, or a layer is not there.
         VerificationError: a layer has another size than its descriptor says.
         Unsupported: a layer of an unknown type.
+        LimitExceeded: too many layers.
     """
     diff_ids = image.config.rootfs.checked
     places: Sequence[Descriptor | str] = image.members
@@ -167,6 +175,8 @@ def pair(source: Source, image: FoundImage) -> tuple[LayerBlob, ...]:
             f"the manifest has {len(places)} layers, the config {len(diff_ids)} diff_ids",
             source=source.name,
         )
+    if len(places) > source.limits.layers:
+        raise source.limits.exceeded("layers", len(places)).locate(source=source.name)
     layers: list[LayerBlob] = []
     for number, (place, diff_id) in enumerate(zip(places, diff_ids, strict=True), 1):
         digest, media_type = None, ""

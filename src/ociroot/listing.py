@@ -14,7 +14,6 @@ from typing import TypeVar
 import msgspec
 
 from .errors import (
-    LimitExceeded,
     MalformedImage,
     OcirootError,
     VerificationError,
@@ -26,17 +25,12 @@ from .spec.config import Config
 from .spec.descriptor import CONFIG_TYPES, INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from .spec.digest import Digest
 from .spec.docker import ArchivedImage, decode_manifest
-from .spec.document import MAX_DOCUMENT_SIZE, decode
+from .spec.document import decode
 from .spec.index import Index
 from .spec.manifest import Manifest
 from .spec.platform import Platform
 
 __all__ = ["FoundImage", "Listing", "Other", "check_size", "list_images"]
-
-#: Descriptors that are looked at while following indexes; one that lists itself ends here.
-MAX_DESCRIPTORS = 10_000
-#: How deep indexes may list indexes.
-MAX_DEPTH = 8
 
 _DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 # What names an image: the annotation of the image-spec, and those of containerd and of Docker.
@@ -173,7 +167,7 @@ def _laid_out(source: Source) -> Listing:
 def _manifests(source: Source) -> Iterator[Descriptor]:
     """Follow the indexes and yield each descriptor of something that is not an index, once."""
     try:
-        top = decode(source.document("index.json") or b"", Index)
+        top = decode(source.document("index.json") or b"", Index, source.limits)
         if top.media_type and top.media_type not in INDEX_TYPES:
             raise MalformedImage(f"mediaType is {quoted(top.media_type)}, not an index's")
     except OcirootError as error:
@@ -187,14 +181,12 @@ def _manifests(source: Source) -> Iterator[Descriptor]:
         if key in seen:
             continue
         seen.add(key)
-        if len(seen) > MAX_DESCRIPTORS:
-            raise LimitExceeded(f"more than {MAX_DESCRIPTORS} descriptors in the indexes")
+        source.limits.check("descriptors", len(seen))
         missing = source.blob(descriptor.checked) is None
         if descriptor.media_type not in INDEX_TYPES or missing:
             yield descriptor
             continue
-        if depth == MAX_DEPTH:
-            raise LimitExceeded(f"indexes nested more than {MAX_DEPTH} deep")
+        source.limits.check("index_depth", depth + 1)
         index = _document(source, descriptor, Index)
         todo += [(_inherit(child, descriptor), depth + 1) for child in reversed(index.manifests)]
 
@@ -215,10 +207,7 @@ def _document(source: Source, descriptor: Descriptor, kind: type[_Document]) -> 
     """
     name = f"{kind.__name__.lower()} {descriptor.checked.short}"
     try:
-        if descriptor.size > MAX_DOCUMENT_SIZE:
-            raise LimitExceeded(
-                f"{descriptor.size} bytes; a document has at most {MAX_DOCUMENT_SIZE}"
-            )
+        source.limits.check("document", descriptor.size)
         blob = source.blob(descriptor.checked)
         if blob is None:
             raise MalformedImage(f"the blob {descriptor.digest} is not there")
@@ -227,7 +216,7 @@ def _document(source: Source, descriptor: Descriptor, kind: type[_Document]) -> 
         found = Digest.of(content, descriptor.checked.algorithm)
         if found != descriptor.checked:
             raise VerificationError(f"the digest is {found}, not {descriptor.digest}")
-        document = decode(content, kind)
+        document = decode(content, kind, source.limits)
         media_type = getattr(document, "media_type", "")
         if media_type and media_type != descriptor.media_type:
             raise MalformedImage(
@@ -259,7 +248,7 @@ def _archived(source: Source) -> Iterator[FoundImage]:
                 and stem != image_id.encoded
             ):
                 raise VerificationError(f"the digest is {image_id}, not that of its name")
-            config = decode(content, Config)
+            config = decode(content, Config, source.limits)
         except OcirootError as error:
             raise error.locate(member=item.config) from error.__cause__
         blobs = [source.member(name) for name in item.layers]
@@ -275,9 +264,8 @@ def _archived(source: Source) -> Iterator[FoundImage]:
 
 def _items(source: Source) -> tuple[ArchivedImage, ...]:
     try:
-        items = decode_manifest(source.document("manifest.json") or b"")
-        if len(items) > MAX_DESCRIPTORS:
-            raise LimitExceeded(f"more than {MAX_DESCRIPTORS} images")
+        items = decode_manifest(source.document("manifest.json") or b"", source.limits)
+        source.limits.check("descriptors", len(items))
     except OcirootError as error:
         raise error.locate(member="manifest.json") from error.__cause__
     return items

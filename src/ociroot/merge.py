@@ -17,11 +17,12 @@ from .errors import MalformedImage, OcirootError, VerificationError
 from .image import LayerBlob
 from .layer.changeset import Change, changes
 from .layer.stream import LayerContent, Pipeline, blame, compression_of, tuned
+from .limits import DEFAULTS, Limits
 from .nodes import Operations
 from .notices import Notices
 from .tar.reader import entries
 from .tar.stream import ChunkStream, FileStream
-from .tree import Tree, WhiteoutsFirst
+from .tree import WEIGHT, Tree, WhiteoutsFirst
 
 __all__ = ["LayerReport", "Plan", "Progress", "ProgressCallback", "in_right_order", "merge"]
 
@@ -77,12 +78,14 @@ class Plan(msgspec.Struct, frozen=True):
         whiteouts_first: whether the whiteouts of each layer are gathered before.
         reordered: whether that is another order than the manifest's.
         verify: whether plain layers are read whole, for their digests, or their headers alone.
+        limits: what the layers may ask for.
     """
 
     layers: tuple[LayerBlob, ...]
     whiteouts_first: bool = False
     reordered: bool = False
     verify: bool = True
+    limits: Limits = DEFAULTS
 
 
 class _OutOfOrder(Exception):
@@ -97,6 +100,7 @@ def in_right_order(
     attempt: Callable[[Plan, Notices], _T],
     *,
     verify: bool = True,
+    limits: Limits = DEFAULTS,
 ) -> _T:
     """Carry out an attempt, and again when it turns out that it must go another way.
 
@@ -105,11 +109,12 @@ def in_right_order(
         strict: whether a breach of the specification is an error.
         attempt: builds what is to be built by calling :func:`merge`, from nothing each time.
         verify: whether plain layers are read whole, for their digests, or their headers alone.
+        limits: what the layers may ask for.
 
     Returns:
         What the attempt returned that went through.
     """
-    plan = Plan(layers, verify=verify)
+    plan = Plan(layers, verify=verify, limits=limits)
     while True:
         notices = Notices(strict)
         try:
@@ -146,9 +151,9 @@ def merge(
         VerificationError: a digest, a size or a diff_id is not what it should be.
         Unsupported: a layer uses what ociroot does not do.
     """
-    layers = plan.layers
-    whiteouts = _whiteouts(layers) if plan.whiteouts_first else None
-    tree = Tree(operations, notices)
+    layers, limits = plan.layers, plan.limits
+    whiteouts = _whiteouts(layers, limits) if plan.whiteouts_first else None
+    tree = Tree(operations, notices, limits)
     reports: list[LayerReport] = []
     wanted = {layer.diff_id for layer in layers}
     in_place: set[int] = set()
@@ -162,7 +167,7 @@ def merge(
         }
     flowing = [layer for layer in layers if layer.number not in in_place]
     total = sum(layer.blob.size for layer in flowing)
-    with tuned(), Pipeline(flowing) as pipeline:
+    with tuned(), Pipeline(flowing, limits) as pipeline:
         for number, layer in enumerate(layers, 1):
 
             def report_progress(number: int = number) -> None:
@@ -174,11 +179,15 @@ def merge(
                 if layer.number in in_place:
                     blob = layer.blob
                     place = FileStream(blob.fd, blob.size, blob.offset)
-                    count = tree.apply(changes(entries(place), notices), place, whiteouts=known)
+                    count = tree.apply(
+                        changes(entries(place, limits), notices), place, whiteouts=known
+                    )
                     content = LayerContent(layer, layer.diff_id, "none", blob.size)
                 else:
                     stream = ChunkStream(pipeline.chunks(report_progress))
-                    count = tree.apply(changes(entries(stream), notices), stream, whiteouts=known)
+                    count = tree.apply(
+                        changes(entries(stream, limits), notices), stream, whiteouts=known
+                    )
                     # What follows the end marker counts for the diff_id all the same.
                     stream.drain()
                     content = pipeline.finish()
@@ -189,11 +198,11 @@ def merge(
                 if isinstance(blamed, MalformedImage) and not plan.reordered:
                     # What cannot be applied may be right in its own place.
                     with suppress(OcirootError):
-                        _check_order(layers)
+                        _check_order(layers, limits)
                 raise blamed from error
             if content.diff_id != layer.diff_id:
                 if content.diff_id in wanted and not plan.reordered:
-                    _check_order(layers)
+                    _check_order(layers, limits)
                 raise VerificationError(
                     f"the diff_id is {content.diff_id}, not {layer.diff_id}", layer=layer.label
                 )
@@ -217,7 +226,7 @@ def _reported(content: LayerContent, count: int) -> LayerReport:
     )
 
 
-def _check_order(layers: Sequence[LayerBlob]) -> None:
+def _check_order(layers: Sequence[LayerBlob], limits: Limits) -> None:
     """Find out whether the layers are those of the diff_ids in another order.
 
     As the seed crate did, layers are matched with ``rootfs.diff_ids`` by content. config.md,
@@ -228,7 +237,7 @@ def _check_order(layers: Sequence[LayerBlob]) -> None:
         OcirootError: a layer cannot be read.
     """
     places: dict[str, list[LayerBlob]] = {}
-    with tuned(), Pipeline(layers) as pipeline:
+    with tuned(), Pipeline(layers, limits) as pipeline:
         for layer in layers:
             for _ in pipeline.chunks():
                 pass
@@ -244,16 +253,23 @@ def _check_order(layers: Sequence[LayerBlob]) -> None:
         raise _OutOfOrder(tuple(ordered))
 
 
-def _whiteouts(layers: Sequence[LayerBlob]) -> list[list[Change]]:
+def _whiteouts(layers: Sequence[LayerBlob], limits: Limits) -> list[list[Change]]:
     """Gather the whiteouts of each layer, in an extra pass over all of them."""
     gathered: list[list[Change]] = []
     quiet = Notices()
-    with tuned(), Pipeline(layers) as pipeline:
+    count = 0
+    with tuned(), Pipeline(layers, limits) as pipeline:
         for layer in layers:
             try:
                 stream = ChunkStream(pipeline.chunks())
-                found = changes(entries(stream), quiet)
-                gathered.append([change for change in found if change.action != "add"])
+                gathered.append([])
+                for change in changes(entries(stream, limits), quiet):
+                    if change.action != "add":
+                        # Only where it stands is wanted of the entry.
+                        change.entry.xattrs = change.entry.segments = None
+                        gathered[-1].append(change)
+                        count += 1
+                        limits.check("memory", count * WEIGHT)
                 stream.drain()
                 pipeline.finish()
             except OcirootError as error:

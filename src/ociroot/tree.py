@@ -20,18 +20,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .errors import LimitExceeded, MalformedImage, OcirootError, printable
+from .errors import MalformedImage, OcirootError, printable, quoted
 from .layer.changeset import Change
+from .limits import DEFAULTS, Limits
 from .nodes import Directory, Node, Operations
 from .notices import Notices
 from .tar.names import clean
 from .tar.reader import Entry
 from .tar.stream import Stream
 
-__all__ = ["Tree", "WhiteoutsFirst"]
+__all__ = ["WEIGHT", "Tree", "WhiteoutsFirst"]
 
-#: Directories in each other. A path that Linux takes has at most 2048.
-MAX_DEPTH = 4096
+#: Bytes of memory that a name in the tree takes, roughly, with its node and without what varies.
+WEIGHT = 350
+#: Bytes of a name, as Linux has it (NAME_MAX).
+MAX_NAME = 255
 #: Bytes of a symbolic link's target, as Linux has it (PATH_MAX, with the final NUL).
 MAX_TARGET = 4095
 #: Symbolic links that may be followed on the way to one entry's parent.
@@ -49,7 +52,7 @@ class Tree:
         root: the root directory.
     """
 
-    def __init__(self, operations: Operations, notices: Notices) -> None:
+    def __init__(self, operations: Operations, notices: Notices, limits: Limits = DEFAULTS) -> None:
         """Make an empty tree.
 
         manifest.md, "layers": "The final filesystem layout MUST match the result of applying the
@@ -59,10 +62,16 @@ class Tree:
         Args:
             operations: told what to do on disk as the tree changes.
             notices: told of duplicate paths.
+            limits: on what layers may bring.
         """
         self.root = Directory(None, b"", -1)
         self._operations = operations
         self._notices = notices
+        self._limits = limits
+        # What there has been of entries, and what there is of bytes in files and in memory.
+        self._entries = 0
+        self._size = 0
+        self._memory = 0
         self._layer = -1
         self._whiteouts_known = False
         # Of the layer in hand: whether it has added anything; whether an entry went through a
@@ -73,6 +82,8 @@ class Tree:
         self._linking = False
         self._ways_gone: set[tuple[Directory, bytes]] = set()
         self._linked: set[tuple[Directory, bytes]] = set()
+        # Directories in which nothing from below is left to hide, so that nobody looks twice.
+        self._cleared: set[Directory] = set()
         self._last_path = b""
         self._last_parent = self.root
 
@@ -96,12 +107,14 @@ class Tree:
 
         Raises:
             MalformedImage: a change that cannot be.
+            LimitExceeded: more than may be.
             WhiteoutsFirst: the layer needs ``whiteouts``.
         """
         self._layer += 1
         self._added = self._linking = False
         self._ways_gone.clear()
         self._linked.clear()
+        self._cleared.clear()
         self._last_path, self._last_parent = b"", self.root
         self._whiteouts_known = whiteouts is not None
         # All of them speak of the tree as it is now: they are looked up before any is applied.
@@ -112,6 +125,7 @@ class Tree:
         for change in changes:
             count += 1
             try:
+                self._count()
                 if change.action == "add":
                     self._added = True
                     self._add(change, data)
@@ -127,6 +141,11 @@ class Tree:
                     member=change.entry.name, offset=change.entry.offset
                 ) from error.__cause__
         return count
+
+    def _count(self) -> None:
+        self._entries += 1
+        if self._entries > self._limits.entries:
+            raise self._limits.exceeded("entries")
 
     def find(self, path: bytes, *, follow: bool = True) -> tuple[Directory, bytes, Node] | None:
         """Look up a path as a process in the root would, and change nothing.
@@ -173,6 +192,8 @@ class Tree:
         if not name:
             self._describe_directory(self.root, entry)
             return
+        if len(name) > MAX_NAME:
+            raise _long_name(name)
         parent = self._parent(path)
         old = parent.entries.get(name)
         kind = entry.kind
@@ -192,8 +213,7 @@ class Tree:
         self._touch(parent)
         if kind == "dir":
             directory = self._make_directory(parent, name)
-            directory.own = self._layer
-            directory.describe(entry)
+            self._describe_directory(directory, entry)
             return
         node = Node(kind, self._layer)
         node.describe(entry)
@@ -201,6 +221,8 @@ class Tree:
             node.size = entry.size
             node.offset = data.position
             node.segments = entry.segments
+            self._size += node.stored
+            self._limits.check("size", self._size)
             self._operations.make_file(parent, name, node, data)
         else:
             node.target = entry.target
@@ -209,17 +231,33 @@ class Tree:
                 _check_target(entry.target)
             self._operations.make_other(parent, name, node)
         parent.entries[name] = node
+        self._weigh(name, node)
+
+    def _weigh(self, name: bytes, node: Node) -> None:
+        """Count what a name takes of the memory."""
+        self._memory += _weight(name, node)
+        self._check_memory()
+
+    def _check_memory(self) -> None:
+        if self._memory > self._limits.memory:
+            raise self._limits.exceeded("memory")
 
     def _describe_directory(self, directory: Directory, entry: Entry) -> None:
         if directory.own == self._layer:
             self._notices.add("duplicate-path", entry.name)
         directory.own = self._layer
+        self._memory -= _xattrs_weight(directory)
         directory.describe(entry)
+        self._memory += _xattrs_weight(directory)
+        self._check_memory()
 
     def _make_directory(self, parent: Directory, name: bytes) -> Directory:
-        if parent.depth == MAX_DEPTH:
-            raise LimitExceeded(f"more than {MAX_DEPTH} directories in each other")
+        if parent.depth >= self._limits.depth:
+            raise self._limits.exceeded("depth")
+        if len(name) > MAX_NAME:
+            raise _long_name(name)
         directory = Directory(parent, name, self._layer)
+        self._weigh(name, directory)
         parent.entries[name] = directory
         self._operations.make_directory(directory)
         return directory
@@ -250,6 +288,7 @@ class Tree:
         self._operations.make_link(parent, name, node, (holder, base))
         parent.entries[name] = node
         node.links += 1
+        self._weigh(name, node)
         self._remember_link(parent, name, node)
 
     def _remember_link(self, parent: Directory, name: bytes, node: Node) -> None:
@@ -296,8 +335,9 @@ class Tree:
         """
         node = self.root
         todo = path.split(b"/")[::-1]
-        links = 0
+        links = steps = 0
         while todo:
+            steps += 1
             name = todo.pop()
             if name == b"..":
                 node = node.parent or self.root
@@ -313,9 +353,11 @@ class Tree:
                 if links > MAX_LINKS:
                     raise self._no_way(f"more than {MAX_LINKS} symbolic links are on the way to it")
                 node = self._follow(child, node, todo)
+                self._limits.check("depth", steps + len(todo))
             elif not make:
                 return None
             elif child is None:
+                self._count()
                 self._touch(node)
                 node = self._make_directory(node, name)
             else:
@@ -336,11 +378,12 @@ class Tree:
 
     def _hide(self, change: Change, directory: Directory) -> None:
         """Apply a whiteout, in a directory, to what the layers below brought."""
-        names = list(directory.entries) if change.action == "opaque" else [change.name]
-        for name in names:
-            node = directory.entries.get(name)
-            if node is not None:
-                self._hide_name(directory, name, node)
+        if change.action == "opaque":
+            self._clear(directory)
+            return
+        node = directory.entries.get(change.name)
+        if node is not None:
+            self._hide_name(directory, change.name, node)
 
     def _is_attached(self, directory: Directory) -> bool:
         """Say whether a directory is still in the tree."""
@@ -387,25 +430,35 @@ class Tree:
 
     def _hide_name(self, parent: Directory, name: bytes, node: Node) -> None:
         """Remove a name, but nothing that this layer brought."""
-        if not isinstance(node, Directory):
-            if node.layer < self._layer and (parent, name) not in self._linked:
+        if node.layer < self._layer:
+            if (parent, name) not in self._linked:
                 self._hide_lower(parent, name, node)
-            return
-        todo = [(parent, name, node)]
+        elif isinstance(node, Directory):
+            self._spare(node)
+            self._clear(node)
+
+    def _spare(self, directory: Directory) -> None:
+        """Keep a directory that is hidden and in which this layer has something."""
+        if directory.own < self._layer:
+            # The layer has no word on the directory itself, which is made as an implied one.
+            self._memory -= _xattrs_weight(directory)
+            directory.imply()
+
+    def _clear(self, directory: Directory) -> None:
+        """Remove all in a directory but what this layer brought."""
+        todo = [directory]
         while todo:
-            parent, name, directory = todo.pop()
-            if directory.layer < self._layer:
-                self._hide_lower(parent, name, directory)
+            directory = todo.pop()
+            if directory in self._cleared:
                 continue
-            if directory.own < self._layer:
-                # This layer has something in it and no word on the directory itself, which is
-                # therefore made as an implied one.
-                directory.imply()
-            for below, child in list(directory.entries.items()):
-                if isinstance(child, Directory):
-                    todo.append((directory, below, child))
-                elif child.layer < self._layer and (directory, below) not in self._linked:
-                    self._hide_lower(directory, below, child)
+            self._cleared.add(directory)
+            for name, child in list(directory.entries.items()):
+                if child.layer < self._layer:
+                    if (directory, name) not in self._linked:
+                        self._hide_lower(directory, name, child)
+                elif isinstance(child, Directory):
+                    self._spare(child)
+                    todo.append(child)
 
     def _hide_lower(self, parent: Directory, name: bytes, node: Node) -> None:
         """Remove what the layers below brought."""
@@ -419,17 +472,40 @@ class Tree:
         del parent.entries[name]
         if isinstance(node, Directory):
             self._last_path, self._last_parent = b"", self.root
-            for _, _, below in node.walk():
-                below.links -= 1
+            for _, below_name, below in node.walk():
+                self._forget(below_name, below)
         elif node.kind == "symlink":
             self._last_path, self._last_parent = b"", self.root
+        self._forget(name, node)
+
+    def _forget(self, name: bytes, node: Node) -> None:
+        """Count a name as gone."""
         node.links -= 1
+        self._memory -= _weight(name, node)
+        if not node.links:
+            self._size -= node.stored
+
+
+def _weight(name: bytes, node: Node) -> int:
+    """Return how many bytes of memory a name in the tree takes, with its node, roughly."""
+    weight = WEIGHT + len(name) + len(node.target) + _xattrs_weight(node)
+    return weight + 128 * len(node.segments) if node.segments else weight
+
+
+def _xattrs_weight(node: Node) -> int:
+    if not node.xattrs:
+        return 0
+    return sum(200 + len(name) + len(value) for name, value in node.xattrs.items())
 
 
 def _check_target(target: bytes) -> None:
     if not target:
         raise MalformedImage("a symbolic link to nothing")
     if len(target) > MAX_TARGET:
-        raise LimitExceeded(
+        raise MalformedImage(
             f"a symbolic link's target of {len(target)} bytes (at most {MAX_TARGET})"
         )
+
+
+def _long_name(name: bytes) -> MalformedImage:
+    return MalformedImage(f"a name of {len(name)} bytes (at most {MAX_NAME}): {quoted(name[:40])}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .common import image_options, opened, print_json, progress_bar
+from .limits import LimitedCommand
 
 if TYPE_CHECKING:
     from ..api import Merged
@@ -21,7 +22,7 @@ __all__ = ["cat"]
 _JSON_LIMIT = 64 << 20
 
 
-@click.command()
+@click.command(cls=LimitedCommand)
 @click.argument("image", type=click.Path())
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 @image_options

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from .limits import limit_options
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ..api import Image, OpenedSource
+    from ..limits import Limits
     from ..merge import Progress, ProgressCallback
     from ..notices import Warning
 
@@ -51,7 +54,8 @@ _OPTIONS = (
 
 
 def image_options(command: _Command) -> _Command:
-    """Give a command the options that say which image of a source is meant."""
+    """Give a command the options that say which image is meant, and what it may ask for."""
+    command = limit_options(command)
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -59,7 +63,12 @@ def image_options(command: _Command) -> _Command:
 
 @contextmanager
 def opened_source(
-    image: str, shared_blob_dir: str | None, tmpdir: str | None, *, quiet: bool = False
+    image: str,
+    shared_blob_dir: str | None,
+    tmpdir: str | None,
+    limits: Limits,
+    *,
+    quiet: bool = False,
 ) -> Iterator[OpenedSource]:
     """Open what IMAGE names."""
     # Here, so that `--help` does not wait for it.
@@ -71,7 +80,13 @@ def opened_source(
             if draw is not None:
                 draw("decompressing", done, total)
 
-        source = api.open(image, shared_blobs=shared_blob_dir, tmpdir=tmpdir, progress=callback)
+        source = api.open(
+            image,
+            shared_blobs=shared_blob_dir,
+            tmpdir=tmpdir,
+            progress=callback,
+            limits=limits,
+        )
     with source:
         yield source
 
@@ -85,11 +100,12 @@ def opened(
     digest: str,
     shared_blob_dir: str | None,
     tmpdir: str | None,
+    limits: Limits,
     strict: bool = False,
     quiet: bool = False,
 ) -> Iterator[Image]:
     """Open what IMAGE names and choose the image that the options mean."""
-    with opened_source(image, shared_blob_dir, tmpdir, quiet=quiet) as source:
+    with opened_source(image, shared_blob_dir, tmpdir, limits, quiet=quiet) as source:
         yield source.image(platform, ref=ref, digest=digest, strict=strict)
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from .common import image_options, opened, progress_bar, warn
+from .limits import LimitedCommand
 
 __all__ = ["cp"]
 
 
-@click.command()
+@click.command(cls=LimitedCommand)
 @click.argument("source", metavar="IMAGE:PATH")
 @click.argument("destination", metavar="DEST", type=click.Path())
 @image_options

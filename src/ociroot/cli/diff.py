@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .common import image_options, opened, print_json, progress_bar, size
+from .limits import LimitedCommand
 
 if TYPE_CHECKING:
     from ..api import Image, Layer
@@ -19,7 +20,7 @@ __all__ = ["diff"]
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
 
-@click.command()
+@click.command(cls=LimitedCommand)
 @click.argument("image", type=click.Path())
 @click.argument("other", type=click.Path(), required=False)
 @image_options

@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from .common import counted, image_options, opened, print_json, progress_bar, size, warn
+from .limits import LimitedCommand
 
 __all__ = ["extract"]
 
 
-@click.command()
+@click.command(cls=LimitedCommand)
 @click.argument("image", type=click.Path())
 @click.argument("rootfs", type=click.Path())
 @image_options

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .common import image_options, opened, print_json, progress_bar
+from .limits import LimitedCommand
 
 if TYPE_CHECKING:
     from ..api import Layer
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["find_layer"]
 
 
-@click.command("find-layer")
+@click.command("find-layer", cls=LimitedCommand)
 @click.argument("image", type=click.Path())
 @click.argument("path")
 @image_options

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .common import image_options, opened_source, print_json, size
+from .limits import LimitedCommand
 
 if TYPE_CHECKING:
     from ..api import Image
+    from ..limits import Limits
     from ..listing import Listing
 
 __all__ = ["inspect"]
 
 
-@click.command()
+@click.command(cls=LimitedCommand)
 @click.argument("image", type=click.Path())
 @image_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -24,6 +26,7 @@ def inspect(
     as_json: bool,
     shared_blob_dir: str | None,
     tmpdir: str | None,
+    limits: Limits,
     platform: str | None,
     ref: str,
     digest: str,
@@ -44,7 +47,7 @@ def inspect(
     """  # noqa: D301
     from ..errors import UsageError, printable
 
-    with opened_source(image, shared_blob_dir, tmpdir) as source:
+    with opened_source(image, shared_blob_dir, tmpdir, limits) as source:
         listing = source.listing()
         chosen: Image | None = None
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .common import image_options, opened, print_json, progress_bar
+from .limits import LimitedCommand
 
 if TYPE_CHECKING:
     from ..api import Image
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["ls"]
 
 
-@click.command()
+@click.command(cls=LimitedCommand)
 @click.argument("image", type=click.Path())
 @click.argument("paths", nargs=-1, metavar="[PATH]…")
 @image_options

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .common import image_options, opened, print_json, progress_bar, size
+from .limits import LimitedCommand
 
 if TYPE_CHECKING:
     from ..nodes import Directory, Node
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["tree"]
 
 
-@click.command()
+@click.command(cls=LimitedCommand)
 @click.argument("image", type=click.Path())
 @image_options
 @click.option("--depth", type=click.IntRange(0), default=2, help="Levels of directories (2).")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .common import counted, image_options, opened_source, print_json, progress_bar, warn
+from .limits import LimitedCommand
+
+if TYPE_CHECKING:
+    from ..limits import Limits
 
 __all__ = ["verify"]
 
 
-@click.command()
+@click.command(cls=LimitedCommand)
 @click.argument("image", type=click.Path())
 @image_options
 @click.option("--all", "everything", is_flag=True, help="Verify every image of the source.")
@@ -29,6 +33,7 @@ def verify(
     digest: str,
     shared_blob_dir: str | None,
     tmpdir: str | None,
+    limits: Limits,
 ) -> None:
     """Check everything of IMAGE that extracting it would check, and write nothing.
 
@@ -45,7 +50,7 @@ def verify(
 
     outcomes: list[dict[str, Any]] = []
     code = 0
-    with opened_source(image, shared_blob_dir, tmpdir) as source:
+    with opened_source(image, shared_blob_dir, tmpdir, limits) as source:
         if everything:
             # One image may have several names; it is verified once.
             digests = dict.fromkeys(str(found.digest) for found in source.listing().images)

@@ -33,6 +33,7 @@ from ..errors import (
     VerificationError,
 )
 from ..image import LayerBlob
+from ..limits import DEFAULTS, Limits
 from ..spec.descriptor import LAYER_TYPES
 from ..spec.digest import Digest
 
@@ -143,13 +144,15 @@ class Pipeline:
     For each layer in turn: iterate :meth:`chunks` to its end, then call :meth:`finish`.
     """
 
-    def __init__(self, layers: Sequence[LayerBlob]) -> None:
+    def __init__(self, layers: Sequence[LayerBlob], limits: Limits = DEFAULTS) -> None:
         """Make a pipeline.
 
         Args:
             layers: the layers in the order in which they are wanted.
+            limits: on what decompressing them takes and gives.
         """
         self._layers = layers
+        self._limits = limits
         self._packed: _Channel[bytes | _EndOfBlob] = _Channel(_PACKED_SLOTS)
         self._unpacked: _Channel[bytes | _EndOfLayer] = _Channel(_SLOTS)
         self._to_hash: _Channel[bytes | Digest | None] = _Channel(_SLOTS)
@@ -275,7 +278,8 @@ class Pipeline:
             if hashed:
                 self._to_hash.put(layer.diff_id)
             size = 0
-            for chunk in _gathered(decompress(compression, chain((head,), chunks))):
+            blob = chain((head,), chunks)
+            for chunk in _gathered(decompress(compression, blob, self._limits)):
                 size += len(chunk)
                 if hashed:
                     self._to_hash.put(chunk)

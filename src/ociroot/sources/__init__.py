@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from ..errors import SourceError
+from ..limits import DEFAULTS, Limits
 from ..spec.digest import Digest
-from ..spec.document import MAX_DOCUMENT_SIZE
 
 __all__ = ["Blob", "Files", "Source"]
 
@@ -64,11 +64,13 @@ class Source:
     Attributes:
         name: what messages call it: the path that it was opened by.
         form: what it is: ``oci-archive``, ``oci-layout`` or ``docker-archive``.
+        limits: what its images may ask for.
     """
 
-    def __init__(self, name: str, form: str, files: Files) -> None:
+    def __init__(self, name: str, form: str, files: Files, limits: Limits = DEFAULTS) -> None:
         self.name = name
         self.form = form
+        self.limits = limits
         self._files = files
 
     def document(self, name: str) -> bytes | None:
@@ -79,7 +81,7 @@ class Source:
         found = self._files.get(name)
         if found is None:
             return None
-        return b"".join(found._replace(size=min(found.size, MAX_DOCUMENT_SIZE + 1)).chunks())
+        return b"".join(found._replace(size=min(found.size, self.limits.document + 1)).chunks())
 
     def member(self, name: str) -> Blob | None:
         """Say where a file lies by its name; None: it is not there."""

@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 import stat
 
-from ..errors import LimitExceeded, MalformedImage, SourceError
+import msgspec
+
+from ..errors import LimitExceeded, MalformedImage, SourceError, printable
+from ..limits import DEFAULTS, Limits
 from ..tar.names import clean
 from ..tar.reader import entries
 from ..tar.stream import FileStream
@@ -16,8 +19,6 @@ from . import Blob
 
 __all__ = ["ArchiveFiles", "DirectoryFiles", "Files"]
 
-#: Members of an archive. An image has a few for each layer; what has more is something else.
-MAX_MEMBERS = 200_000
 #: Links that are followed from one member to another.
 MAX_LINKS = 16
 
@@ -29,11 +30,13 @@ class ArchiveFiles:
         names: the first names in the archive, for telling what it is.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, limits: Limits = DEFAULTS) -> None:
         """Index an archive.
 
         Args:
             fd: an open regular file, from now on this object's.
+            limits: on its members. An image has a few for each layer; what has more is something
+                else.
 
         Raises:
             MalformedImage: it is not a tar archive, or a broken one.
@@ -46,14 +49,17 @@ class ArchiveFiles:
         stream = FileStream(fd, os.fstat(fd).st_size)
         common: list[bytes] | None = None
         try:
-            for entry in entries(stream):
+            # A blob may be as large as the archive is.
+            for entry in entries(stream, msgspec.structs.replace(limits, file_size=1 << 63)):
                 name = clean(entry.name)
                 if not name:
                     continue
-                if len(self._blobs) + len(self._links) == MAX_MEMBERS:
+                if len(self._blobs) + len(self._links) == limits.members:
+                    first = ", ".join(map(printable, self.names[:3]))
                     raise LimitExceeded(
-                        f"an archive of more than {MAX_MEMBERS} members is no image; "
-                        f"it begins with {b', '.join(self.names[:3]).decode('ascii', 'replace')}"
+                        f"an archive of more than {limits.members} members is no image; "
+                        f"it begins with {first}",
+                        remedy="--max-members raises the limit",
                     )
                 if len(self.names) < 100:
                     self.names.append(name)

@@ -21,6 +21,7 @@ from itertools import chain
 
 from ..codec import CHUNK, decompress, sniff
 from ..errors import DestinationError, MalformedImage, OcirootError, SourceError, Unsupported
+from ..limits import DEFAULTS, Limits
 from ..spec.index import check_layout
 from . import Blob, Files, Source
 from .files import ArchiveFiles, DirectoryFiles
@@ -46,6 +47,7 @@ def open_source(
     shared_blobs: str | os.PathLike[str] | None = None,
     tmpdir: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    limits: Limits = DEFAULTS,
 ) -> Source:
     """Open what lies at a path, whatever form of an image it is.
 
@@ -55,6 +57,7 @@ def open_source(
         tmpdir: where a compressed archive is decompressed to; None: the system's place.
         progress: called while an archive is decompressed or copied, with the bytes read and, where
             it is known, how many there are (else 0).
+        limits: what the image may ask for.
 
     Raises:
         SourceError: there is nothing that can be read.
@@ -71,8 +74,8 @@ def open_source(
         else:
             if shared_blobs is not None:
                 raise SourceError("shared blobs are for a layout directory, and it is none")
-            files = ArchiveFiles(_archive(name, tmpdir, progress))
-        return Source(name, _form(files), files)
+            files = ArchiveFiles(_archive(name, tmpdir, progress, limits), limits)
+        return Source(name, _form(files), files, limits)
     except OcirootError as error:
         if files is not None:
             files.close()
@@ -102,6 +105,7 @@ def _archive(
     name: str,
     tmpdir: str | os.PathLike[str] | None,
     progress: Callable[[int, int], None] | None,
+    limits: Limits,
 ) -> int:
     """Return a descriptor of a regular file that holds the uncompressed archive."""
     try:
@@ -129,7 +133,7 @@ def _archive(
             return fd
         total = status.st_size if regular else 0
         counted = _counted(chain((head,), chunks), total, progress)
-        spooled = _spool(compression, counted, total, tmpdir)
+        spooled = _spool(compression, counted, total, tmpdir, limits)
     except BaseException:
         os.close(fd)
         raise
@@ -161,6 +165,7 @@ def _spool(
     chunks: Iterator[bytes],
     total: int,
     tmpdir: str | os.PathLike[str] | None,
+    limits: Limits,
 ) -> int:
     """Decompress into a file that has no name, and is gone when it is closed."""
     directory = os.fspath(tmpdir) if tmpdir is not None else tempfile.gettempdir()
@@ -173,7 +178,7 @@ def _spool(
             )
         with tempfile.TemporaryFile(dir=directory) as file:
             written = 0
-            for chunk in decompress(compression, chunks):
+            for chunk in decompress(compression, chunks, limits):
                 file.write(chunk)
                 written += len(chunk)
             file.flush()

@@ -23,12 +23,9 @@ from ..errors import (
     printable,
     quoted,
 )
+from ..limits import DEFAULTS, Limits
 
-__all__ = ["MAX_DOCUMENT_SIZE", "decode", "parse", "typed"]
-
-#: Bytes. The distribution-spec ("Pushing Manifests") has registries accept manifests of up to 4
-#: megabytes, so no document that has ever been in one is larger.
-MAX_DOCUMENT_SIZE = 4 << 20
+__all__ = ["decode", "parse", "typed"]
 
 _T = TypeVar("_T")
 
@@ -47,21 +44,21 @@ def _constant(text: str) -> NoReturn:
     raise MalformedImage(f"{text} is not a JSON number")
 
 
-def parse(content: bytes) -> Any:
+def parse(content: bytes, limits: Limits = DEFAULTS) -> Any:
     """Read JSON text as I-JSON.
 
     Args:
         content: the bytes of the document.
+        limits: on its size and its nesting.
 
     Returns:
         Plain dicts, lists, strings and numbers; names whose value is null are left out.
 
     Raises:
         MalformedImage: not UTF-8, not JSON, a name twice in one object, a lone surrogate.
-        LimitExceeded: longer than ``MAX_DOCUMENT_SIZE``, or nested too deeply to read.
+        LimitExceeded: it is too long, or nested too deeply.
     """
-    if len(content) > MAX_DOCUMENT_SIZE:
-        raise LimitExceeded(f"{len(content)} bytes; a document has at most {MAX_DOCUMENT_SIZE}")
+    limits.check("document", len(content))
     try:
         value = json.loads(
             content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant
@@ -74,20 +71,35 @@ def parse(content: bytes) -> Any:
     except UnicodeEncodeError:
         raise MalformedImage("a string holds a lone surrogate") from None
     except RecursionError:
-        raise LimitExceeded("nested too deeply") from None
+        raise LimitExceeded("a JSON document nested too deeply to be read") from None
     except OcirootError:
         raise
     except ValueError as error:
         raise MalformedImage(f"not JSON: {printable(str(error)[:200])}") from None
+    _check_nesting(value, limits)
     return value
 
 
-def decode(content: bytes, kind: type[_T]) -> _T:
+def _check_nesting(value: Any, limits: Limits) -> None:
+    level, depth = [value], 0
+    while level:
+        limits.check("nesting", depth)
+        depth += 1
+        level = [
+            child
+            for each in level
+            if isinstance(each, dict | list)
+            for child in (each.values() if isinstance(each, dict) else each)
+        ]
+
+
+def decode(content: bytes, kind: type[_T], limits: Limits = DEFAULTS) -> _T:
     """Read a document of a known type.
 
     Args:
         content: the bytes of the document.
         kind: the struct that says what it may hold.
+        limits: on its size and its nesting.
 
     Returns:
         The document, with every property of the right type.
@@ -97,7 +109,7 @@ def decode(content: bytes, kind: type[_T]) -> _T:
             its JSON path.
         LimitExceeded: as :func:`parse`.
     """
-    value = parse(content)
+    value = parse(content, limits)
     if not isinstance(value, dict):
         raise MalformedImage(f"a JSON object is expected, not {type(value).__name__}")
     # CVE-2021-41190: one document that is an index to some and a manifest to others.

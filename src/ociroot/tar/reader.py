@@ -15,19 +15,16 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import Literal
 
-from ..errors import LimitExceeded, MalformedImage, OcirootError, Unsupported, quoted
+from ..errors import MalformedImage, OcirootError, Unsupported, quoted
+from ..limits import DEFAULTS, Limits
 from . import sparse
 from .numbers import decimal, number, seconds
 from .pax import XATTR, Records, parse_records
 from .stream import BLOCK, Stream, read
 
-__all__ = ["MAX_EXTENSION", "Entry", "Kind", "entries"]
+__all__ = ["Entry", "Kind", "entries"]
 
 Kind = Literal["file", "dir", "symlink", "link", "char", "block", "fifo"]
-
-#: Bytes. No extension of a header (pax records, a long name) may be larger; Go's reader, which
-#: containerd, podman and umoci use, has the same bound.
-MAX_EXTENSION = 1 << 20
 
 # name, mode+uid+gid, size, mtime, checksum, type, linkname, magic+version, devmajor, devminor,
 # prefix; uname and gname are ignored (layer.md, "File Attributes": "uname should be ignored").
@@ -50,6 +47,8 @@ _KINDS: dict[bytes, Kind] = {
 _WITHOUT_DATA = frozenset(b"123456")
 _REMEMBERED = 4096
 _MAX_ID = (1 << 32) - 2
+# Linux's XATTR_NAME_MAX.
+_MAX_XATTR_NAME = 255
 
 
 class Entry:
@@ -105,12 +104,13 @@ class Entry:
         return f"<Entry {self.kind} {quoted(self.name)}>"
 
 
-def entries(stream: Stream) -> Iterator[Entry]:
+def entries(stream: Stream, limits: Limits = DEFAULTS) -> Iterator[Entry]:
     """Read an archive entry by entry.
 
     Args:
         stream: the archive. While an entry is in hand its ``stored`` bytes can be read from the
             stream; what of them is not read is skipped.
+        limits: on what one entry may ask for.
 
     Yields:
         Each entry in the order of the archive, up to its end marker or its end.
@@ -118,11 +118,11 @@ def entries(stream: Stream) -> Iterator[Entry]:
     Raises:
         MalformedImage: the archive breaks a rule of the format, with the offset.
         Unsupported: an entry of a type that is no file of a root file system.
-        LimitExceeded: an extension of a header that is too large.
+        LimitExceeded: an entry with extensions, a path, a file or attributes that are too large.
     """
     place = _Place()
     try:
-        yield from _entries(stream, place)
+        yield from _entries(stream, place, limits)
     except OcirootError as error:
         raise error.locate(member=place.name, offset=place.offset) from error.__cause__
 
@@ -134,16 +134,18 @@ class _Place:
     name: bytes | None = None
 
 
-def _entries(stream: Stream, place: _Place) -> Iterator[Entry]:
+def _entries(stream: Stream, place: _Place, limits: Limits) -> Iterator[Entry]:
     unpack = _HEADER.unpack_from
     adler32 = zlib.adler32
     owners: dict[bytes, tuple[int, int, int]] = {}
     times: dict[bytes, int] = {}
     global_records: Records = {}
+    shared_xattrs: dict[bytes, bytes] | None = None
     records: Records = {}
     repeated: list[tuple[bytes, bytes]] = []
     long_name = long_target = None
     start = None  # where the first of an entry's headers began
+    extended = 0  # bytes of them
 
     while True:
         place.offset, place.name = stream.position, None
@@ -169,10 +171,11 @@ def _entries(stream: Stream, place: _Place) -> Iterator[Entry]:
                 raise MalformedImage("the archive ends between an extended header and its entry")
             return
 
-        # adler32's low half is 1 plus the sum of the bytes, modulo 65521; POSIX's checksum counts
-        # its own eight bytes as spaces.
+        # adler32's low half is 1 plus the sum of the bytes, modulo 65521, which half a header does
+        # not reach; POSIX's checksum counts its own eight bytes as spaces.
         view = memoryview(block)[at : at + BLOCK]
-        total = (adler32(view) & 0xFFFF) - 1 - sum(checksum) + 256
+        total = (adler32(view[:256]) & 0xFFFF) + (adler32(view[256:]) & 0xFFFF) - 2
+        total += 256 - sum(checksum)
         if number(checksum, "checksum") != total:
             _verify_checksum(view, checksum)
 
@@ -185,10 +188,8 @@ def _entries(stream: Stream, place: _Place) -> Iterator[Entry]:
         if flag in b"xgXLK":
             # An extension of the header that follows it (x, X, L, K) or of all that follow (g).
             start = place.offset if start is None else start
-            if stored > MAX_EXTENSION:
-                raise LimitExceeded(
-                    f"an extended header of {stored} bytes (at most {MAX_EXTENSION})"
-                )
+            extended += stored
+            limits.check("extension", extended)
             content = read(stream, stored)
             stream.skip_padding(-stored % BLOCK)
             if flag == b"L":
@@ -197,7 +198,10 @@ def _entries(stream: Stream, place: _Place) -> Iterator[Entry]:
                 long_target = content.split(b"\0", 1)[0]
             elif flag == b"g":
                 global_records.update(parse_records(content)[0])
-                start = None if not (records or long_name or long_target) else start
+                limits.check("extension", sum(map(len, global_records.values())))
+                shared_xattrs = _xattrs(global_records, limits)
+                if not (records or long_name or long_target):
+                    start, extended = None, 0
             else:
                 more, runs = parse_records(content)
                 records.update(more)
@@ -245,6 +249,8 @@ def _entries(stream: Stream, place: _Place) -> Iterator[Entry]:
                 keyword: value for keyword, value in merged.items() if value or XATTR in keyword
             }
             name, stored = _apply(entry, name, stored, merged)
+            # Those of a global header are the same object for all entries that have no others.
+            entry.xattrs = _xattrs(merged, limits) if records else shared_xattrs
         else:
             merged = records
         if long_name is not None:
@@ -253,6 +259,8 @@ def _entries(stream: Stream, place: _Place) -> Iterator[Entry]:
             entry.target = long_target
         place.name = name
         entry.name = name
+        if len(name) > limits.path or len(entry.target) > limits.path:
+            limits.check("path", max(len(name), len(entry.target)))
 
         if not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID):
             raise MalformedImage(f"an impossible owner: {entry.uid}:{entry.gid}")
@@ -270,12 +278,16 @@ def _entries(stream: Stream, place: _Place) -> Iterator[Entry]:
         padding = -stored % BLOCK
         entry.size = stored
         if flag == b"S":
-            entry.segments, entry.size = sparse.old_gnu(bytes(view), stream, stored)
+            entry.segments, entry.size = sparse.old_gnu(bytes(view), stream, stored, limits)
         elif merged and kind == "file" and sparse.is_sparse(merged):
             if b"GNU.sparse.major" in merged:
-                entry.segments, entry.size, stored = sparse.from_stream(merged, stream, stored)
+                entry.segments, entry.size, stored = sparse.from_stream(
+                    merged, stream, stored, limits
+                )
             else:
-                entry.segments, entry.size = sparse.from_pax(merged, repeated, stored)
+                entry.segments, entry.size = sparse.from_pax(merged, repeated, stored, limits)
+        if entry.size > limits.file_size:
+            raise limits.exceeded("file_size", entry.size)
         entry.stored = stored if entry.kind == "file" else 0
         end = stream.position + stored
 
@@ -287,6 +299,7 @@ def _entries(stream: Stream, place: _Place) -> Iterator[Entry]:
             records = {}
         repeated = []
         long_name = long_target = start = None
+        extended = 0
 
 
 def _verify_checksum(view: memoryview, checksum: bytes) -> None:
@@ -317,10 +330,23 @@ def _apply(entry: Entry, name: bytes, stored: int, records: Records) -> tuple[by
             entry.gid = decimal(value, "gid")
         elif keyword == b"mtime":
             entry.mtime_ns = seconds(value, "mtime")
-        elif keyword.startswith(XATTR):
-            if keyword == XATTR:
-                raise MalformedImage("an extended attribute without a name")
-            if entry.xattrs is None:
-                entry.xattrs = {}
-            entry.xattrs[keyword[len(XATTR) :]] = value
     return records.get(b"GNU.sparse.name", name), stored
+
+
+def _xattrs(records: Records, limits: Limits) -> dict[bytes, bytes] | None:
+    """Return the extended attributes that pax records bring; None: there are none."""
+    found: dict[bytes, bytes] = {}
+    for keyword, value in records.items():
+        if not keyword.startswith(XATTR):
+            continue
+        name = keyword[len(XATTR) :]
+        if not name:
+            raise MalformedImage("an extended attribute without a name")
+        if len(name) > _MAX_XATTR_NAME:
+            raise MalformedImage(f"an extended attribute's name of {len(name)} bytes")
+        if len(value) > limits.xattr_size:
+            raise limits.exceeded("xattr_size", len(value))
+        found[name] = value
+    if len(found) > limits.xattrs:
+        raise limits.exceeded("xattrs", len(found))
+    return found or None

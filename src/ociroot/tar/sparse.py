@@ -7,7 +7,8 @@ because they lack consistent support across tar implementations" - so they come,
 
 from __future__ import annotations
 
-from ..errors import LimitExceeded, MalformedImage
+from ..errors import MalformedImage
+from ..limits import DEFAULTS, Limits
 from .numbers import decimal, number
 from .pax import Records
 from .stream import BLOCK, Stream, read
@@ -16,9 +17,6 @@ __all__ = ["Segments", "from_pax", "from_stream", "is_sparse", "old_gnu"]
 
 #: Where stored bytes belong: offset and length of each run, ascending.
 Segments = list[tuple[int, int]]
-
-#: More runs than this are refused: each costs us memory, and an archive next to nothing.
-MAX_SEGMENTS = 1 << 18
 
 
 def _checked(segments: Segments, stored: int, size: int) -> Segments:
@@ -34,25 +32,23 @@ def _checked(segments: Segments, stored: int, size: int) -> Segments:
     return [(offset, length) for offset, length in segments if length]
 
 
-def _add(segments: Segments, offset: int, length: int) -> None:
-    if len(segments) == MAX_SEGMENTS:
-        raise LimitExceeded(f"a sparse file of more than {MAX_SEGMENTS} runs")
-    segments.append((offset, length))
-
-
-def old_gnu(header: bytes, stream: Stream, stored: int) -> tuple[Segments, int]:
+def old_gnu(
+    header: bytes, stream: Stream, stored: int, limits: Limits = DEFAULTS
+) -> tuple[Segments, int]:
     """Read the map of an entry of type ``S``, with the extension blocks that follow its header.
 
     Args:
         header: the header's 512 bytes.
         stream: the archive, right behind the header.
         stored: bytes that the entry stores.
+        limits: on the runs.
 
     Returns:
         The map, and the size of the file in bytes.
 
     Raises:
         MalformedImage: a map that is impossible or cut off.
+        LimitExceeded: a map of too many runs.
     """
     segments: Segments = []
 
@@ -61,7 +57,10 @@ def old_gnu(header: bytes, stream: Stream, stored: int) -> tuple[Segments, int]:
             if not block[start]:
                 return
             offset = number(block[start : start + 12], "offset in a sparse map")
-            _add(segments, offset, number(block[start + 12 : start + 24], "length in a sparse map"))
+            length = number(block[start + 12 : start + 24], "length in a sparse map")
+            segments.append((offset, length))
+        # Each costs us memory, and an archive next to nothing.
+        limits.check("sparse_runs", len(segments))
 
     size = number(header[483:495], "size of a sparse file")
     take(header, 386, 4)
@@ -79,7 +78,10 @@ def is_sparse(records: Records) -> bool:
 
 
 def from_pax(
-    records: Records, repeated: list[tuple[bytes, bytes]], stored: int
+    records: Records,
+    repeated: list[tuple[bytes, bytes]],
+    stored: int,
+    limits: Limits = DEFAULTS,
 ) -> tuple[Segments, int]:
     """Read the map of the pax formats 0.0 and 0.1, which stands in the records.
 
@@ -87,12 +89,14 @@ def from_pax(
         records: the entry's pax records.
         repeated: in their order, the records that format 0.0 repeats.
         stored: bytes that the entry stores.
+        limits: on the runs.
 
     Returns:
         The map, and the size of the file in bytes.
 
     Raises:
         MalformedImage: a map that is impossible.
+        LimitExceeded: a map of too many runs.
     """
     size = decimal(records[b"GNU.sparse.size"], "size of a sparse file")
     if b"GNU.sparse.map" in records:
@@ -105,25 +109,28 @@ def from_pax(
             raise MalformedImage("a sparse map whose offsets and lengths do not alternate")
     if len(values) % 2:
         raise MalformedImage("a sparse map with an offset and no length")
-    segments: Segments = []
-    for offset, length in zip(values[::2], values[1::2], strict=True):
-        _add(segments, decimal(offset, "sparse map"), decimal(length, "sparse map"))
-    return _checked(segments, stored, size), size
+    limits.check("sparse_runs", len(values) // 2)
+    numbers = [decimal(value, "number in a sparse map") for value in values]
+    return _checked(list(zip(numbers[::2], numbers[1::2], strict=True)), stored, size), size
 
 
-def from_stream(records: Records, stream: Stream, stored: int) -> tuple[Segments, int, int]:
+def from_stream(
+    records: Records, stream: Stream, stored: int, limits: Limits = DEFAULTS
+) -> tuple[Segments, int, int]:
     """Read the map of the pax format 1.0, which stands before the data in whole blocks.
 
     Args:
         records: the entry's pax records.
         stream: the archive, at the entry's data.
         stored: bytes that the entry stores, the map among them.
+        limits: on the runs.
 
     Returns:
         The map, the size of the file in bytes, and how many bytes of data are left.
 
     Raises:
         MalformedImage: a map that is impossible or cut off.
+        LimitExceeded: a map of too many runs.
     """
     if (records.get(b"GNU.sparse.major"), records.get(b"GNU.sparse.minor")) != (b"1", b"0"):
         raise MalformedImage("an unknown version of the sparse format")
@@ -141,8 +148,9 @@ def from_stream(records: Records, stream: Stream, stored: int) -> tuple[Segments
             decimal(line, "number in a sparse map") for line in lines[: wanted - len(values)]
         ]
         if wanted == 1 and values:
-            if not 0 <= values[0] <= MAX_SEGMENTS:
-                raise LimitExceeded(f"a sparse file of {values[0]} runs (at most {MAX_SEGMENTS})")
+            if values[0] < 0:
+                raise MalformedImage(f"an impossible sparse map: of {values[0]} runs")
+            limits.check("sparse_runs", values[0])
             wanted = 1 + 2 * values[0]
             values += [decimal(line, "number in a sparse map") for line in lines[1:wanted]]
         if len(text) > BLOCK:

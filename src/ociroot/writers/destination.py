@@ -154,6 +154,11 @@ def staged(
         except BaseException as error:
             # What the caller raises is the caller's, an OSError too.
             manager.__exit__(type(error), error, error.__traceback__)
+            if isinstance(error, DestinationError):
+                # It names the member; whose file system is full is the destination's.
+                error.locate(source=given)
+                if error.is_full:
+                    error.problem += "; nothing was left behind"
             raise
         with _translated(given):
             manager.__exit__(None, None, None)

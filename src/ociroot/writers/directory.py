@@ -18,24 +18,32 @@ from ..tar.stream import Stream
 from .attributes import Attributes
 from .handles import Handles
 
-__all__ = ["DirectoryWriter"]
+__all__ = ["DirectoryWriter", "free_space", "reserve"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# Bytes to write before the free space is looked at again.
+_LOOK = 16 << 20
 _TYPES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 
 
 class DirectoryWriter:
     """Writes a tree into an empty directory; see :class:`~ociroot.tree.Operations`."""
 
-    def __init__(self, root_fd: int, notices: Notices) -> None:
+    def __init__(self, root_fd: int, notices: Notices, *, spare: bool = False) -> None:
         """Begin in an empty directory.
 
         Args:
             root_fd: its descriptor, which stays its owner's.
             notices: told of what could not be made or set.
+            spare: whether to stop before the file system is full.
         """
         self._root_fd = root_fd
         self._notices = notices
+        self._reserve = reserve(root_fd) if spare else 0
+        # What has been written in all, and at which amount to look at the free space again.
+        self._written = 0
+        self._made = 0
+        self._look_at = _LOOK
         self._handles = Handles(root_fd)
         self._attributes = Attributes(root_fd, notices)
         # Devices that may not be made here, so that their other names are not made either.
@@ -51,7 +59,8 @@ class DirectoryWriter:
             if self._attributes.umask_hinders:
                 os.chmod(directory.name, 0o700, dir_fd=dir_fd)
         except OSError as error:
-            raise _failed(error, "make the directory", parent, directory.name) from error
+            raise self._failed(error, "make the directory", parent, directory.name) from error
+        self._made += 1
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Stream) -> None:
         """See :class:`~ociroot.tree.Operations`."""
@@ -69,7 +78,36 @@ class DirectoryWriter:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise _failed(error, "write the file", parent, name) from error
+            raise self._failed(error, "write the file", parent, name) from error
+        self._made += 1
+        self._written += node.stored
+        if self._written >= self._look_at:
+            self._look_at = self._written + _LOOK
+            self._keep_reserve(parent, name)
+
+    def _keep_reserve(self, parent: Directory, name: bytes) -> None:
+        """Stop before the file system is full, which would stop others, too."""
+        if self._reserve and free_space(self._root_fd) < self._reserve:
+            raise DestinationError(
+                f"no space: less than {self._reserve} bytes are left {self._so_far()}",
+                member=parent.path_of(name),
+                errno=errno.ENOSPC,
+                remedy="--max-size, of what the image may take, does without this reserve",
+            )
+
+    def _so_far(self) -> str:
+        return f"after {self._written} bytes in {self._made} files and directories"
+
+    def _failed(
+        self, error: OSError, what: str, parent: Directory, name: bytes
+    ) -> DestinationError:
+        failed = DestinationError.from_os(error, what, member=parent.path_of(name))
+        if failed.is_full:
+            inodes = error.errno == errno.ENOSPC and not os.fstatvfs(self._root_fd).f_favail
+            full = "its file system has no inodes left" if inodes else "its file system is full"
+            full = "your quota is used up" if error.errno == errno.EDQUOT else full
+            failed.problem += f": {full} {self._so_far()}"
+        return failed
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
         """See :class:`~ociroot.tree.Operations`."""
@@ -82,7 +120,8 @@ class DirectoryWriter:
                 return
             self._attributes.set_by_name(name, dir_fd, node)
         except OSError as error:
-            raise _failed(error, f"make the {node.kind}", parent, name) from error
+            raise self._failed(error, f"make the {node.kind}", parent, name) from error
+        self._made += 1
 
     def _make_node(self, name: bytes, node: Node, dir_fd: int) -> bool:
         """Make a device or a FIFO; say whether it could be made."""
@@ -118,7 +157,7 @@ class DirectoryWriter:
             finally:
                 os.close(source)
         except OSError as error:
-            raise _failed(error, "make the hard link", parent, name) from error
+            raise self._failed(error, "make the hard link", parent, name) from error
 
     def remove(self, parent: Directory, name: bytes, node: Node) -> None:
         """See :class:`~ociroot.tree.Operations`."""
@@ -140,7 +179,7 @@ class DirectoryWriter:
             try:
                 os.rmdir(directory.name, dir_fd=self._handles.fd(holder))
             except OSError as error:
-                raise _failed(error, "remove the directory", holder, directory.name) from error
+                raise self._failed(error, "remove the directory", holder, directory.name) from error
 
     def _unlink(self, parent: Directory, name: bytes, node: Node) -> None:
         if node in self._absent:
@@ -148,7 +187,7 @@ class DirectoryWriter:
         try:
             os.unlink(name, dir_fd=self._handles.fd(parent))
         except OSError as error:
-            raise _failed(error, f"remove the {node.kind}", parent, name) from error
+            raise self._failed(error, f"remove the {node.kind}", parent, name) from error
 
     def finish(self, root: Directory) -> None:
         """Set the attributes of all directories but the root, each after those below it.
@@ -173,7 +212,7 @@ class DirectoryWriter:
                 try:
                     self._attributes.set_on_fd(self._handles.fd(directory), directory)
                 except OSError as error:
-                    raise _failed(
+                    raise self._failed(
                         error, "set the attributes", directory.parent, directory.name
                     ) from error
                 except DestinationError as error:
@@ -213,5 +252,13 @@ def _write_sparse(fd: int, node: Node, data: Stream) -> None:
                 view = view[written:]
 
 
-def _failed(error: OSError, what: str, parent: Directory, name: bytes) -> DestinationError:
-    return DestinationError.from_os(error, what, member=parent.path_of(name))
+def free_space(fd: int) -> int:
+    """Return the bytes that an ordinary user may still write where a directory lies."""
+    status = os.fstatvfs(fd)
+    return status.f_bavail * status.f_frsize
+
+
+def reserve(fd: int) -> int:
+    """Return the bytes that are left free there: a hundredth of all, and at most 256 MiB."""
+    status = os.fstatvfs(fd)
+    return min(status.f_blocks * status.f_frsize // 100, 256 << 20)

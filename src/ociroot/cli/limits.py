@@ -1,0 +1,78 @@
+"""The options that set limits: one for each of :class:`~ociroot.limits.Limits`."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from ..limits import DEFAULTS, MEANINGS, Limits
+
+__all__ = ["LimitedCommand", "limit_options"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50, "E": 1 << 60}
+
+
+def _number(text: str) -> int:
+    """Read a number, maybe with a unit as GNU's tools have them: 10M is 10 MiB, 1MB is 10^6."""
+    match = re.fullmatch(r"([0-9]{1,18})(?:([KMGTPE])(B|iB)?)?", text)
+    if match is None or not int(match[1]):
+        raise click.BadParameter(f"{text!r} is no number from 1 on, such as 500, 10M or 2GB")
+    unit = _UNITS[match[2] or ""]
+    if match[3] == "B":
+        unit = int(math.pow(1000, list(_UNITS).index(match[2])))
+    return int(match[1]) * unit
+
+
+def limit_options(command: _Command) -> _Command:
+    """Give a command an option for each limit; it gets them as one argument, ``limits``."""
+
+    @functools.wraps(command)
+    def gathering(**arguments: Any) -> Any:
+        given = {name: arguments.pop(f"max_{name}") for name in MEANINGS}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return command(limits=Limits(**chosen), **arguments)
+
+    result: Any = gathering
+    for name, meaning in reversed(MEANINGS.items()):
+        default = getattr(DEFAULTS, name)
+        shown = _short(default, meaning.unit) if default is not None else "what there is room for"
+        result = click.option(
+            f"--max-{name.replace('_', '-')}",
+            f"max_{name}",
+            type=_number,
+            metavar=meaning.unit.upper() or "NUMBER",
+            help=f"{meaning.what[0].upper()}{meaning.what[1:]}. Default: {shown}.",
+        )(result)
+    return result  # type: ignore[no-any-return]
+
+
+def _short(value: int, unit: str) -> str:
+    """Return a number as the options take it."""
+    for letter, size in reversed(_UNITS.items()) if unit else ():
+        if letter and value % size == 0:
+            return f"{value // size}{letter}"
+    return str(value)
+
+
+class LimitedCommand(click.Command):
+    """A command whose help shows the limits in a section of their own."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See :class:`click.Command`."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Limits on the image": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                limits = (parameter.name or "").startswith("max_")
+                sections["Limits on the image" if limits else "Options"].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)

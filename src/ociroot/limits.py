@@ -1,0 +1,135 @@
+"""What an image may ask for at most: the limits, each with its default and the option that sets it.
+
+An image says what it likes of its sizes and numbers, and a few bytes of it can stand for as much
+work, space or memory as whoever made it wishes. Whatever costs us something is therefore counted,
+and refused beyond a limit, by the room that it costs it in.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from .errors import LimitExceeded
+
+__all__ = ["DEFAULTS", "MEANINGS", "RATIO_FROM", "Limits", "Meaning"]
+
+#: Bytes that any compressed data may give, whatever its ratio.
+RATIO_FROM = 1 << 30
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much an image may ask for.
+
+    Attributes:
+        size: bytes of all files of the root file system, as layers store them; None: what the
+            destination has free, less a reserve.
+        file_size: bytes of one file, its holes included.
+        entries: entries of all layers, and the directories that they imply.
+        layers: layers.
+        path: bytes of one path. Linux takes 4095 at once, but a tree can be deeper than that.
+        depth: directories in each other, and names on the way to one of them.
+        extension: bytes of the extended headers (pax records, long names) of one entry. Go's
+            reader, which containerd, podman and umoci use, has the same bound.
+        xattrs: extended attributes of one entry.
+        xattr_size: bytes of one extended attribute's value (Linux has an XATTR_SIZE_MAX of 65536).
+        sparse_runs: runs of data in one sparse file.
+        memory: bytes of memory that the merged tree takes, roughly.
+        document: bytes of one JSON document. The distribution-spec ("Pushing Manifests") has
+            registries accept manifests of up to 4 megabytes.
+        nesting: arrays and objects in each other in a JSON document.
+        index_depth: indexes in each other.
+        descriptors: descriptors that are looked at while following indexes.
+        members: members of the archive that the image lies in.
+        window: bytes of memory that a frame of zstd, or a stream of xz, may ask for.
+        ratio: uncompressed bytes for each compressed one, where there are more than ``RATIO_FROM``.
+    """
+
+    size: int | None = None
+    file_size: int = 1 << 40
+    entries: int = 10_000_000
+    layers: int = 512
+    path: int = 64 << 10
+    depth: int = 4096
+    extension: int = 1 << 20
+    xattrs: int = 1000
+    xattr_size: int = 64 << 10
+    sparse_runs: int = 1 << 18
+    memory: int = 4 << 30
+    document: int = 4 << 20
+    nesting: int = 100
+    index_depth: int = 8
+    descriptors: int = 10_000
+    members: int = 200_000
+    window: int = 128 << 20
+    ratio: int = 500
+
+    def __post_init__(self) -> None:
+        for name, value in msgspec.structs.asdict(self).items():
+            if value is not None and value < 1:
+                raise ValueError(f"the limit {name} is {value}, and must be 1 or more")
+
+    def check(self, name: str, value: int) -> None:
+        """Hold a value against a limit.
+
+        Args:
+            name: the limit's name.
+            value: what the image asks for.
+
+        Raises:
+            LimitExceeded: it is more.
+        """
+        limit = getattr(self, name)
+        if limit is not None and value > limit:
+            raise self.exceeded(name, value)
+
+    def exceeded(self, name: str, value: int | None = None) -> LimitExceeded:
+        """Return what to raise when a limit is exceeded.
+
+        Args:
+            name: the limit's name.
+            value: what the image asks for; None: more, and nobody knows how much.
+        """
+        came = f", and here {value}" if value is not None else ""
+        option = "--max-" + name.replace("_", "-")
+        return LimitExceeded(
+            f"{MEANINGS[name].what}: at most {getattr(self, name)} may be{came}",
+            remedy=f"{option} raises the limit",
+        )
+
+
+class Meaning(msgspec.Struct, frozen=True):
+    """What a limit counts.
+
+    Attributes:
+        what: in the words of a message.
+        unit: ``bytes``, or empty for a plain number.
+    """
+
+    what: str
+    unit: str = ""
+
+
+#: What each limit counts, for messages and for the help of the options.
+MEANINGS = {
+    "size": Meaning("bytes of all files", "bytes"),
+    "file_size": Meaning("bytes of one file", "bytes"),
+    "entries": Meaning("entries of all layers"),
+    "layers": Meaning("layers"),
+    "path": Meaning("bytes of a path", "bytes"),
+    "depth": Meaning("directories in each other"),
+    "extension": Meaning("bytes of one entry's extended headers", "bytes"),
+    "xattrs": Meaning("extended attributes of one entry"),
+    "xattr_size": Meaning("bytes of an extended attribute", "bytes"),
+    "sparse_runs": Meaning("runs of data in a sparse file"),
+    "memory": Meaning("bytes of memory for the tree", "bytes"),
+    "document": Meaning("bytes of a JSON document", "bytes"),
+    "nesting": Meaning("levels of a JSON document"),
+    "index_depth": Meaning("indexes in each other"),
+    "descriptors": Meaning("descriptors in the indexes"),
+    "members": Meaning("members of the archive"),
+    "window": Meaning("bytes of memory to decompress", "bytes"),
+    "ratio": Meaning("uncompressed bytes for each compressed one"),
+}
+
+#: The limits that hold when nobody says otherwise.
+DEFAULTS = Limits()

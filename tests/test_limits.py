@@ -1,0 +1,141 @@
+"""Each limit: what exceeds it is refused with exit 6, and with its option raised it is not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import ociroot
+from ociroot.cli import command
+from ociroot.errors import LimitExceeded
+from ociroot.limits import DEFAULTS, MEANINGS, RATIO_FROM, Limits
+
+from .support import build
+from .support.build import Layer, Member, archive
+
+FILE = Member(b"f", data=b"x" * 3000)
+BIG = Member(b"f", data=random.Random(1).randbytes(100_000))
+
+
+def runs(members: int) -> Member:
+    runs = b",".join(b"%d,1" % (2 * n) for n in range(members))
+    size = b"%d" % (2 * members)
+    pax = {b"GNU.sparse.size": size, b"GNU.sparse.map": runs}
+    return Member(b"s", data=b"x" * members, pax=pax)
+
+
+def xattrs(count: int, size: int = 1) -> Member:
+    return Member(b"f", pax={b"SCHILY.xattr.user.%d" % n: b"v" * size for n in range(count)})
+
+
+# For each limit: an image that asks for more, the value that is too small and the one that is not.
+CASES: dict[str, tuple[Callable[[Path], Path], int, int]] = {
+    "size": (lambda p: archive(p, [[FILE], [Member(b"g", data=b"y" * 3000)]]), 5999, 6000),
+    "file_size": (lambda p: archive(p, [[FILE]]), 2999, 3000),
+    "entries": (lambda p: archive(p, [[FILE], [Member(b"a/b/c"), Member(b".wh.f")]]), 4, 5),
+    "layers": (lambda p: archive(p, [[FILE]] * 3), 2, 3),
+    "path": (lambda p: archive(p, [[Member(b"a/" * 500 + b"f")]]), 1000, 1001),
+    "depth": (lambda p: archive(p, [[Member(b"a/" * 50 + b"f")]]), 49, 50),
+    "extension": (lambda p: archive(p, [[xattrs(1, 3000)]]), 3000, 4000),
+    "xattrs": (lambda p: archive(p, [[xattrs(5)]]), 4, 5),
+    "xattr_size": (lambda p: archive(p, [[xattrs(1, 500)]]), 499, 500),
+    "sparse_runs": (lambda p: archive(p, [[runs(9)]]), 8, 9),
+    "memory": (lambda p: archive(p, [[Member(b"%d" % n) for n in range(100)]]), 30_000, 60_000),
+    "document": (lambda p: archive(p, [[FILE]]), 200, 5000),
+    "nesting": (lambda p: archive(p, [[FILE]]), 2, 9),
+    "index_depth": (lambda p: nested(p), 2, 4),
+    "descriptors": (lambda p: nested(p), 2, 9),
+    "members": (lambda p: archive(p, [[FILE]] * 5), 4, 20),
+    "window": (lambda p: archive(p, [Layer([BIG], "zstd")]), 1024, 8 << 20),
+}
+
+
+def nested(path: Path) -> Path:
+    """An index in an index in an index, each of which lists two things."""
+    plain = archive(path, [[FILE]])
+    with ociroot.open(plain) as source:
+        manifest = _blob(plain, str(source.image().digest))
+    listed = build.describe(build.MANIFEST, manifest)
+    store: dict[str, bytes | None] = {}
+    for number in range(3):
+        other = build.describe("text/plain", b"%d" % number)
+        document = {"schemaVersion": 2, "manifests": [listed, other]}
+        content = json.dumps(document).encode()
+        listed = build.describe(build.INDEX, content)
+        store[listed["digest"]] = content
+    return archive(path, [[FILE]], index={"manifests": [listed]}, blobs=store)
+
+
+def _blob(path: Path, digest: str) -> bytes:
+    with tarfile.open(path) as tar:
+        file = tar.extractfile("blobs/" + digest.replace(":", "/"))
+        assert file is not None
+        return file.read()
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(command, list(map(str, arguments)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_limit(name: str, tmp_path: Path) -> None:
+    make, low, high = CASES[name]
+    path = make(tmp_path / "image.tar")
+    option = "--max-" + name.replace("_", "-")
+    refused = run("extract", option, str(low), path, tmp_path / "a")
+    assert isinstance(refused.exception, LimitExceeded)
+    assert refused.exception.exit_code == 6
+    message = str(refused.exception)
+    assert f"{option} raises the limit" in message
+    assert str(low) in message
+    assert MEANINGS[name].what in message or name == "members"
+    assert not (tmp_path / "a").exists()
+    accepted = run("extract", option, str(high), path, tmp_path / "a")
+    assert accepted.exception is None, accepted.exception
+    assert (tmp_path / "a").is_dir()
+
+
+def test_the_ratio(tmp_path: Path) -> None:
+    """What is not written anywhere is still decompressed: behind the end of the archive."""
+    tar = build.tar([FILE])
+    zeros = gzip.compress(bytes(1 << 20), 9)
+    # Members of 1 MiB each, one after the other, are the same bytes again and again.
+    blob = gzip.compress(tar) + zeros * (RATIO_FROM // (1 << 20) + 1)
+    path = archive(
+        tmp_path / "image.tar", [Layer(tar, "gzip", blob=blob)], diff_ids=["sha256:" + "0" * 64]
+    )
+    with ociroot.open(path) as source, pytest.raises(LimitExceeded, match="--max-ratio"):
+        source.image().extract(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("5", 5), ("2K", 2048), ("1MB", 10**6), ("1MiB", 1 << 20), ("3G", 3 << 30)]
+)
+def test_units(text: str, value: int, tmp_path: Path) -> None:
+    from ociroot.cli.limits import _number
+
+    assert _number(text) == value
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "1.5", "5B", "1X", "", "9" * 30])
+def test_what_is_no_number_is_a_usage_error(text: str, tmp_path: Path) -> None:
+    assert run("extract", "--max-layers", text, "x", tmp_path / "a").exit_code == 2
+
+
+def test_every_limit_has_a_meaning_and_none_may_be_nothing() -> None:
+    assert set(MEANINGS) == set(Limits.__struct_fields__)
+    assert set(CASES) | {"ratio"} == set(MEANINGS)
+    for name in MEANINGS:
+        arguments: dict[str, Any] = {name: 0}
+        with pytest.raises(ValueError, match=name):
+            Limits(**arguments)
+    assert DEFAULTS.document == 4 << 20
