@@ -106,6 +106,7 @@ class Image:
     def __init__(self, source: Source, found: FoundImage, warnings: tuple[Warning, ...]) -> None:
         self._source_name = source.name
         self._limits = source.limits
+        self._places = source.places
         self._found = found
         self._blobs = pair(source, found)
         self.digest: Digest = found.digest
@@ -166,6 +167,7 @@ class Image:
             sync=sync,
             limits=self._limits,
             progress=progress,
+            places=self._places,
             before=self.warnings,
         )
 

@@ -55,7 +55,8 @@ def streams(
         files = sorted(wanted[number], key=lambda node: node.offset)
         try:
             if compression_of(layer) == "none":
-                yield from _at(FileStream(layer.blob.fd, layer.blob.size, layer.blob.offset), files)
+                with layer.blob.opened() as fd:
+                    yield from _at(FileStream(fd, layer.blob.size, layer.blob.offset), files)
             else:
                 with tuned(), Pipeline([layer], limits) as pipeline:
                     yield from _at(ChunkStream(pipeline.chunks()), files)

@@ -58,6 +58,7 @@ def extract(
     sync: bool = False,
     limits: Limits = DEFAULTS,
     progress: ProgressCallback | None = None,
+    places: tuple[str, ...] = (),
     before: tuple[Warning, ...] = (),
 ) -> Report:
     """Write an image's root file system to a directory.
@@ -72,6 +73,7 @@ def extract(
         sync: whether the result is on the disk before it becomes visible, and its name after.
         limits: what the image may ask for.
         progress: called now and then, from this thread.
+        places: the files that the image is read from, which the result may not take the place of.
         before: warnings that came up while the image was chosen.
 
     Returns:
@@ -81,6 +83,7 @@ def extract(
         OcirootError: it could not be done; then nothing has changed at the destination.
     """
     start = time.monotonic()
+    _check_apart(destination, places)
 
     def attempt(plan: Plan, notices: Notices) -> tuple[tuple[LayerReport, ...], Notices]:
         with staged(destination, replace=replace, sync=sync) as staging:
@@ -112,6 +115,16 @@ def extract(
         warnings=before + notices.warnings(),
         seconds=time.monotonic() - start,
     )
+
+
+def _check_apart(destination: str | os.PathLike[str], places: tuple[str, ...]) -> None:
+    """Refuse to replace what the image itself lies in."""
+    path = os.path.realpath(destination)
+    for place in places:
+        if place == path or place.startswith(path.rstrip("/") + "/"):
+            raise DestinationError(
+                "the image lies in it, and would be removed", source=os.fspath(destination)
+            )
 
 
 def _check_space(fd: int, blobs: tuple[LayerBlob, ...]) -> None:

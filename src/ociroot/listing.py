@@ -129,7 +129,8 @@ def _laid_out(source: Source) -> Listing:
     """
     images: list[FoundImage] = []
     others: list[Other] = []
-    for descriptor in _manifests(source):
+    read = _Reader(source)
+    for descriptor in _manifests(read):
         if descriptor.is_attestation:
             subject = descriptor.annotations.get(_SUBJECT, "")
             others.append(Other("attestation", descriptor.digest, descriptor.size, subject))
@@ -142,13 +143,13 @@ def _laid_out(source: Source) -> Listing:
             # was saved of a multi-platform image for one platform lists the others all the same.
             others.append(Other("missing", descriptor.digest, descriptor.size))
             continue
-        manifest = _document(source, descriptor, Manifest)
+        manifest = read.document(descriptor, Manifest)
         kind = manifest.artifact_type or descriptor.artifact_type
         if kind or manifest.config.media_type not in CONFIG_TYPES:
             kind = kind or manifest.config.media_type
             others.append(Other(kind, descriptor.digest, descriptor.size))
             continue
-        config = _document(source, manifest.config, Config)
+        config = read.document(manifest.config, Config)
         names = (descriptor.annotations.get(annotation, "") for annotation in _NAMES)
         images.append(
             FoundImage(
@@ -164,8 +165,9 @@ def _laid_out(source: Source) -> Listing:
     return Listing(tuple(images), tuple(others))
 
 
-def _manifests(source: Source) -> Iterator[Descriptor]:
+def _manifests(read: _Reader) -> Iterator[Descriptor]:
     """Follow the indexes and yield each descriptor of something that is not an index, once."""
+    source = read.source
     try:
         top = decode(source.document("index.json") or b"", Index, source.limits)
         if top.media_type and top.media_type not in INDEX_TYPES:
@@ -187,7 +189,7 @@ def _manifests(source: Source) -> Iterator[Descriptor]:
             yield descriptor
             continue
         source.limits.check("index_depth", depth + 1)
-        index = _document(source, descriptor, Index)
+        index = read.document(descriptor, Index)
         todo += [(_inherit(child, descriptor), depth + 1) for child in reversed(index.manifests)]
 
 
@@ -196,6 +198,23 @@ def _inherit(child: Descriptor, parent: Descriptor) -> Descriptor:
     if not parent.annotations:
         return child
     return msgspec.structs.replace(child, annotations={**parent.annotations, **child.annotations})
+
+
+class _Reader:
+    """Reads documents, each once, however many names an image has."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._read: dict[tuple[str, str, int, type[object]], object] = {}
+
+    def document(self, descriptor: Descriptor, kind: type[_Document]) -> _Document:
+        """Return a document, as :func:`_document` does."""
+        key = (descriptor.digest, descriptor.media_type, descriptor.size, kind)
+        if key not in self._read:
+            self._read[key] = _document(self.source, descriptor, kind)
+        found = self._read[key]
+        assert isinstance(found, kind)  # noqa: S101
+        return found
 
 
 def _document(source: Source, descriptor: Descriptor, kind: type[_Document]) -> _Document:
@@ -233,24 +252,14 @@ def _document(source: Source, descriptor: Descriptor, kind: type[_Document]) -> 
 
 def _archived(source: Source) -> Iterator[FoundImage]:
     """Read the images of a docker-archive."""
+    configs: dict[str, tuple[Digest, Config]] = {}
     for item in _items(source):
-        content = source.document(item.config)
-        try:
-            if content is None:
-                raise MalformedImage("the configuration is not in the archive")
-            image_id = Digest.of(content)
-            # The file's name is the image ID, however the tool spells it; a tool that names it
-            # otherwise (bazel's config.json) promises nothing.
-            stem = item.config.rpartition("/")[2].removesuffix(".json").removeprefix("sha256:")
-            if (
-                len(stem) == 64
-                and set(stem) <= set("0123456789abcdef")
-                and stem != image_id.encoded
-            ):
-                raise VerificationError(f"the digest is {image_id}, not that of its name")
-            config = decode(content, Config, source.limits)
-        except OcirootError as error:
-            raise error.locate(member=item.config) from error.__cause__
+        if item.config not in configs:
+            try:
+                configs[item.config] = _archived_config(source, item.config)
+            except OcirootError as error:
+                raise error.locate(member=item.config) from error.__cause__
+        image_id, config = configs[item.config]
         blobs = [source.member(name) for name in item.layers]
         yield FoundImage(
             item.repo_tags,
@@ -260,6 +269,20 @@ def _archived(source: Source) -> Iterator[FoundImage]:
             members=item.layers,
             size=sum(blob.size for blob in blobs if blob is not None),
         )
+
+
+def _archived_config(source: Source, name: str) -> tuple[Digest, Config]:
+    """Read a configuration, and hold it against its name."""
+    content = source.document(name)
+    if content is None:
+        raise MalformedImage("the configuration is not in the archive")
+    image_id = Digest.of(content)
+    # The file's name is the image ID, however the tool spells it; a tool that names it otherwise
+    # (bazel's config.json) promises nothing.
+    stem = name.rpartition("/")[2].removesuffix(".json").removeprefix("sha256:")
+    if len(stem) == 64 and set(stem) <= set("0123456789abcdef") and stem != image_id.encoded:
+        raise VerificationError(f"the digest is {image_id}, not that of its name")
+    return image_id, decode(content, Config, source.limits)
 
 
 def _items(source: Source) -> tuple[ArchivedImage, ...]:

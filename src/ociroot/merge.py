@@ -178,16 +178,15 @@ def merge(
             try:
                 if layer.number in in_place:
                     blob = layer.blob
-                    place = FileStream(blob.fd, blob.size, blob.offset)
-                    count = tree.apply(
-                        changes(entries(place, limits), notices), place, whiteouts=known
-                    )
+                    with blob.opened() as fd:
+                        place = FileStream(fd, blob.size, blob.offset)
+                        found = changes(entries(place, limits), notices)
+                        count = tree.apply(found, place, whiteouts=known)
                     content = LayerContent(layer, layer.diff_id, "none", blob.size)
                 else:
                     stream = ChunkStream(pipeline.chunks(report_progress))
-                    count = tree.apply(
-                        changes(entries(stream, limits), notices), stream, whiteouts=known
-                    )
+                    found = changes(entries(stream, limits), notices)
+                    count = tree.apply(found, stream, whiteouts=known)
                     # What follows the end marker counts for the diff_id all the same.
                     stream.drain()
                     content = pipeline.finish()

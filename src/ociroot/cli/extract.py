@@ -59,11 +59,10 @@ def extract(
     """  # noqa: D301
     from ..errors import printable
 
-    beside = os.path.dirname(os.path.realpath(rootfs))
     with (
         opened(
             image,
-            tmpdir=tmpdir or (beside if os.path.isdir(beside) else None),
+            tmpdir=tmpdir or _room_for(rootfs),
             strict=strict,
             quiet=quiet,
             **choice,
@@ -94,3 +93,10 @@ def extract(
         )
     if as_json:
         print_json(report)
+
+
+def _room_for(rootfs: str) -> str | None:
+    """Return where a compressed archive is decompressed to: where ROOTFS will need room anyway."""
+    path = os.path.realpath(rootfs)
+    place = path if os.path.ismount(path) else os.path.dirname(path)
+    return place if os.access(place, os.W_OK | os.X_OK) else None

@@ -125,17 +125,42 @@ def tuned() -> Iterator[None]:
 
     With the default switch interval the writer waits 5 ms for the GIL each time another thread has
     taken it; and a collection of the many small objects of the tree, none of which is garbage,
-    costs more than the tree.
+    costs more than the tree. Both are the process's: the last one to leave restores them.
     """
-    interval, collecting = sys.getswitchinterval(), gc.isenabled()
-    sys.setswitchinterval(5e-5)
-    gc.disable()
+    _tuning.enter()
     try:
         yield
     finally:
-        sys.setswitchinterval(interval)
-        if collecting:
-            gc.enable()
+        _tuning.leave()
+
+
+class _Tuning:
+    """How many are at work in this process, and how the first one found it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._before = (0.0, False)
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._count:
+                self._before = (sys.getswitchinterval(), gc.isenabled())
+                sys.setswitchinterval(5e-5)
+                gc.disable()
+            self._count += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._count -= 1
+            if not self._count:
+                interval, collecting = self._before
+                sys.setswitchinterval(interval)
+                if collecting:
+                    gc.enable()
+
+
+_tuning = _Tuning()
 
 
 class Pipeline:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from ..errors import SourceError
@@ -20,11 +21,41 @@ __all__ = ["Blob", "Files", "Source"]
 
 
 class Blob(NamedTuple):
-    """Where a blob lies: an open file that belongs to the source, an offset and a size in bytes."""
+    """Where a blob lies.
+
+    Attributes:
+        fd: an open file that belongs to the source; -1: it is opened by its path when it is read,
+            for a layout may have more blobs than a process may have open files.
+        offset: where it begins there, in bytes.
+        size: bytes of it.
+        path: the file's path, when it is not open.
+    """
 
     fd: int
     offset: int
     size: int
+    path: str = ""
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """Give a descriptor of the file that the blob lies in.
+
+        Raises:
+            SourceError: the file cannot be opened.
+        """
+        if not self.path:
+            yield self.fd
+            return
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            raise SourceError(
+                f"cannot open: {os.strerror(error.errno or 0)}", member=self.path
+            ) from error
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def chunks(self, step: int = 256 << 10) -> Iterator[bytes]:
         """Read the blob from its beginning to its end, at most ``step`` bytes at a time.
@@ -33,15 +64,16 @@ class Blob(NamedTuple):
             SourceError: the file cannot be read, or ends inside the blob (it shrank).
         """
         at = 0
-        while at < self.size:
-            try:
-                data = os.pread(self.fd, min(step, self.size - at), self.offset + at)
-            except OSError as error:
-                raise SourceError(f"cannot read: {os.strerror(error.errno or 0)}") from error
-            if not data:
-                raise SourceError(f"the file ends inside a blob, {self.size - at} bytes early")
-            at += len(data)
-            yield data
+        with self.opened() as fd:
+            while at < self.size:
+                try:
+                    data = os.pread(fd, min(step, self.size - at), self.offset + at)
+                except OSError as error:
+                    raise SourceError(f"cannot read: {os.strerror(error.errno or 0)}") from error
+                if not data:
+                    raise SourceError(f"the file ends inside a blob, {self.size - at} bytes early")
+                at += len(data)
+                yield data
 
 
 class Files(Protocol):
@@ -65,9 +97,18 @@ class Source:
         name: what messages call it: the path that it was opened by.
         form: what it is: ``oci-archive``, ``oci-layout`` or ``docker-archive``.
         limits: what its images may ask for.
+        places: the files and directories that it is read from.
     """
 
-    def __init__(self, name: str, form: str, files: Files, limits: Limits = DEFAULTS) -> None:
+    def __init__(
+        self,
+        name: str,
+        form: str,
+        files: Files,
+        limits: Limits = DEFAULTS,
+        places: tuple[str, ...] = (),
+    ) -> None:
+        self.places = places
         self.name = name
         self.form = form
         self.limits = limits

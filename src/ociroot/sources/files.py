@@ -116,7 +116,7 @@ class DirectoryFiles:
         """
         self._root = os.path.realpath(path)
         self._shared = os.path.realpath(blobs) if blobs is not None else None
-        self._open: dict[str, Blob] = {}
+        self._found: dict[str, Blob] = {}
         self.names: list[bytes] = []
         try:
             self.names = sorted(map(os.fsencode, os.listdir(self._root)))[:100]
@@ -130,8 +130,8 @@ class DirectoryFiles:
             MalformedImage: it is a link that leads out of the directory, or no regular file.
             SourceError: it cannot be read.
         """
-        if name in self._open:
-            return self._open[name]
+        if name in self._found:
+            return self._found[name]
         if "\0" in name:
             return None
         root, inside = self._root, name
@@ -141,24 +141,20 @@ class DirectoryFiles:
         if os.path.commonpath((root, path)) != root:
             raise MalformedImage(f"it leads out of the layout, to {path}", member=name)
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            status = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise SourceError(
                 f"cannot open: {os.strerror(error.errno or 0)}", member=name
             ) from error
-        status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            os.close(fd)
             raise MalformedImage("it is not a regular file", member=name)
-        blob = self._open[name] = Blob(fd, 0, status.st_size)
+        blob = self._found[name] = Blob(-1, 0, status.st_size, path)
         return blob
 
     def close(self) -> None:
-        """Close what was opened."""
-        while self._open:
-            os.close(self._open.popitem()[1].fd)
+        """Do nothing: each file is closed when it has been read."""
 
 
 Files = ArchiveFiles | DirectoryFiles

@@ -75,7 +75,10 @@ def open_source(
             if shared_blobs is not None:
                 raise SourceError("shared blobs are for a layout directory, and it is none")
             files = ArchiveFiles(_archive(name, tmpdir, progress, limits), limits)
-        return Source(name, _form(files), files, limits)
+        # Standard input, too, may be a file of which we would not know otherwise.
+        named = ("/proc/self/fd/0" if name == "-" else name, shared_blobs)
+        places = tuple(os.path.realpath(each) for each in named if each is not None)
+        return Source(name, _form(files), files, limits, places)
     except OcirootError as error:
         if files is not None:
             files.close()

@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import os
 
-from ..errors import DestinationError, printable
+from ..errors import DestinationError, MalformedImage, printable
 from ..nodes import HOST_XATTRS, Node
 from ..notices import Notices
 
 __all__ = ["Attributes"]
 
+# What the kernel reads before it takes it.
+_CHECKED = (b"system.posix_acl_", b"security.capability")
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 
 
@@ -150,6 +152,10 @@ class Attributes:
                 else:
                     os.setxattr(target, name, value, follow_symlinks=False)
             except OSError as error:
+                if error.errno == errno.EINVAL and name.startswith(_CHECKED):
+                    raise MalformedImage(
+                        f"the extended attribute {printable(name)} has no value that Linux takes"
+                    ) from error
                 code = self._why_not(error, name, node)
                 if code is None:
                     what = f"set the extended attribute {printable(name)}"
