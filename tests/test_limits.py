@@ -139,3 +139,70 @@ def test_every_limit_has_a_meaning_and_none_may_be_nothing() -> None:
         with pytest.raises(ValueError, match=name):
             Limits(**arguments)
     assert DEFAULTS.document == 4 << 20
+
+
+# What costs much and takes few bytes: memory and time are bounded.
+
+
+def bombs() -> dict[str, tuple[list[Member] | bytes, str | None]]:
+    """Layers that ask for much, and the limit that each exceeds (None: it is merely large)."""
+    names = b"/".join([b"d"] * 100_000)
+    runs_ = {b"GNU.sparse.size": b"%d" % ((1 << 63) - 1), b"GNU.sparse.map": b""}
+    wide = build.pax_global({b"SCHILY.xattr.user.%d" % n: b"x" * 400 for n in range(100)})
+    files = b"".join(build.entry(Member(b"%d" % n)) for n in range(20_000))
+    return {
+        "a path of 100,000 names": ([Member(names)], "path"),
+        "100,000 attributes": ([xattrs(100_000)], "extension"),
+        "a file of 8 EiB": ([Member(b"f", pax=runs_)], "file_size"),
+        "attributes of all the entries": (wide + files, None),
+        "a hundred thousand times one name": ([Member(b"f")] * 100_000, None),
+        "hidden again and again": (again_and_again(), None),
+        "many directories in each entry": (implied(), "entries"),
+    }
+
+
+def again_and_again() -> list[Member]:
+    """A layer hides a large directory that it has itself brought, in many ways, many times."""
+    chain = [b"d/" * n for n in range(1, 200)]
+    many = [Member(chain[-1] + b"%d" % n) for n in range(20_000)]
+    return many + [Member(b".wh.d")] * 10_000 + [Member(way + b".wh..wh..opq") for way in chain]
+
+
+def implied() -> list[Member]:
+    return [Member(b"%d/" % n + b"d/" * 2000 + b"f") for n in range(200)]
+
+
+@pytest.mark.parametrize("name", bombs())
+def test_a_bomb(name: str, tmp_path: Path) -> None:
+    content, limit = bombs()[name]
+    path = archive(tmp_path / "image.tar", [Layer(content, "gzip")])
+    with ociroot.open(path, limits=Limits(entries=200_000)) as source:
+        if limit is None:
+            assert source.image().tree().root.entries
+        else:
+            with pytest.raises(LimitExceeded, match="--max-" + limit.replace("_", "-")):
+                source.image().tree()
+
+
+def test_attributes_of_a_global_header_are_kept_once(tmp_path: Path) -> None:
+    content, _ = bombs()["attributes of all the entries"]
+    path = archive(tmp_path / "image.tar", [Layer(content, "gzip")])
+    with ociroot.open(path, limits=Limits(memory=64 << 30)) as source:
+        nodes = list(source.image().tree().root.entries.values())
+    assert len({id(node.xattrs) for node in nodes}) == 1
+
+
+def test_memory_is_what_there_is_and_not_what_there_was(tmp_path: Path) -> None:
+    """What is removed does not count any more: many layers may each replace all."""
+    layer = [Member(b"d/%d" % n, pax={b"SCHILY.xattr.user.a": b"x" * 100}) for n in range(100)]
+    upper = [Member(b".wh.d"), Member(b"e/.wh..wh..opq")]
+    path = archive(tmp_path / "image.tar", [layer, upper, layer] * 30)
+    with ociroot.open(path, limits=Limits(memory=90_000, size=1)) as source:
+        directory = source.image().tree().root.entries[b"d"]
+    assert isinstance(directory, ociroot.Directory)
+    assert len(directory.entries) == 100
+    with (
+        ociroot.open(path, limits=Limits(memory=60_000)) as source,
+        pytest.raises(LimitExceeded, match="--max-memory"),
+    ):
+        source.image().tree()

@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -447,3 +448,59 @@ def test_what_skopeo_writes(tmp_path: Path, form: str) -> None:
         subprocess.run(["gzip", "-S", ".z", out], check=True)
         out = tmp_path / "out.z"
     assert content(out, tmp_path, **options) == EXPECTED
+
+
+def test_a_layout_of_more_blobs_than_may_be_open(tmp_path: Path) -> None:
+    """The blobs are opened when they are read, one by one."""
+    layers = [[Member(b"%d" % n)] for n in range(100)]
+    path = archive(tmp_path / "image.tar", layers)
+    layout = tmp_path / "layout"
+    layout.mkdir()
+    subprocess.run(["tar", "-xf", path, "-C", layout], check=True)
+    command = [
+        sys.executable,
+        "-m",
+        "ociroot",
+        "extract",
+        "-q",
+        str(layout),
+        str(tmp_path / "root"),
+    ]
+    subprocess.run(
+        command,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)),
+    )
+    assert len(list((tmp_path / "root").iterdir())) == 100
+
+
+def test_a_document_of_many_names_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = archive(tmp_path / "a.tar", [[Member(b"a")]])
+    with ociroot.open(path) as source:
+        image = source.listing().images[0].descriptor
+    assert image is not None
+    entries = [
+        {
+            "mediaType": image.media_type,
+            "digest": image.digest,
+            "size": image.size,
+            "annotations": {"org.opencontainers.image.ref.name": f"v{n}"},
+        }
+        for n in range(50)
+    ]
+    archive(path, [[Member(b"a")]], index={"manifests": entries})
+    from ociroot import listing
+
+    read: list[type] = []
+    from ociroot.spec.document import decode
+
+    def counting(content: bytes, kind: type, *rest: Any) -> Any:
+        read.append(kind)
+        return decode(content, kind, *rest)
+
+    monkeypatch.setattr(listing, "decode", counting)
+    with ociroot.open(path) as source:
+        assert len(source.listing().images) == 50
+    assert len(read) == 3

@@ -18,8 +18,9 @@ from ociroot.errors import DestinationError
 from ociroot.writers import destination, staging
 
 from .support.build import Layer, Member, archive
+from .support.needs import need_root
 from .support.snapshot import Snapshot, differences, snapshot
-from .support.user import workshop
+from .support.user import as_ordinary_user, workshop
 
 KILLS = int(os.environ.get("OCIROOT_KILLS", "200"))
 
@@ -32,7 +33,7 @@ def layers() -> list[Layer]:
     return [Layer(files, "gzip"), Layer(change), Layer(big, "zstd")]
 
 
-def extract(path: Path, root: Path, **options: Any) -> None:
+def extract(path: Path, root: Path | str, **options: Any) -> None:
     with ociroot.open(path) as source:
         source.image().extract(root, **options)
 
@@ -202,3 +203,99 @@ def test_sync_comes_before_the_result_is_visible(
     extract(image, root, replace=kind == "full", sync=True)
     assert events[0] == ("sync_file_system", False)
     assert {name for name, visible in events[1:] if visible} == {"fsync"}
+
+
+# What must not be lost, and what cannot be done.
+
+
+def test_what_is_mounted_below_is_not_emptied() -> None:
+    need_root()
+    with workshop() as where:
+        image, root = archive(where / "image", [[Member(b"a")]]), where / "root"
+        mounted = root / "with a blank"
+        mounted.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "ociroot-test", mounted], check=True)
+        try:
+            (mounted / "precious").write_text("mine")
+            with pytest.raises(DestinationError, match="with a blank is mounted below"):
+                extract(image, root, replace=True)
+            assert (mounted / "precious").read_text() == "mine"
+            assert left(where) == []
+        finally:
+            subprocess.run(["umount", mounted], check=True)
+
+
+def test_an_old_tree_that_cannot_be_removed_is_told_of() -> None:
+    """The result is there all the same: what is left of the old tree is a warning."""
+    need_root()
+    with workshop() as where:
+        image, root = archive(where / "image", [[Member(b"a")]]), where / "root"
+        (root / "others").mkdir(parents=True)
+        (root / "others" / "file").write_text("root's")
+        os.chown(root, 65534, 65534)
+
+        def work() -> list[tuple[str, str]]:
+            with ociroot.open(image) as source:
+                report = source.image().extract(root, replace=True)
+            return [(warning.code, warning.message) for warning in report.warnings]
+
+        codes = dict(as_ordinary_user(work))
+        assert (root / "a").exists()
+        (rest,) = left(where)
+        assert rest in codes["left-over"]
+        assert (where / rest / "others" / "file").read_text() == "root's"
+
+
+def test_a_late_failure_leaves_nothing_in_a_mount_point() -> None:
+    """The root's own attributes come last of all, when the entries have been moved up."""
+    need_root()
+    attribute = {b"SCHILY.xattr.user.large": b"x" * 70_000}
+    layer = [Member(b"./", "dir", pax=attribute), Member(b"a/b/c")]
+    with workshop() as where:
+        image, root = archive(where / "image", [layer]), where / "root"
+        root.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "ociroot-test", root], check=True)
+        try:
+            limits = ociroot.Limits(xattr_size=1 << 20)
+            with ociroot.open(image, limits=limits) as source, pytest.raises(DestinationError):
+                source.image().extract(root)
+            assert list(root.iterdir()) == []
+        finally:
+            subprocess.run(["umount", root], check=True)
+
+
+def test_what_a_callback_raises_is_the_callers(tmp_path: Path) -> None:
+    image, root = archive(tmp_path / "image", layers()), tmp_path / "root"
+
+    def gone(progress: ociroot.Progress) -> None:
+        raise ConnectionError("the caller's own")
+
+    with pytest.raises(ConnectionError, match="the caller's own"):
+        extract(image, root, progress=gone)
+    assert not root.exists()
+    assert left(tmp_path) == []
+
+
+def test_an_empty_name_is_no_destination(tmp_path: Path) -> None:
+    image = archive(tmp_path / "image", [[Member(b"a")]])
+    with pytest.raises(DestinationError, match="empty name"):
+        extract(image, "")
+
+
+@pytest.mark.parametrize("form", ["archive", "shared blobs"])
+def test_an_image_in_its_own_destination_is_kept(tmp_path: Path, form: str) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    image = archive(root / "image", [[Member(b"a")]])
+    options: dict[str, Any] = {}
+    if form == "shared blobs":
+        subprocess.run(["tar", "-xf", image, "-C", root], check=True)
+        image = tmp_path / "layout"
+        image.mkdir()
+        for name in ("oci-layout", "index.json"):
+            (root / name).rename(image / name)
+        options = {"shared_blobs": root / "blobs"}
+    before = snapshot(root)
+    with ociroot.open(image, **options) as source, pytest.raises(DestinationError, match="lies in"):
+        source.image().extract(root, replace=True)
+    assert differences(before, snapshot(root)) == []

@@ -487,3 +487,18 @@ def test_a_file_is_indexed_without_reading_what_is_skipped(tmp_path: Path) -> No
         stream = FileStream(file.fileno(), path.stat().st_size)
         found = [(entry.name, stream.position) for entry in entries(stream)]
     assert found == [(b"big", 512), (b"small", 1024 + (1 << 30))]
+
+
+def test_a_checksum_that_is_right_only_in_small_numbers() -> None:
+    """A header of large bytes adds up to more than 65521, and so must its checksum."""
+    good = bytearray(build.entry(Member(b"f"))[:512])
+    good[:100] = b"\xff" * 100
+    good[157:257] = b"\xff" * 100
+    good[345:500] = b"\xff" * 155
+    total = sum(good[:148]) + 8 * 32 + sum(good[156:])
+    assert total > 65521
+    good[148:156] = b"%06o\0 " % total
+    assert [entry.kind for entry, _ in read(bytes(good))] == ["file"]
+    good[148:156] = b"%06o\0 " % (total - 65521)
+    with pytest.raises(MalformedImage, match="checksum"):
+        read(bytes(good))

@@ -51,7 +51,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     path: int = 64 << 10
     depth: int = 4096
     extension: int = 1 << 20
-    xattrs: int = 1000
+    xattrs: int = 100
     xattr_size: int = 64 << 10
     sparse_runs: int = 1 << 18
     memory: int = 4 << 30

@@ -140,7 +140,9 @@ def _entries(stream: Stream, place: _Place, limits: Limits) -> Iterator[Entry]:
     owners: dict[bytes, tuple[int, int, int]] = {}
     times: dict[bytes, int] = {}
     global_records: Records = {}
+    # What all entries have in common, that bring no records of their own.
     shared_xattrs: dict[bytes, bytes] | None = None
+    shared_others: Records = {}
     records: Records = {}
     repeated: list[tuple[bytes, bytes]] = []
     long_name = long_target = None
@@ -200,6 +202,11 @@ def _entries(stream: Stream, place: _Place, limits: Limits) -> Iterator[Entry]:
                 global_records.update(parse_records(content)[0])
                 limits.check("extension", sum(map(len, global_records.values())))
                 shared_xattrs = _xattrs(global_records, limits)
+                shared_others = {
+                    keyword: value
+                    for keyword, value in global_records.items()
+                    if value and not keyword.startswith(XATTR)
+                }
                 if not (records or long_name or long_target):
                     start, extended = None, 0
             else:
@@ -242,7 +249,7 @@ def _entries(stream: Stream, place: _Place, limits: Limits) -> Iterator[Entry]:
         entry.segments = None
 
         if records or global_records:
-            merged = {**global_records, **records} if global_records else records
+            merged = {**global_records, **records} if records else shared_others
             # POSIX: an empty value "shall delete any header block field, previously entered
             # extended header value, or global extended header value".
             merged = {
