@@ -41,7 +41,7 @@ def memory_file(data: bytes) -> Iterator[str]:
     """Give the path of a file that holds some bytes and lies in memory."""
     fd = os.memfd_create("input", os.MFD_CLOEXEC)
     try:
-        with open(fd, "wb", closefd=False) as file:  # noqa: PTH123
+        with open(fd, "wb", closefd=False) as file:
             file.write(data)
         yield f"/proc/self/fd/{fd}"
     finally:

@@ -133,7 +133,7 @@ def write(where: Path, files: Files) -> None:
     """Write files into a directory."""
     for name, data in files.items():
         path = where / name
-        os.makedirs(path.parent, exist_ok=True)  # noqa: PTH103
+        os.makedirs(path.parent, exist_ok=True)
         path.write_bytes(data)
 
 

@@ -17,7 +17,16 @@ from .images import SEPARATOR
 from .mutate_json import mutate_json
 from .mutate_tar import mutate_pax, mutate_tar, splice
 
-__all__ = ["Mutator", "crossed", "mutate_document", "mutate_form", "mutate_stack", "raw", "records", "tars"]
+__all__ = [
+    "Mutator",
+    "crossed",
+    "mutate_document",
+    "mutate_form",
+    "mutate_stack",
+    "raw",
+    "records",
+    "tars",
+]
 
 Raw = Callable[[bytes, int], bytes]
 Mutator = Callable[[bytes, int, Random, Raw], bytes]

@@ -43,14 +43,50 @@ _SCALARS: tuple[Any, ...] = (
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.oci.image.layer.v1.tar+encrypted",
 )
-_NAMES = (
-    "schemaVersion mediaType manifests config layers digest size platform annotations artifactType "
-    "architecture os variant os.version os.features rootfs type diff_ids history created_by "
-    "empty_layer comment author created User ExposedPorts Env Entrypoint Cmd Volumes WorkingDir "
-    "Labels StopSignal ArgsEscaped imageLayoutVersion Config RepoTags Layers "
-    "org.opencontainers.image.ref.name io.containerd.image.name vnd.docker.reference.type "
-    "vnd.docker.reference.digest"
-).split()
+_NAMES = [
+    "schemaVersion",
+    "mediaType",
+    "manifests",
+    "config",
+    "layers",
+    "digest",
+    "size",
+    "platform",
+    "annotations",
+    "artifactType",
+    "architecture",
+    "os",
+    "variant",
+    "os.version",
+    "os.features",
+    "rootfs",
+    "type",
+    "diff_ids",
+    "history",
+    "created_by",
+    "empty_layer",
+    "comment",
+    "author",
+    "created",
+    "User",
+    "ExposedPorts",
+    "Env",
+    "Entrypoint",
+    "Cmd",
+    "Volumes",
+    "WorkingDir",
+    "Labels",
+    "StopSignal",
+    "ArgsEscaped",
+    "imageLayoutVersion",
+    "Config",
+    "RepoTags",
+    "Layers",
+    "org.opencontainers.image.ref.name",
+    "io.containerd.image.name",
+    "vnd.docker.reference.type",
+    "vnd.docker.reference.digest",
+]
 _TEXTS = (b"NaN", b"1e999", b'"\\ud800"', b"[" * 2000, b'{"a":1,"a":2}', b"-", b"9" * 5000, b"\xff")
 #: What a mutator of bytes may put into a document.
 WORDS = [f'"{name}"' for name in _NAMES] + [_DIGEST, "null", "true", "1e999", "\\u0000", "\\ud800"]
@@ -106,7 +142,7 @@ def _remove(holder: Any, key: Any, random: Random, raw: Raw) -> None:
 
 def _add(holder: Any, key: Any, random: Random, raw: Raw) -> None:
     into = holder[key] if isinstance(holder[key], dict | list) else holder
-    value = random.choice((random.choice(_SCALARS), [], {}, holder[key]))
+    value: Any = random.choice((random.choice(_SCALARS), [], {}, holder[key]))
     # A copy: a value that is in two places would change in both.
     value = json.loads(json.dumps(value))
     if isinstance(into, list):

@@ -7,84 +7,12 @@ from random import Random
 
 from tests.support.build import BLOCK, base256, header, padded, pax_records
 
+from . import traps
+
 __all__ = ["fixed", "mutate_pax", "mutate_tar", "splice"]
 
 Raw = Callable[[bytes, int], bytes]
 Units = list[bytes]
-
-# A name that comes often meets others; one of each trap is enough.
-_PARTS = (b"a", b"a", b"b", b"d", b"f", b"l", b"out", b"up", b"root", b"..", b".", b"")
-_NAMES = (
-    b".wh.a",
-    b".wh.f",
-    b"a/.wh.f",
-    b"a/.wh.d",
-    b"l/.wh.f",
-    b".wh..wh..opq",
-    b"a/.wh..wh..opq",
-    b"l/.wh..wh..opq",
-    b"a/d/.wh..wh..opq",
-    b".wh.",
-    b".wh..",
-    b"a/.wh...",
-    b".wh..wh.aufs",
-    b"a/.wh..wh.plnk/x",
-    b".wh.a/b",
-    b"../outside/f",
-    b"../../outside",
-    b"out/f",
-    b"out/new",
-    b"up/outside/f",
-    b"root/a/f",
-    b"/a/f",
-    b"./",
-    b".",
-    b"/",
-    b"",
-    b"a//f/",
-    b"\xff\x80",
-    b"\x1b[2J\n",
-    b"n" * 100,
-    b"n" * 256,
-    b"d/" * 60 + b"x",
-    b"oci-layout",
-    b"index.json",
-    b"manifest.json",
-    b"lost+found",
-)
-_FLAGS = [bytes([flag]) for flag in b"00001122345556677\0DSVxgLKMZ"]
-# Offset and width of the numeric fields: mode, uid, gid, size, mtime, checksum, major, minor.
-_NUMERIC = ((100, 8), (108, 8), (116, 8), (124, 12), (136, 12), (148, 8), (329, 8), (337, 8))
-_VALUES = (0, 1, -1, 7, 511, 512, 513, 1 << 20, (1 << 20) + 1, (1 << 31) - 1, 1 << 31)
-_VALUES += ((1 << 32) - 2, (1 << 32) - 1, (1 << 62), (1 << 63) - 1, -(1 << 63), 4095, 1 << 12)
-_MODES = (0o755, 0o644, 0, 0o7777, 0o4711, 0o2770, 0o1777, 0o100644)
-_TEXTS = (b"", b" ", b"\0", b"8", b"-1", b"0777777 ", b"  17 \0x", b"7" * 12, b"\x80", b"\xff" * 12)
-_DECIMALS = (b"-1", b"0", b"1", b"512", b"1024", b"9" * 19, b"9" * 20, b"1.5", b"-0.000000001", b"x")
-_KEYS = (
-    b"path",
-    b"linkpath",
-    b"size",
-    b"uid",
-    b"gid",
-    b"mtime",
-    b"SCHILY.xattr.user.a",
-    b"SCHILY.xattr.trusted.b",
-    b"SCHILY.xattr.security.capability",
-    b"SCHILY.xattr.system.posix_acl_access",
-    b"SCHILY.xattr.trusted.overlay.opaque",
-    b"SCHILY.xattr.",
-    b"GNU.sparse.major",
-    b"GNU.sparse.minor",
-    b"GNU.sparse.name",
-    b"GNU.sparse.realsize",
-    b"GNU.sparse.size",
-    b"GNU.sparse.map",
-    b"GNU.sparse.offset",
-    b"GNU.sparse.numbytes",
-    b"comment",
-    b"",
-)
-_CAPABILITY = b"\1\0\0\2\0\x20\0\0" + bytes(12)
 
 
 def mutate_tar(tar: bytes, random: Random, raw: Raw) -> bytes:
@@ -192,21 +120,21 @@ def _records(body: bytes) -> list[tuple[bytes, bytes]]:
 
 def _name(random: Random) -> bytes:
     if random.random() < 0.5:
-        return random.choice(_NAMES)
-    return b"/".join(random.choice(_PARTS) for _ in range(random.choice((1, 1, 2, 2, 3, 4))))
+        return random.choice(traps.NAMES)
+    return b"/".join(random.choice(traps.PARTS) for _ in range(random.choice((1, 1, 2, 2, 3, 4))))
 
 
 def _number(random: Random, width: int) -> bytes:
-    value = random.choice(_VALUES)
+    value = random.choice(traps.VALUES)
     if width == 8 and random.random() < 0.4:
-        value = random.choice(_MODES)
+        value = random.choice(traps.MODES)
     chance = random.random()
     if chance < 0.5 and 0 <= value < 8 ** (width - 1):
         return b"%0*o\0" % (width - 1, value)
     if chance < 0.8:
         bits = width * 8 - 2
         return base256(max(-(1 << bits), min(value, (1 << bits) - 1)), width)
-    return random.choice(_TEXTS)[:width].ljust(width, b"\0")
+    return random.choice(traps.TEXTS)[:width].ljust(width, b"\0")
 
 
 def _value(keyword: bytes, random: Random) -> bytes:
@@ -218,14 +146,14 @@ def _value(keyword: bytes, random: Random) -> bytes:
         numbers = sorted(random.choices((0, 1, 512, 1024, 4096, 8192, 1 << 62), k=4))
         return b",".join(b"%d" % number for number in numbers)
     if b"capability" in keyword:
-        return _CAPABILITY
+        return traps.CAPABILITY
     if keyword.startswith(b"SCHILY"):
         return random.choice((b"", b"y", b"\0\xff=\n", b"x" * 600))
-    return random.choice(_DECIMALS)
+    return random.choice(traps.DECIMALS)
 
 
 def _record(random: Random) -> tuple[bytes, bytes]:
-    keyword = random.choice(_KEYS)
+    keyword = random.choice(traps.KEYS)
     return keyword, _value(keyword, random)
 
 
@@ -234,12 +162,12 @@ def _extended(flag: bytes, body: bytes) -> bytes:
 
 
 def _member(random: Random) -> bytes:
-    flag = random.choice(_FLAGS[:18])
+    flag = random.choice(traps.FLAGS[:18])
     data = random.choice((b"", b"1", b"x" * 700)) if flag in b"07\0" else b""
     head = header(
         _name(random)[:100],
         flag,
-        mode=b"%07o\0" % random.choice(_MODES),
+        mode=b"%07o\0" % random.choice(traps.MODES),
         size=len(data),
         target=_name(random)[:100] if flag in b"12" else b"",
         magic=random.choice((b"ustar\x0000", b"ustar  \0")),
@@ -297,7 +225,9 @@ def _insert_sparse(units: Units, random: Random, raw: Raw) -> None:
     units.insert(random.randrange(len(units) + 1), _sparse(random))
 
 
-def _field(change: Callable[[bytearray, int, Random], None]) -> Callable[[Units, Random, Raw], None]:
+def _field(
+    change: Callable[[bytearray, int, Random], None],
+) -> Callable[[Units, Random, Raw], None]:
     """Make a change of a field one of an archive: of some header, whose checksum is right then."""
 
     def apply(units: Units, random: Random, raw: Raw) -> None:
@@ -325,11 +255,11 @@ def _retarget(unit: bytearray, at: int, random: Random) -> None:
 
 
 def _retype(unit: bytearray, at: int, random: Random) -> None:
-    unit[at + 156 : at + 157] = random.choice(_FLAGS)
+    unit[at + 156 : at + 157] = random.choice(traps.FLAGS)
 
 
 def _renumber(unit: bytearray, at: int, random: Random) -> None:
-    start, width = random.choice(_NUMERIC)
+    start, width = random.choice(traps.NUMERIC)
     unit[at + start : at + start + width] = _number(random, width)
 
 

@@ -153,8 +153,8 @@ def _archives() -> list[bytes]:
 def _forms() -> list[bytes]:
     looks = [b"hsqs", b"QFI\xfb", b"PK\x03\x04", b"\x7fELF", b"{}", b"SIF", b""]
     looks += [bytes(1024) + b"\xe2\xe1\xf5\xe0", bytes(1080) + b"\x53\xef"]
-    names = ((b"repositories",), (b"app/Chart.yaml",), (b"Files/x", b"Hives/y"), (b"etc/x", b"usr/"))
-    names += ((b"index.json",), (b"oci-layout",))
+    names: list[tuple[bytes, ...]] = [(b"repositories",), (b"app/Chart.yaml",)]
+    names += [(b"Files/x", b"Hives/y"), (b"etc/x", b"usr/"), (b"index.json",), (b"oci-layout",)]
     looks += [b"".join(entry(file(name)) for name in each) + _END for each in names]
     archives = _archives()
     packed = [gzip.compress(archives[0], mtime=0), compress(archives[1], "zstd")]
