@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable
 from random import Random
 
-from tests.support.build import compress
+from tests.support.build import Compression, compress
 
 from .images import SEPARATOR
 from .mutate_json import mutate_json
@@ -26,12 +26,14 @@ __all__ = [
     "raw",
     "records",
     "tars",
+    "units",
 ]
 
 Raw = Callable[[bytes, int], bytes]
 Mutator = Callable[[bytes, int, Random, Raw], bytes]
 
 _NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x20, 0x2F, 0x30, 0x37, 0x0A)
+_PACKED: tuple[Compression, ...] = ("gzip", "zstd")
 _MAX_PLAIN = 1 << 16
 
 
@@ -117,8 +119,29 @@ def mutate_form(data: bytes, limit: int, random: Random, raw: Raw) -> bytes:
         return raw(data, limit)
     changed = mutate_tar(data, random, raw)
     if random.random() < 0.05:
-        changed = compress(changed, random.choice(("gzip", "zstd")))
+        changed = compress(changed, random.choice(_PACKED))
     return changed[:limit]
+
+
+def units(data: bytes, limit: int, random: Random, raw: Raw) -> bytes:
+    """Mutate compressed bytes: put another member or frame, or padding, behind or before them."""
+    more = compress(random.randbytes(random.choice((0, 1, 300))), random.choice(_PACKED))
+    match random.randrange(10):
+        case 0:
+            data = data + more
+        case 1:
+            data = more + data
+        case 2:
+            data = data + bytes(random.choice((1, 4, 512)))
+        case 3:
+            size = random.choice((0, 1, 8))
+            skipped = bytes([0x50 + random.randrange(16)]) + b"\x2a\x4d\x18"
+            data = skipped + size.to_bytes(4, "little") + random.randbytes(size) + data
+        case 4:
+            data = data[: random.randrange(len(data) + 1)]
+        case _:
+            data = raw(data, limit)
+    return data[:limit]
 
 
 def crossed(one: bytes, other: bytes, limit: int, random: Random) -> bytes:

@@ -162,6 +162,16 @@ def _forms() -> list[bytes]:
     return [*looks, *archives, *_tars()[:6], *packed]
 
 
+def _packed() -> list[bytes]:
+    text = b"some text, some text, some more text " * 30
+    skipped = b"\x5f\x2a\x4d\x18\3\0\0\0abc"
+    named = b"\x1f\x8b\x08\x1e\0\0\0\0\0\3\2\0xyname\0note\0" + b"\0\0"
+    seeds = [gzip.compress(text, level, mtime=0) for level in (0, 1, 9)]
+    seeds += [compress(text, "zstd"), skipped + compress(text, "zstd") + skipped, skipped]
+    seeds += [seeds[0] * 3, seeds[3] * 3, seeds[1] + bytes(100), seeds[3] + seeds[1], named]
+    return [*seeds, lzma.compress(text), bz2.compress(text), b"plain"]
+
+
 def _documents() -> list[bytes]:
     seeds = []
     for place, (_, value) in enumerate(DOCUMENTS):
@@ -185,6 +195,7 @@ SEEDS: dict[str, Callable[[], list[bytes]]] = {
     "pax": _records,
     "documents": _documents,
     "forms": _forms,
+    "codec": _packed,
     "merge": _stacks,
     "extract": _stacks,
 }

@@ -10,6 +10,7 @@ from .documents import documents, forms
 from .extraction import extract
 from .merging import merge
 from .reading import archive, layer, pax
+from .unpacking import codec
 
 __all__ = ["TARGETS", "Target"]
 
@@ -36,6 +37,7 @@ TARGETS = {
     "pax": Target(pax, mutate.records, 8 << 10),
     "documents": Target(documents, mutate.mutate_document, 16 << 10),
     "forms": Target(forms, mutate.mutate_form, 32 << 10),
+    "codec": Target(codec, mutate.units, 4 << 10),
     "merge": Target(merge, mutate.mutate_stack, 32 << 10, crosses=True),
     "extract": Target(extract, mutate.mutate_stack, 32 << 10, crosses=True),
 }

@@ -1,0 +1,50 @@
+"""The target for decompression: members and frames in any number, broken, cut off and padded."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import zlib
+from unittest import mock
+
+from ociroot.codec import CHUNK, decompress, sniff
+from ociroot.errors import OcirootError
+
+from .checks import check, refusal
+
+__all__ = ["codec"]
+
+# A few bytes can become gigabytes; what comes after this is not looked at.
+_MOST = 8 << 20
+# The libraries that are preferred, without which others serve.
+_PREFERRED = {"isal": None, "backports": None}
+
+
+def codec(data: bytes) -> None:
+    """Compressed bytes: whole, in odd chunks, and by the other libraries, they become the same."""
+    step = 1 + zlib.crc32(data) % 1021
+    whole = _unpacked(data, CHUNK)
+    check(_unpacked(data, step) == whole, f"{whole}, and another in chunks of {step}")
+    with mock.patch.dict(sys.modules, _PREFERRED):
+        other = _unpacked(data, CHUNK)
+        check(_unpacked(data, step) == other, f"{other}, and another in chunks of {step}")
+    # They differ in what they refuse, and in how much they give before they do.
+    if whole[1] is None and other[1] is None:
+        check(whole == other, f"{whole} and by another library {other}")
+
+
+def _unpacked(data: bytes, step: int) -> tuple[bytes, str | None]:
+    """Return the digest of what comes out, and the kind of the refusal that ended it."""
+    chunks = (data[at : at + step] for at in range(0, len(data), step))
+    content, size = hashlib.sha256(), 0
+    try:
+        for chunk in decompress(sniff(data[:8]), chunks):
+            check(len(chunk) <= max(CHUNK, step), len(chunk))
+            content.update(chunk[: _MOST - size])
+            size += len(chunk)
+            if size >= _MOST:
+                break
+    except OcirootError as error:
+        # How much came before it is the chunks' matter.
+        return b"", refusal(error)[0]
+    return content.digest(), None
