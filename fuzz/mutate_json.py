@@ -87,7 +87,17 @@ _NAMES = [
     "vnd.docker.reference.type",
     "vnd.docker.reference.digest",
 ]
-_TEXTS = (b"NaN", b"1e999", b'"\\ud800"', b"[" * 2000, b'{"a":1,"a":2}', b"-", b"9" * 5000, b"\xff")
+_TEXTS = (
+    b"NaN",
+    b"1e999",
+    b'"\\ud800"',
+    b"[" * 2000,
+    b"[" * 1000 + b"]" * 1000,
+    b'{"a":1,"a":2}',
+    b"-",
+    b"9" * 5000,
+    b"\xff",
+)
 #: What a mutator of bytes may put into a document.
 WORDS = [f'"{name}"' for name in _NAMES] + [_DIGEST, "null", "true", "1e999", "\\u0000", "\\ud800"]
 
@@ -103,7 +113,10 @@ def mutate_json(document: bytes, random: Random, raw: Raw) -> bytes:
         holder, key = random.choice(_places(top))
         random.choice(_CHANGES)(holder, key, random, raw)
         value = top[0] if top else None
-    written = json.dumps(value, ensure_ascii=random.random() < 0.5)
+    try:
+        written = json.dumps(value, ensure_ascii=random.random() < 0.5)
+    except RecursionError:
+        return raw(document, len(document))
     changed = written.encode("utf-8", "surrogatepass")
     if random.random() < 0.05:
         # What no value can be: in place of one that may stand there.
