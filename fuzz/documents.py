@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
-from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import msgspec
 
 import ociroot
-from ociroot.cli import command
 from ociroot.errors import OcirootError
 from ociroot.spec.config import Config
 from ociroot.spec.digest import Digest
@@ -20,6 +17,7 @@ from ociroot.spec.index import Index
 from ociroot.spec.manifest import Manifest
 
 from .checks import Finding, check, memory_file, refusal, undisturbed
+from .commands import show
 from .images import DOCUMENTS, pack, with_document
 
 __all__ = ["documents", "forms"]
@@ -49,7 +47,8 @@ def documents(data: bytes) -> None:
         refusal(error)
     with undisturbed(), memory_file(pack(with_document(kind, document))) as path:
         _choose(path)
-        _show(path)
+        show(path, "inspect")
+        show(path, "inspect", "--json")
 
 
 def forms(data: bytes) -> None:
@@ -91,24 +90,3 @@ def _merge(source: Any, wanted: dict[str, str]) -> None:
             image.merged()
     except OcirootError as error:
         refusal(error)
-
-
-def _show(path: str) -> None:
-    """Show an image as `inspect` does: nothing in it is obeyed by a terminal or no JSON."""
-    for options in ([], ["--json"]):
-        out = io.StringIO()
-        try:
-            with redirect_stdout(out), redirect_stderr(io.StringIO()):
-                command.main(["inspect", *options, path], "ociroot", standalone_mode=False)
-        except OcirootError as error:
-            refusal(error)
-            continue
-        if options:
-            json.loads(out.getvalue(), parse_constant=_no_json)
-        else:
-            for line in out.getvalue().split("\n"):
-                check(line.isprintable(), line)
-
-
-def _no_json(constant: str) -> None:
-    raise Finding(f"{constant} in a JSON document")

@@ -17,7 +17,7 @@ from .checks import check, memory_file, refusal, undisturbed
 from .images import Stack, files_of, pack, write
 from .looking import compare
 
-__all__ = ["extract"]
+__all__ = ["arena", "extract"]
 
 _MEMORY = Path("/dev/shm")
 _CONTENT = b"nobody may change this"
@@ -27,7 +27,7 @@ def extract(data: bytes) -> None:
     """A whole extraction: what is on disk is what is in memory, or there is nothing at all."""
     stack = Stack.read(data)
     files = files_of(stack.form, stack.layers, stack.compression)
-    with undisturbed(), _arena() as place:
+    with undisturbed(), arena() as place:
         root = place / "root"
         if stack.form == "oci-layout":
             write(place / "image", files)
@@ -67,7 +67,7 @@ def _extract(path: str, root: Path, stack: Stack) -> None:
 
 
 @contextmanager
-def _arena() -> Iterator[Path]:
+def arena() -> Iterator[Path]:
     """Give a directory, and check that beside the root and the image nothing came or changed."""
     where = _MEMORY if os.access(_MEMORY, os.W_OK) else None
     place = Path(tempfile.mkdtemp(prefix="ociroot-fuzz-", dir=where))
@@ -79,7 +79,7 @@ def _arena() -> Iterator[Path]:
         yield place
         after = _stated(outside), _stated(outside / "f")
         check(after == before, f"outside of the root: {before}, {after}")
-        check(set(os.listdir(place)) <= {"image", "outside", "root"}, os.listdir(place))
+        check(set(os.listdir(place)) <= {"image", "outside", "root", "copy"}, os.listdir(place))
         check((outside / "f").read_bytes() == _CONTENT, "content outside of the root")
         check(os.listdir(outside) == ["f"], os.listdir(outside))
     finally:

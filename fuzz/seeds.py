@@ -198,4 +198,5 @@ SEEDS: dict[str, Callable[[], list[bytes]]] = {
     "codec": _packed,
     "merge": _stacks,
     "extract": _stacks,
+    "commands": _stacks,
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from . import mutate
+from .commands import commands
 from .documents import documents, forms
 from .extraction import extract
 from .merging import merge
@@ -40,4 +41,5 @@ TARGETS = {
     "codec": Target(codec, mutate.units, 4 << 10),
     "merge": Target(merge, mutate.mutate_stack, 32 << 10, crosses=True),
     "extract": Target(extract, mutate.mutate_stack, 32 << 10, crosses=True),
+    "commands": Target(commands, mutate.mutate_stack, 32 << 10, crosses=True),
 }

@@ -22,7 +22,7 @@ from .support.user import as_ordinary_user
 
 CASES = Path(__file__).parent.parent / "fuzz" / "cases"
 # How many mutations: an extraction takes its time.
-MUTATIONS = {"extract": 100, "documents": 200}
+MUTATIONS = {"extract": 100, "commands": 100, "documents": 200}
 MOST = int(os.environ.get("OCIROOT_FUZZ", "500"))
 
 
