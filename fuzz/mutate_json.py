@@ -98,6 +98,8 @@ _TEXTS = (
     b"9" * 5000,
     b"\xff",
 )
+# Stands where one of these will be, since no value is written as them.
+_MARK = "mark"
 #: What a mutator of bytes may put into a document.
 WORDS = [f'"{name}"' for name in _NAMES] + [_DIGEST, "null", "true", "1e999", "\\u0000", "\\ud800"]
 
@@ -113,17 +115,19 @@ def mutate_json(document: bytes, random: Random, raw: Raw) -> bytes:
         holder, key = random.choice(_places(top))
         random.choice(_CHANGES)(holder, key, random, raw)
         value = top[0] if top else None
+    marked = random.random() < 0.05
+    if marked:
+        top = [value]
+        holder, key = random.choice(_places(top))
+        holder[key] = _MARK
+        value = top[0]
     try:
         written = json.dumps(value, ensure_ascii=random.random() < 0.5)
     except RecursionError:
         return raw(document, len(document))
     changed = written.encode("utf-8", "surrogatepass")
-    if random.random() < 0.05:
-        # What no value can be: in place of one that may stand there.
-        place = changed.find(b": ", random.randrange(len(changed) + 1))
-        if place >= 0:
-            end = changed.find(b",", place)
-            changed = changed[: place + 2] + random.choice(_TEXTS) + changed[max(place + 2, end) :]
+    if marked:
+        changed = changed.replace(json.dumps(_MARK).encode(), random.choice(_TEXTS), 1)
     return changed
 
 
