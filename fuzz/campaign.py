@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 from .run import FINDINGS, HERE
@@ -79,12 +78,9 @@ def main(seconds: int, targets: list[str]) -> int:
     print(table(outcomes))
     found = sum(outcome.findings for outcome in outcomes)
     if found:
-        print(f"\n{found} findings, in {_shown(FINDINGS)}")
+        what = "finding" if found == 1 else "findings"
+        print(f"\n{found} {what}, in {FINDINGS.relative_to(HERE.parent)}/")
     return 1 if found else 0
-
-
-def _shown(path: Path) -> str:
-    return f"{path.relative_to(HERE.parent)}/"
 
 
 if __name__ == "__main__":
