@@ -85,7 +85,8 @@ def pax(data: bytes) -> None:
         check(bool(keyword) and b"\0" not in keyword, keyword)
         for decode in (decimal, seconds, number):
             with suppress(MalformedImage):
-                result = decode(value or b"\0", "number")
+                # No field of a header is longer.
+                result = decode(value[:12] or b"\0" if decode is number else value, "number")
                 check((result // 10**9 if decode is seconds else result) in _INT64, result)
 
 
