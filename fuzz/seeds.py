@@ -27,7 +27,7 @@ from tests.support.build import (
     tar,
 )
 
-from .images import BASE, DOCUMENTS, LAYERS, files_of, pack, stack, with_document
+from .images import BASE, CONFIG_DOCUMENT, DOCUMENTS, LAYERS, files_of, pack, stack, with_document
 from .mutate_tar import fixed
 
 __all__ = ["SEEDS"]
@@ -177,7 +177,10 @@ def _documents() -> list[bytes]:
     for place, (_, value) in enumerate(DOCUMENTS):
         small = value[0] if isinstance(value, list) else value
         seeds += [bytes([place]) + json.dumps(each).encode() for each in (value, small)]
-    return seeds
+    # A place that takes any value.
+    config = {**CONFIG_DOCUMENT, "history": [], "config": {"Volumes": {"/data": [0, {}]}}}
+    kinds = [kind for kind, _ in DOCUMENTS]
+    return [*seeds, bytes([kinds.index("config")]) + json.dumps(config).encode()]
 
 
 def _stacks() -> list[bytes]:

@@ -23,14 +23,16 @@ _PREFERRED = {"isal": None, "backports": None}
 def codec(data: bytes) -> None:
     """Compressed bytes: whole, in odd chunks, and by the other libraries, they become the same."""
     step = 1 + zlib.crc32(data) % 1021
-    whole = _unpacked(data, CHUNK)
-    check(_unpacked(data, step) == whole, f"{whole}, and another in chunks of {step}")
+    whole, chunked = _unpacked(data, CHUNK), _unpacked(data, step)
     with mock.patch.dict(sys.modules, _PREFERRED):
-        other = _unpacked(data, CHUNK)
-        check(_unpacked(data, step) == other, f"{other}, and another in chunks of {step}")
-    # They differ in what they refuse, and in how much they give before they do.
-    if whole[1] is None and other[1] is None:
-        check(whole == other, f"{whole} and by another library {other}")
+        others = _unpacked(data, CHUNK), _unpacked(data, step)
+    if sniff(data[:8]) != "zstd":
+        check(whole == chunked, f"{whole}, in chunks of {step} {chunked}")
+        check(others[0] == others[1], f"{others[0]}, in chunks of {step} {others[1]}")
+    # The libraries differ in what they refuse; and libzstd overlooks, when it has not the whole
+    # frame at hand, that an empty one is declared to hold something.
+    taken = [content for content, refused in (whole, chunked, *others) if refused is None]
+    check(len(set(taken)) <= 1, f"chunks of {step} or another library: {taken}")
 
 
 def _unpacked(data: bytes, step: int) -> tuple[bytes, str | None]:
