@@ -2,22 +2,25 @@
 #
 #   PYTHON   the interpreter to make .venv with          make test PYTHON=python3.13
 #   ARGS     what pytest gets                            make test ARGS='-k whiteout -x'
+#   FUZZ_SECONDS  how long each target is fuzzed         make fuzz FUZZ_SECONDS=60
 
 PYTHON ?=
 ARGS ?=
+FUZZ_SECONDS ?= 1200
 # Another place that has ociroot installed, and nothing to prepare: how the tests call `make demo`.
 BIN := .venv/bin
 SETUP := PYTHON='$(PYTHON)' sh tools/setup.sh
-CODE := src tests examples tools
+CODE := src tests examples tools fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint packages clean
+.PHONY: help venv demo test lint fuzz packages clean
 
 help:
 	@echo 'make demo    build a sample image, extract it, show the tree and the configuration'
 	@echo 'make test    check with ruff and mypy, then run the tests (ARGS=... goes to pytest);'
 	@echo '             as root on Debian it installs the programs that the tests compare with'
 	@echo 'make lint    check with ruff and mypy'
+	@echo 'make fuzz    fuzz every target for FUZZ_SECONDS (20 minutes), and say what was found'
 	@echo 'make clean   remove .venv and what was built or cached'
 
 venv:
@@ -34,9 +37,13 @@ lint: venv
 	@$(BIN)/python -m ruff format --check $(CODE)
 	@$(BIN)/python -m mypy
 
+fuzz: venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@$(BIN)/python -m fuzz.campaign $(FUZZ_SECONDS)
+
 packages:
 	@sh tools/packages.sh
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find src tests examples -name __pycache__ -prune -exec rm -rf {} +
+	find src tests examples fuzz -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Fuzzing: bytes that nobody would write, thrown at every room that reads an image."""

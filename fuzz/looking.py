@@ -1,0 +1,140 @@
+"""A tree on disk held against the same tree in memory."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from ociroot import Merged
+from ociroot.contents import pieces
+from ociroot.nodes import HOST_XATTRS, Directory, Node
+from ociroot.tar.stream import Stream
+
+from .checks import check
+
+__all__ = ["compare"]
+
+_TYPES = {
+    "file": stat.S_IFREG,
+    "dir": stat.S_IFDIR,
+    "symlink": stat.S_IFLNK,
+    "char": stat.S_IFCHR,
+    "block": stat.S_IFBLK,
+    "fifo": stat.S_IFIFO,
+}
+# Times that every file system keeps as they are.
+_KEPT = range(2**31)
+# The kernel has a form of its own for the others.
+_AS_GIVEN = (b"user.", b"trusted.")
+_PATH_MAX = 4000
+# Larger files can only be sparse ones, whose holes are not read.
+_WHOLE = 1 << 20
+
+
+def compare(root: Path, merged: Merged, warnings: set[str]) -> None:
+    """Check that a directory holds what the merged tree says.
+
+    Args:
+        root: the directory.
+        merged: the tree in memory.
+        warnings: the codes of the extraction's warnings: what they tell of is left out.
+    """
+    base = os.fsencode(root)
+    files: dict[Node, bytes] = {}
+    _check_node(base, merged.tree.root, warnings)
+    for parent, path in _directories(base, merged.tree.root):
+        absent = {"char", "block"} if "devices" in warnings else set()
+        wanted = {name for name, node in parent.entries.items() if node.kind not in absent}
+        found = set(map(os.fsencode, os.listdir(path)))
+        check(found == wanted, f"in {path!r}: {found ^ wanted}")
+        for name in wanted:
+            node = parent.entries[name]
+            _check_node(path + b"/" + name, node, warnings)
+            if node.kind == "file":
+                files[node] = path + b"/" + name
+    for node, stream in merged.files(files):
+        if os.geteuid() == 0 or node.mode & 0o400:
+            _check_content(files[node], node, stream)
+
+
+def _directories(base: bytes, root: Directory) -> Iterator[tuple[Directory, bytes]]:
+    todo = [(root, base)]
+    while todo:
+        directory, path = todo.pop()
+        # Deeper ones have no path that the kernel takes.
+        if len(path) > _PATH_MAX:
+            continue
+        if os.geteuid() != 0 and directory.mode & 0o500 != 0o500:
+            continue
+        yield directory, path
+        for name, node in directory.entries.items():
+            if isinstance(node, Directory):
+                todo.append((node, path + b"/" + name))
+
+
+def _check_node(path: bytes, node: Node, warnings: set[str]) -> None:
+    if len(path) > _PATH_MAX:
+        return
+    status = os.lstat(path)
+    check(stat.S_IFMT(status.st_mode) == _TYPES[node.kind], (path, node.kind))
+    xattrs = node.xattrs or {}
+    if node.kind != "symlink" and not any(b"posix_acl" in name for name in xattrs):
+        check(stat.S_IMODE(status.st_mode) == node.mode, (path, oct(status.st_mode), node.mode))
+    if "owners" not in warnings:
+        owner = (status.st_uid, status.st_gid)
+        check(owner == (node.uid, node.gid), (path, owner, node.uid, node.gid))
+    if node.mtime_ns // 10**9 in _KEPT:
+        check(status.st_mtime_ns == node.mtime_ns, (path, status.st_mtime_ns, node.mtime_ns))
+    if node.kind == "file":
+        check(status.st_size == node.size, (path, status.st_size, node.size))
+    if node.kind == "symlink":
+        check(os.readlink(path) == node.target, (path, node.target))
+    if node.kind in ("char", "block"):
+        device = (os.major(status.st_rdev), os.minor(status.st_rdev))
+        check(device == node.rdev, (path, device, node.rdev))
+    if node.kind != "dir":
+        check(status.st_nlink == node.links, (path, status.st_nlink, node.links))
+    if not any(code.startswith("xattrs-") for code in warnings):
+        wanted = {n: v for n, v in xattrs.items() if _is_compared(n)}
+        found = {n: v for n, v in _xattrs(path).items() if _is_compared(n)}
+        check(found == wanted, (path, found, wanted))
+
+
+def _is_compared(name: bytes) -> bool:
+    return name.startswith(_AS_GIVEN) and not name.startswith(HOST_XATTRS)
+
+
+def _xattrs(path: bytes) -> dict[bytes, bytes]:
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+        return {os.fsencode(n): os.getxattr(path, n, follow_symlinks=False) for n in names}
+    except OSError:  # the file system knows none, or a file is not ours to read
+        return {}
+
+
+def _check_content(path: bytes, node: Node, stream: Stream) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        if node.size <= _WHOLE:
+            check(os.pread(fd, node.size, 0) == b"".join(pieces(node, stream)), path)
+            return
+        for offset, length in node.segments or ():
+            check(os.pread(fd, length, offset) == b"".join(stream.pieces(length)), (path, offset))
+        _check_holes(fd, node)
+    finally:
+        os.close(fd)
+
+
+def _check_holes(fd: int, node: Node) -> None:
+    """Check that between the segments there are zeros, and no more of them than blocks have."""
+    status = os.fstat(fd)
+    pages = 2 * len(node.segments or ()) + node.stored // 4096
+    check(status.st_blocks * 512 <= max(pages, 1) * status.st_blksize, status.st_blocks)
+    end = 0
+    for offset, length in [*(node.segments or ()), (node.size, 0)]:
+        for start in {end, max(end, offset - 4096)}:
+            hole = os.pread(fd, min(4096, offset - start), start)
+            check(not hole.strip(b"\0"), f"no zeros at {start}")
+        end = offset + length

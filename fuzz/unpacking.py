@@ -1,0 +1,52 @@
+"""The target for decompression: members and frames in any number, broken, cut off and padded."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import zlib
+from unittest import mock
+
+from ociroot.codec import CHUNK, decompress, sniff
+from ociroot.errors import OcirootError
+
+from .checks import check, refusal
+
+__all__ = ["codec"]
+
+# A few bytes can become gigabytes; what comes after this is not looked at.
+_MOST = 8 << 20
+# The libraries that are preferred, without which others serve.
+_PREFERRED = {"isal": None, "backports": None}
+
+
+def codec(data: bytes) -> None:
+    """Compressed bytes: whole, in odd chunks, and by the other libraries, they become the same."""
+    step = 1 + zlib.crc32(data) % 1021
+    whole, chunked = _unpacked(data, CHUNK), _unpacked(data, step)
+    with mock.patch.dict(sys.modules, _PREFERRED):
+        others = _unpacked(data, CHUNK), _unpacked(data, step)
+    if sniff(data[:8]) != "zstd":
+        check(whole == chunked, f"{whole}, in chunks of {step} {chunked}")
+        check(others[0] == others[1], f"{others[0]}, in chunks of {step} {others[1]}")
+    # The libraries differ in what they refuse; and libzstd overlooks, when it has not the whole
+    # frame at hand, that an empty one is declared to hold something.
+    taken = [content for content, refused in (whole, chunked, *others) if refused is None]
+    check(len(set(taken)) <= 1, f"chunks of {step} or another library: {taken}")
+
+
+def _unpacked(data: bytes, step: int) -> tuple[bytes, str | None]:
+    """Return the digest of what comes out, and the kind of the refusal that ended it."""
+    chunks = (data[at : at + step] for at in range(0, len(data), step))
+    content, size = hashlib.sha256(), 0
+    try:
+        for chunk in decompress(sniff(data[:8]), chunks):
+            check(len(chunk) <= max(CHUNK, step), len(chunk))
+            content.update(chunk[: _MOST - size])
+            size += len(chunk)
+            if size >= _MOST:
+                break
+    except OcirootError as error:
+        # How much came before it is the chunks' matter.
+        return b"", refusal(error)[0]
+    return content.digest(), None
