@@ -10,7 +10,6 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 
@@ -24,18 +23,6 @@ CASES = Path(__file__).parent.parent / "fuzz" / "cases"
 # How many mutations: an extraction takes its time.
 MUTATIONS = {"extract": 100, "commands": 100, "documents": 200}
 MOST = int(os.environ.get("OCIROOT_FUZZ", "500"))
-
-
-# What is known to be found, and not mended yet.
-KNOWN = {"forms": "a file that is no archive stays open; names in a message are not escaped"}
-
-
-def marked() -> list[Any]:
-    """The targets, those with a fault that is known marked so."""
-    return [
-        pytest.param(name, marks=pytest.mark.xfail(reason=KNOWN[name])) if name in KNOWN else name
-        for name in TARGETS
-    ]
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +64,7 @@ def test_cases(name: str) -> None:
         TARGETS[name].run(case.read_bytes())
 
 
-@pytest.mark.parametrize("name", marked())
+@pytest.mark.parametrize("name", TARGETS)
 def test_mutations(name: str) -> None:
     for data in mutations(name, min(MUTATIONS.get(name, MOST), MOST)):
         TARGETS[name].run(data)

@@ -68,7 +68,7 @@ def inspect(
         names = ", ".join(printable(name) for name in each["names"]) or "(no name)"
         click.echo(f"  {each['platform']:16} {each['digest']}  {size(each['size']):>8}  {names}")
     for each in document["others"]:
-        of = f" of {each['subject']}" if each["subject"] else ""
+        of = f" of {printable(each['subject'])}" if each["subject"] else ""
         click.echo(f"  {printable(each['kind'])}{of} {each['digest']}")
     if about is not None:
         _show(about)

@@ -34,7 +34,7 @@ class ArchiveFiles:
         """Index an archive.
 
         Args:
-            fd: an open regular file, from now on this object's.
+            fd: an open regular file; this object's, once it is made.
             limits: on its members. An image has a few for each layer; what has more is something
                 else.
 

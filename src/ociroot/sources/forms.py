@@ -16,11 +16,17 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import chain
 
 from ..codec import CHUNK, decompress, sniff
-from ..errors import DestinationError, MalformedImage, OcirootError, SourceError, Unsupported
+from ..errors import (
+    DestinationError,
+    MalformedImage,
+    OcirootError,
+    SourceError,
+    Unsupported,
+    printable,
+)
 from ..limits import DEFAULTS, Limits
 from ..spec.index import check_layout
 from . import Blob, Files, Source
@@ -74,7 +80,12 @@ def open_source(
         else:
             if shared_blobs is not None:
                 raise SourceError("shared blobs are for a layout directory, and it is none")
-            files = ArchiveFiles(_archive(name, tmpdir, progress, limits), limits)
+            fd = _archive(name, tmpdir, progress, limits)
+            try:
+                files = ArchiveFiles(fd, limits)
+            except BaseException:
+                os.close(fd)
+                raise
         # Standard input, too, may be a file of which we would not know otherwise.
         named = ("/proc/self/fd/0" if name == "-" else name, shared_blobs)
         places = tuple(os.path.realpath(each) for each in named if each is not None)
@@ -216,7 +227,5 @@ def _looks_like(files: Files) -> OcirootError:
         return MalformedImage("index.json is there, but no oci-layout file, which MUST exist")
     if files.get("oci-layout") is not None:
         return MalformedImage("oci-layout is there, but index.json is missing")
-    with suppress(ValueError):
-        shown = ", ".join(name.decode() for name in files.names[:3])
-        return MalformedImage(f"there is no image in it, only {shown or 'nothing'}")
-    return MalformedImage("there is no image in it")
+    shown = ", ".join(map(printable, files.names[:3]))
+    return MalformedImage(f"there is no image in it, only {shown or 'nothing'}")

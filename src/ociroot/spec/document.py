@@ -10,6 +10,7 @@ media type" (considerations.md, "Extensibility"): unknown properties are ignored
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from typing import Any, NoReturn, TypeVar
 
@@ -44,6 +45,14 @@ def _constant(text: str) -> NoReturn:
     raise MalformedImage(f"{text} is not a JSON number")
 
 
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        # RFC 7493, 2.2: no "greater magnitude … than an IEEE 754 double precision number".
+        raise MalformedImage(f"the number {text[:40]} is too large")
+    return value
+
+
 def parse(content: bytes, limits: Limits = DEFAULTS) -> Any:
     """Read JSON text as I-JSON.
 
@@ -55,13 +64,17 @@ def parse(content: bytes, limits: Limits = DEFAULTS) -> Any:
         Plain dicts, lists, strings and numbers; names whose value is null are left out.
 
     Raises:
-        MalformedImage: not UTF-8, not JSON, a name twice in one object, a lone surrogate.
+        MalformedImage: not UTF-8, not JSON, a name twice in one object, a lone surrogate, a
+            number that is too large.
         LimitExceeded: it is too long, or nested too deeply.
     """
     limits.check("document", len(content))
     try:
         value = json.loads(
-            content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant
+            content.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_float=_number,
         )
         if b"\\u" in content:
             # RFC 7493, 2.1: strings "MUST NOT include code points that identify Surrogates".

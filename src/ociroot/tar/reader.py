@@ -286,7 +286,7 @@ def _entries(stream: Stream, place: _Place, limits: Limits) -> Iterator[Entry]:
         entry.size = stored
         if flag == b"S":
             entry.segments, entry.size = sparse.old_gnu(bytes(view), stream, stored, limits)
-        elif merged and kind == "file" and sparse.is_sparse(merged):
+        elif merged and entry.kind == "file" and sparse.is_sparse(merged):
             if b"GNU.sparse.major" in merged:
                 entry.segments, entry.size, stored = sparse.from_stream(
                     merged, stream, stored, limits
