@@ -19,7 +19,6 @@ __all__ = ["COMPRESSIONS", "Image", "Stored", "digest_of", "make", "single", "st
 
 OCI = "application/vnd.oci.image"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-COPY = 1 << 20
 
 #: How layers are compressed: the end of the media type, and the command from stdin to stdout.
 COMPRESSIONS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -170,7 +169,7 @@ def _write_documents(
 
 
 def _write_archive(path: Path, layout: Path) -> None:
-    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, copybufsize=COPY) as archive:
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
         for file in sorted(each for each in layout.rglob("*") if each.is_file()):
             member = tarfile.TarInfo(str(file.relative_to(layout)))
             member.size = file.stat().st_size

@@ -118,7 +118,7 @@ def interleaved(
 
 def median(runs: Sequence[Run], what: str = "seconds") -> float:
     """Return the median of one of the figures."""
-    return statistics.median(getattr(each, what) for each in runs)
+    return float(statistics.median(getattr(each, what) for each in runs))
 
 
 def ratio(ours: Sequence[Run], theirs: Sequence[Run], allowance: float = 0.0) -> float:

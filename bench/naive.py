@@ -1,6 +1,6 @@
 """The naive Python: the standard library's ``tarfile``, layer over layer, nothing verified.
 
-    python naive.py ARCHIVE ROOT
+python naive.py ARCHIVE ROOT
 """
 
 from __future__ import annotations
