@@ -43,7 +43,7 @@ def figures(runs: Sequence[Run]) -> Case:
 def extraction(
     image: Image, peers: Sequence[Peer], runs: int, where: Place, floor: Path, say: Say
 ) -> Case:
-    """Measure peers with one image."""
+    """Measure peers with one image; the goals are for trees in memory."""
     known = {peer.name: peer for peer in peers}
 
     def one(name: str, number: int) -> Run:
@@ -58,7 +58,9 @@ def extraction(
         against = known[name].against
         if known[name] not in OURS and against in samples:
             verdict = judge(image.name, image.compression, name, samples, against)
-            table[name] |= {"ratio": verdict.ratio, "limit": verdict.limit, "met": verdict.met}
+            table[name]["ratio"] = verdict.ratio
+            if not where.keep:
+                table[name] |= {"limit": verdict.limit, "met": verdict.met}
     date = time.strftime("%Y-%m-%d")
     return {"date": date, "runs": runs, "peers": table, "failures": failures, "short": where.short}
 

@@ -208,6 +208,7 @@ def test_the_whole_command(
     assert set(found["extract"]) == {"tmpfs/layers/gzip", "disk/layers/gzip"}
     figures = found["extract"]["tmpfs/layers/gzip"]["peers"]
     assert set(figures) == {"ociroot", "ociroot, layout", "floor", "gzip | tar", "bsdtar"}
+    assert "limit" not in found["extract"]["disk/layers/gzip"]["peers"]["floor"]
     assert figures["floor"]["limit"] == 1.25 and len(figures["floor"]["runs"]) == 2
     assert found["layers"]["gzip"]["sum"] > 0
     assert "1 core" in found["cores"]["layers, gzip"]["peers"]
