@@ -18,8 +18,8 @@ help:
 	@echo 'make demo    build a sample image, extract it, show the tree and the configuration'
 	@echo 'make test    check with ruff and mypy, then run the tests (ARGS=... goes to pytest);'
 	@echo '             as root on Debian it installs the programs that the tests compare with'
-	@echo 'make bench   as root on Debian: measure extraction beside other programs, for an hour or'
-	@echo '             two (ARGS=--help says what can be chosen); make bench-scale: how it grows'
+	@echo 'make bench   as root on Debian: measure extraction beside other programs, for hours'
+	@echo '             (ARGS=--help says what can be chosen); make bench-scale: how it grows'
 	@echo 'make lint    check with ruff and mypy'
 	@echo 'make clean   remove .venv and what was built or cached'
 
