@@ -45,7 +45,7 @@ class Peer:
 
 _STORE = "--root {out}/store --runroot {out}/run --storage-driver vfs"
 _TAR = "tar --numeric-owner -C {out}/rootfs -xpf"
-_LAYOUT = "ociroot, layout"
+_LAYOUT = "ociroot on a layout"
 
 #: Ours: the archive read in place, and the layout.
 OURS = (
@@ -56,7 +56,7 @@ PEERS = (
     *OURS,
     Peer("floor", "mkdir {out}/rootfs; {floor} {archive} {out}/rootfs {stored} >{out}/digests"),
     Peer(
-        "floor, calls spared",
+        "floor -s",
         "mkdir {out}/rootfs; {floor} -s {archive} {out}/rootfs {stored} >{out}/digests",
     ),
     Peer(
