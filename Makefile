@@ -2,6 +2,7 @@
 #
 #   PYTHON   the interpreter to make .venv with          make test PYTHON=python3.13
 #   ARGS     what pytest gets                            make test ARGS='-k whiteout -x'
+#            or the bench                                make bench ARGS='--inputs debian --runs 7'
 #   FUZZ_SECONDS  how long each target is fuzzed         make fuzz FUZZ_SECONDS=60
 
 PYTHON ?=
@@ -10,15 +11,17 @@ FUZZ_SECONDS ?= 1200
 # Another place that has ociroot installed, and nothing to prepare: how the tests call `make demo`.
 BIN := .venv/bin
 SETUP := PYTHON='$(PYTHON)' sh tools/setup.sh
-CODE := src tests examples tools fuzz
+CODE := src tests examples tools fuzz bench
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint fuzz packages clean
+.PHONY: help venv demo test bench bench-scale lint fuzz packages clean
 
 help:
 	@echo 'make demo    build a sample image, extract it, show the tree and the configuration'
 	@echo 'make test    check with ruff and mypy, then run the tests (ARGS=... goes to pytest);'
 	@echo '             as root on Debian it installs the programs that the tests compare with'
+	@echo 'make bench   as root on Debian: measure extraction beside other programs, for hours'
+	@echo '             (ARGS=--help says what can be chosen); make bench-scale: how it grows'
 	@echo 'make lint    check with ruff and mypy'
 	@echo 'make fuzz    fuzz every target for FUZZ_SECONDS (20 minutes), and say what was found'
 	@echo 'make clean   remove .venv and what was built or cached'
@@ -31,6 +34,13 @@ demo: venv
 
 test: packages lint
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: venv packages
+	@command -v npm >/dev/null || sh tools/apt-install.sh npm
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-scale: venv packages
+	@$(BIN)/python -m bench scale $(ARGS)
 
 lint: venv
 	@$(BIN)/python -m ruff check $(CODE)
@@ -46,4 +56,4 @@ packages:
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find src tests examples fuzz -name __pycache__ -prune -exec rm -rf {} +
+	find src tests examples tools fuzz bench -name __pycache__ -prune -exec rm -rf {} +

@@ -1,10 +1,11 @@
 #!/bin/sh
-# Install the Debian packages that the tests compare with, where that can be done; else say what
-# is missing. The tests skip what they cannot do, so this never fails.
+# Install the Debian packages that the tests and the bench compare with, where that can be done;
+# else say what is missing. The tests skip what they cannot do, so this never fails.
 set -eu
 
 packages='umoci skopeo buildah podman mmdebstrap crun runc lxc libarchive-tools zstd pigz
-squashfs-tools erofs-utils e2fsprogs attr acl libcap2-bin util-linux xz-utils tar'
+squashfs-tools erofs-utils e2fsprogs attr acl libcap2-bin util-linux xz-utils tar
+gcc libc6-dev libisal-dev libzstd-dev libssl-dev'
 
 command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || exit 0
 

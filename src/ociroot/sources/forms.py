@@ -188,7 +188,9 @@ def _spool(
         free = os.statvfs(directory)
         if total > free.f_bavail * free.f_frsize:
             raise DestinationError(
-                f"no space to decompress it in {directory}: {total} bytes packed", remedy=remedy
+                f"no space to decompress it in {directory}: {total} bytes packed",
+                errno=errno.ENOSPC,
+                remedy=remedy,
             )
         with tempfile.TemporaryFile(dir=directory) as file:
             written = 0

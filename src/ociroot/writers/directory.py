@@ -21,8 +21,8 @@ from .handles import Handles
 __all__ = ["DirectoryWriter", "free_space", "reserve"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# Bytes to write before the free space is looked at again.
-_LOOK = 16 << 20
+# Bytes to write before the free space is looked at again: half of it, within these.
+_LEAST, _MOST = 1 << 20, 64 << 20
 _TYPES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 
 
@@ -39,13 +39,16 @@ class DirectoryWriter:
         """
         self._root_fd = root_fd
         self._notices = notices
-        self._reserve = reserve(root_fd) if spare else 0
-        # What has been written in all, and at which amount to look at the free space again.
+        # What has been written in all, and at which amount to look at the free space.
         self._written = 0
         self._made = 0
-        self._look_at = _LOOK
+        self._look_at = 0 if spare else None
         self._handles = Handles(root_fd)
-        self._attributes = Attributes(root_fd, notices)
+        try:
+            self._reserve = reserve(root_fd)
+            self._attributes = Attributes(root_fd, notices)
+        except OSError as error:
+            raise DestinationError.from_os(error, "use the destination") from error
         # Devices that may not be made here, so that their other names are not made either.
         self._absent: set[Node] = set()
 
@@ -65,6 +68,8 @@ class DirectoryWriter:
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Stream) -> None:
         """See :class:`~ociroot.tree.Operations`."""
         try:
+            if self._look_at is not None and self._written + node.stored >= self._look_at:
+                self._keep_reserve(parent, name, node)
             fd = os.open(name, _CREATE, node.mode & 0o777, dir_fd=self._handles.fd(parent))
             try:
                 if node.segments is None:
@@ -81,15 +86,15 @@ class DirectoryWriter:
             raise self._failed(error, "write the file", parent, name) from error
         self._made += 1
         self._written += node.stored
-        if self._written >= self._look_at:
-            self._look_at = self._written + _LOOK
-            self._keep_reserve(parent, name)
 
-    def _keep_reserve(self, parent: Directory, name: bytes) -> None:
+    def _keep_reserve(self, parent: Directory, name: bytes, node: Node) -> None:
         """Stop before the file system is full, which would stop others, too."""
-        if self._reserve and free_space(self._root_fd) < self._reserve:
+        left = free_space(self._root_fd) - self._reserve - node.stored
+        self._look_at = self._written + node.stored + max(_LEAST, min(_MOST, left // 2))
+        if left < 0:
             raise DestinationError(
-                f"no space: less than {self._reserve} bytes are left {self._so_far()}",
+                f"no space for {node.stored} bytes more {self._so_far()}: a reserve of "
+                f"{self._reserve} bytes is left",
                 member=parent.path_of(name),
                 errno=errno.ENOSPC,
                 remedy="--max-size, of what the image may take, does without this reserve",

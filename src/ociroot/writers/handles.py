@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections import OrderedDict
 
 from ..nodes import Directory
@@ -24,10 +25,11 @@ class Handles:
 
         Args:
             root_fd: the root's descriptor, which stays its owner's.
-            limit: how many others to keep open.
+            limit: how many others to keep open at most; fewer where this process may have few.
         """
         self._root_fd = root_fd
-        self._limit = limit
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._limit = limit if allowed == resource.RLIM_INFINITY else min(limit, allowed // 4)
         self._open: OrderedDict[Directory, int] = OrderedDict()
 
     def fd(self, directory: Directory) -> int:

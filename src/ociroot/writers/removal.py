@@ -62,8 +62,8 @@ def mount_id(fd: int) -> str:
             for line in info:
                 if line.startswith("mnt_id:"):
                     return line
-    except OSError:
-        pass
+    except (FileNotFoundError, PermissionError):
+        pass  # there is no /proc here
     return str(os.fstat(fd).st_dev)
 
 

@@ -1,0 +1,138 @@
+"""Running programs and saying what they used."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+__all__ = ["Failed", "Run", "Samples", "interleaved", "median", "ratio", "run"]
+
+# A process begins with the largest resident set of the one that forked it, so a small one stands
+# between. What it waits for is counted with all the processes that that has waited for: of a
+# pipeline the sum of the times, and the largest of the resident sets.
+_BETWEEN = """
+import json, os, sys, time
+begin = time.perf_counter()
+pid = os.posix_spawn("/bin/sh", ["sh", "-euc", sys.argv[1]], os.environ)
+_, status, usage = os.wait4(pid, 0)
+seconds = time.perf_counter() - begin
+print(json.dumps({"seconds": seconds, "user": usage.ru_utime, "system": usage.ru_stime,
+                  "peak": usage.ru_maxrss * 1024, "status": os.waitstatus_to_exitcode(status)}))
+"""
+
+
+class Failed(Exception):
+    """A program did not do what it was asked to."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run used.
+
+    Attributes:
+        seconds: wall time.
+        user: seconds of all its processes in user mode.
+        system: and in the kernel.
+        peak: bytes, the largest resident set of one of its processes.
+    """
+
+    seconds: float
+    user: float
+    system: float
+    peak: int
+
+    def as_dict(self) -> dict[str, float]:
+        """Return what goes into the results."""
+        return asdict(self)
+
+
+#: Runs by the name of the program, the same number of each, in the order of the rounds.
+Samples = dict[str, list[Run]]
+
+
+def run(script: str, environment: Mapping[str, str] | None = None) -> Run:
+    """Run a shell script and measure it.
+
+    Args:
+        script: what ``sh -eu`` is to do; pipelines fail only with their last command.
+        environment: variables that it gets besides ours.
+
+    Raises:
+        Failed: it did not exit with 0.
+    """
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _BETWEEN, script],
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    found = json.loads(lines[-1]) if done.returncode == 0 and lines else {"status": "unknown"}
+    if (status := found.pop("status")) != 0:
+        why = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise Failed(f"exit {status}: {why}")
+    return Run(**found)
+
+
+def interleaved(
+    programs: Sequence[str],
+    runs: int,
+    one: Callable[[str, int], Run],
+    say: Callable[[str], None],
+) -> tuple[Samples, dict[str, str]]:
+    """Run programs in rounds, each once a round, every round beginning with another one.
+
+    Args:
+        programs: their names.
+        runs: how many rounds.
+        one: runs the one of a name, in the round of a number.
+        say: told of failures.
+
+    Returns:
+        The runs, and why programs failed; one that has failed once is not run again.
+    """
+    samples: Samples = {name: [] for name in programs}
+    failures: dict[str, str] = {}
+    for number in range(runs):
+        turn = number % len(programs) if programs else 0
+        for name in [*programs[turn:], *programs[:turn]]:
+            if name in failures:
+                continue
+            try:
+                samples[name].append(one(name, number))
+            except Failed as failure:
+                failures[name] = str(failure)
+                say(f"{name}: {failure}")
+                del samples[name]
+    return samples, failures
+
+
+def median(runs: Sequence[Run], what: str = "seconds") -> float:
+    """Return the median of one of the figures."""
+    return float(statistics.median(getattr(each, what) for each in runs))
+
+
+def ratio(ours: Sequence[Run], theirs: Sequence[Run], allowance: float = 0.0) -> float:
+    """Return the median of the ratios of wall time, round by round.
+
+    Args:
+        ours: our runs.
+        theirs: another program's, in the same rounds.
+        allowance: seconds that are taken off ours.
+    """
+    pairs = zip(ours, theirs, strict=True)
+    return statistics.median((a.seconds - allowance) / b.seconds for a, b in pairs)
+
+
+def script_path(name: str) -> Path:
+    """Return the path of a file of the bench."""
+    return Path(__file__).parent / name

@@ -1,0 +1,51 @@
+"""File systems of many kinds, mounted for a test and gone after it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def mounted(place: Path, *arguments: str | Path) -> Iterator[Path]:
+    """Mount something at a new directory; the arguments are mount(8)'s but for that."""
+    place.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", *arguments, place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@contextmanager
+def disk(place: Path, kind: str, size: str, *options: str) -> Iterator[Path]:
+    """Make a file system of a kind and a size in a file, and mount it; its root is empty.
+
+    Where this kernel has no such file system the test is skipped: that is not a missing program.
+    """
+    known = Path("/proc/filesystems").read_text().split()
+    image = place.with_name(place.name + ".img")
+    subprocess.run(["truncate", "-s", size, image], check=True)
+    subprocess.run([f"mkfs.{kind}", *options, image], check=True, capture_output=True)
+    try:
+        if kind not in known and subprocess.run(["modprobe", kind], check=False).returncode:
+            pytest.skip(f"this kernel has no {kind}")
+    except FileNotFoundError:
+        pytest.skip(f"this kernel has no {kind}")
+    with mounted(place, "-o", "loop", image):
+        if (place / "lost+found").is_dir():
+            (place / "lost+found").rmdir()
+        yield place
+    image.unlink()
+
+
+def room(place: Path) -> tuple[int, int]:
+    """The bytes and the inodes that are free in a file system, all written that is to be."""
+    os.sync()
+    status = os.statvfs(place)
+    return status.f_bfree * status.f_frsize, status.f_ffree
