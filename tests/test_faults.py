@@ -200,7 +200,8 @@ def test_a_source_that_comes_slowly(place: Path) -> None:
 
 
 def big(path: Path) -> Path:
-    return archive(path, [[Member(b"%d" % n, data=b"%d" % n * 100_000)] for n in range(20)])
+    """An image of which most is unread when the first of it is written."""
+    return archive(path, [[Member(b"%d" % n, data=b"%02d" % n * 1_500_000) for n in range(20)]])
 
 
 def test_a_source_that_vanishes_when_it_is_open(place: Path) -> None:
@@ -218,13 +219,14 @@ def test_a_source_that_changes_under_our_hands(place: Path, change: str) -> None
     size = image.stat().st_size
 
     def interfere(progress: ociroot.Progress) -> None:
-        if progress.layer == 2:
+        if image.stat().st_mtime != 1:
             if change == "shrinks":
-                os.truncate(image, size // 3)
+                os.truncate(image, size * 2 // 3)
             else:
                 with image.open("r+b") as file:
-                    file.seek(size // 3)
-                    file.write(bytes(size // 2))
+                    file.seek(size * 2 // 3)
+                    file.write(bytes(1000))
+            os.utime(image, (1, 1))
 
     with pytest.raises((SourceError, VerificationError)) as caught:
         extract(image, root, progress=interfere)
