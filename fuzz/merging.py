@@ -10,7 +10,8 @@ from ociroot.errors import LimitExceeded, OcirootError
 from ociroot.layer.changeset import Change, changes
 from ociroot.nodes import Node, NoOperations
 from ociroot.notices import Notices
-from ociroot.tar.reader import Entry, entries
+from ociroot.tar.entry import Entry
+from ociroot.tar.reader import entries
 from ociroot.tar.stream import ChunkStream
 from ociroot.tree import Tree, WhiteoutsFirst
 from tests.support.build import Member

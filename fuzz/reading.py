@@ -11,10 +11,11 @@ from ociroot.errors import MalformedImage, OcirootError
 from ociroot.layer.changeset import changes
 from ociroot.notices import Notices
 from ociroot.sources.files import ArchiveFiles
+from ociroot.tar.entry import Entry
 from ociroot.tar.names import clean
 from ociroot.tar.numbers import decimal, number, seconds
 from ociroot.tar.pax import parse_records
-from ociroot.tar.reader import Entry, entries
+from ociroot.tar.reader import entries
 from ociroot.tar.stream import BLOCK, ChunkStream, FileStream, Stream
 from tests.support.build import header, padded, pax_records
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ociroot.errors import LimitExceeded, MalformedImage, Unsupported
+from ociroot.tar.entry import Entry
 from ociroot.tar.numbers import number, seconds
-from ociroot.tar.reader import Entry, entries
+from ociroot.tar.reader import entries
 from ociroot.tar.stream import ChunkStream, FileStream
 
 from .support import build

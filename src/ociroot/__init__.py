@@ -32,7 +32,7 @@ from .spec.descriptor import Descriptor
 from .spec.digest import Digest
 from .spec.manifest import Manifest
 from .spec.platform import Platform
-from .tar.reader import Entry
+from .tar.entry import Entry
 from .tree import Tree
 
 __all__ = [

@@ -27,7 +27,8 @@ from .spec.config import Config
 from .spec.digest import Digest
 from .spec.manifest import Manifest
 from .spec.platform import Platform
-from .tar.reader import Entry, entries
+from .tar.entry import Entry
+from .tar.reader import entries
 from .tar.stream import ChunkStream, Stream
 from .tree import Tree
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from .tar.reader import Entry, Kind
+from .tar.entry import Entry, Kind
 from .tar.sparse import Segments
 from .tar.stream import Stream
 

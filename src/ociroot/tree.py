@@ -25,8 +25,8 @@ from .layer.changeset import Change
 from .limits import DEFAULTS, Limits
 from .nodes import Directory, Node, Operations
 from .notices import Notices
+from .tar.entry import Entry
 from .tar.names import clean
-from .tar.reader import Entry
 from .tar.stream import Stream
 
 __all__ = ["WEIGHT", "Tree", "WhiteoutsFirst"]

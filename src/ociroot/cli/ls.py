@@ -13,7 +13,7 @@ from .limits import LimitedCommand
 if TYPE_CHECKING:
     from ..api import Image
     from ..nodes import Node
-    from ..tar.reader import Entry
+    from ..tar.entry import Entry
 
 __all__ = ["ls"]
 

@@ -18,8 +18,8 @@ from typing import Literal, NamedTuple
 
 from ..errors import MalformedImage
 from ..notices import Notices
+from ..tar.entry import Entry
 from ..tar.names import clean
-from ..tar.reader import Entry
 
 __all__ = ["Change", "changes"]
 

@@ -26,6 +26,9 @@ class Stream(Protocol):
     def block(self) -> tuple[bytes, int] | None:
         """Read a block: the buffer that holds it and its offset there; None at the end."""
 
+    def at_hand(self, size: int) -> memoryview | None:
+        """Read exactly ``size`` bytes if they lie in one piece; else nothing, and return None."""
+
     def pieces(self, size: int) -> Iterator[memoryview]:
         """Read exactly ``size`` bytes, as pieces that are valid until the next read."""
 
@@ -34,6 +37,9 @@ class Stream(Protocol):
 
     def skip_padding(self, size: int) -> None:
         """Move past what fills a block up; an archive may end before it (umoci's do)."""
+
+    def advance(self, end: int, padding: int) -> None:
+        """Move on to a position, whose bytes must be there, and past the padding behind it."""
 
 
 def _truncated(missing: int) -> MalformedImage:
@@ -85,6 +91,23 @@ class ChunkStream:
             missing -= len(part)
             parts.append(part)
         return b"".join(parts), 0
+
+    def at_hand(self, size: int) -> memoryview | None:
+        """See :class:`Stream`."""
+        at = self._at
+        if at + size > len(self._chunk):
+            return None
+        self._at = at + size
+        return self._view[at : at + size]
+
+    def advance(self, end: int, padding: int) -> None:
+        """See :class:`Stream`."""
+        at = end + padding - self._before
+        if at <= len(self._chunk):
+            self._at = at
+        else:
+            self.skip(end - self.position)
+            self.skip_padding(padding)
 
     def pieces(self, size: int) -> Iterator[memoryview]:
         """See :class:`Stream`."""
@@ -138,6 +161,15 @@ class FileStream:
         if 0 < len(data) < BLOCK:
             raise _truncated(BLOCK - len(data))
         return (data, 0) if data else None
+
+    def at_hand(self, size: int) -> memoryview | None:
+        """See :class:`Stream`."""
+        return None
+
+    def advance(self, end: int, padding: int) -> None:
+        """See :class:`Stream`."""
+        self.skip(end - self.position)
+        self.skip_padding(padding)
 
     def pieces(self, size: int) -> Iterator[memoryview]:
         """See :class:`Stream`."""

@@ -1,0 +1,65 @@
+"""One entry of an archive, decoded."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ..errors import quoted
+from .sparse import Segments
+
+__all__ = ["Entry", "Kind"]
+
+Kind = Literal["file", "dir", "symlink", "link", "char", "block", "fifo"]
+
+
+class Entry:
+    """One entry of an archive: what its headers say, decoded and checked.
+
+    Attributes:
+        name: as it stands in the archive; nothing has been resolved or cleaned.
+        kind: the type of file.
+        mode: the permission, set-id and sticky bits.
+        uid: the owner, 0 to 2^32-2.
+        gid: the group, 0 to 2^32-2.
+        mtime_ns: the modification time, in nanoseconds since 1970.
+        size: bytes of the file, holes included.
+        stored: bytes of data that follow the header in the archive.
+        target: what a symbolic or a hard link points to.
+        rdev: major and minor number of a device.
+        xattrs: extended attributes by name, or None.
+        segments: for a sparse file, where the stored bytes belong; otherwise None.
+        offset: where its first header begins, in bytes of the uncompressed archive.
+    """
+
+    __slots__ = (
+        "gid",
+        "kind",
+        "mode",
+        "mtime_ns",
+        "name",
+        "offset",
+        "rdev",
+        "segments",
+        "size",
+        "stored",
+        "target",
+        "uid",
+        "xattrs",
+    )
+
+    name: bytes
+    kind: Kind
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    size: int
+    stored: int
+    target: bytes
+    rdev: tuple[int, int]
+    xattrs: dict[bytes, bytes] | None
+    segments: Segments | None
+    offset: int
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.kind} {quoted(self.name)}>"
