@@ -76,6 +76,24 @@ class Node:
         """How many bytes of a regular file its layer stores: all but the holes."""
         return self.size if self.segments is None else sum(length for _, length in self.segments)
 
+    @classmethod
+    def of(cls, entry: Entry, layer: int) -> Node:
+        """Return the node that an entry of a layer makes, without what is special to its kind."""
+        node = cls.__new__(cls)
+        node.kind = entry.kind
+        node.layer = layer
+        node.links = 1
+        node.size = node.offset = 0
+        node.segments = None
+        node.target = b""
+        node.rdev = entry.rdev
+        node.mode = entry.mode
+        node.uid = entry.uid
+        node.gid = entry.gid
+        node.mtime_ns = entry.mtime_ns
+        node.xattrs = entry.xattrs
+        return node
+
     def describe(self, entry: Entry) -> None:
         """Take the attributes of an entry."""
         self.mode = entry.mode

@@ -18,6 +18,7 @@ whiteouts known beforehand.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
 from .errors import MalformedImage, OcirootError, printable, quoted
@@ -68,6 +69,7 @@ class Tree:
         self._operations = operations
         self._notices = notices
         self._limits = limits
+        self._most = limits.size if limits.size is not None else sys.maxsize
         # What there has been of entries, and what there is of bytes in files and in memory.
         self._entries = 0
         self._size = 0
@@ -121,11 +123,13 @@ class Tree:
         for change, directory in [(c, self._find_lower(c)) for c in whiteouts or ()]:
             if directory is not None and self._is_attached(directory):
                 self._hide(change, directory)
-        count = 0
+        count, most = 0, self._limits.entries
         for change in changes:
             count += 1
             try:
-                self._count()
+                self._entries += 1
+                if self._entries > most:
+                    raise self._limits.exceeded("entries")
                 if change.action == "add":
                     self._added = True
                     self._add(change, data)
@@ -141,11 +145,6 @@ class Tree:
                     member=change.entry.name, offset=change.entry.offset
                 ) from error.__cause__
         return count
-
-    def _count(self) -> None:
-        self._entries += 1
-        if self._entries > self._limits.entries:
-            raise self._limits.exceeded("entries")
 
     def find(self, path: bytes, *, follow: bool = True) -> tuple[Directory, bytes, Node] | None:
         """Look up a path as a process in the root would, and change nothing.
@@ -194,7 +193,8 @@ class Tree:
             return
         if len(name) > MAX_NAME:
             raise _long_name(name)
-        parent = self._parent(path)
+        # Entries come directory by directory.
+        parent = self._last_parent if path == self._last_path else self._parent(path)
         old = parent.entries.get(name)
         kind = entry.kind
         if kind == "link":
@@ -210,23 +210,23 @@ class Tree:
                 return
             # "In all other cases …: removing the file path …, recreating the file path".
             self._replace(parent, name, old, entry)
-        self._touch(parent)
+        if parent.layer != self._layer:
+            self._touch(parent)
         if kind == "dir":
             directory = self._make_directory(parent, name)
             self._describe_directory(directory, entry)
             return
-        node = Node(kind, self._layer)
-        node.describe(entry)
+        node = Node.of(entry, self._layer)
         if kind == "file":
             node.size = entry.size
             node.offset = data.position
             node.segments = entry.segments
-            self._size += node.stored
-            self._limits.check("size", self._size)
+            self._size += entry.stored
+            if self._size > self._most:
+                raise self._limits.exceeded("size", self._size)
             self._operations.make_file(parent, name, node, data)
         else:
             node.target = entry.target
-            node.rdev = entry.rdev
             if kind == "symlink":
                 _check_target(entry.target)
             self._operations.make_other(parent, name, node)
@@ -321,10 +321,8 @@ class Tree:
 
     def _parent(self, path: bytes) -> Directory:
         """Return the directory that an entry goes into; make what is missing on the way."""
-        if path != self._last_path:
-            # Entries come directory by directory.
-            self._last_parent = self._resolve(path, make=True) or self.root
-            self._last_path = path
+        self._last_parent = self._resolve(path, make=True) or self.root
+        self._last_path = path
         return self._last_parent
 
     def _resolve(self, path: bytes, *, make: bool) -> Directory | None:
@@ -357,7 +355,7 @@ class Tree:
             elif not make:
                 return None
             elif child is None:
-                self._count()
+                self._entries += 1
                 self._touch(node)
                 node = self._make_directory(node, name)
             else:
@@ -488,7 +486,9 @@ class Tree:
 
 def _weight(name: bytes, node: Node) -> int:
     """Return how many bytes of memory a name in the tree takes, with its node, roughly."""
-    weight = WEIGHT + len(name) + len(node.target) + _xattrs_weight(node)
+    weight = WEIGHT + len(name) + len(node.target)
+    if node.xattrs:
+        weight += _xattrs_weight(node)
     return weight + 128 * len(node.segments) if node.segments else weight
 
 

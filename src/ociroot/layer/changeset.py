@@ -60,8 +60,15 @@ def changes(entries: Iterable[Entry], notices: Notices) -> Iterator[Change]:
     Raises:
         MalformedImage: an empty name, a whiteout of nothing, a root that is no directory.
     """
+    # Entries come directory by directory: what the last one's parent meant, its siblings' does.
+    last, last_parent = b"", b""
+    new = tuple.__new__
     for entry in entries:
         name = entry.name
+        parent, _, base = name.rpartition(b"/")
+        if parent == last and base[:1] > b".":
+            yield new(Change, ("add", last_parent, base, entry))
+            continue
         if not name:
             raise MalformedImage("an entry with an empty name", offset=entry.offset)
         # Nearly all names are clean but for `./` before and `/` behind them.
@@ -71,6 +78,7 @@ def changes(entries: Iterable[Entry], notices: Notices) -> Iterator[Change]:
             name = name[2:]
         if b"/." in name or b"//" in name or name[:1] in b"./":
             name = clean(name)
+        raw = parent if base not in (b"", b".", b"..") else None
         parent, _, base = name.rpartition(b"/")
         if not base and entry.kind != "dir":
             raise MalformedImage(
@@ -83,6 +91,8 @@ def changes(entries: Iterable[Entry], notices: Notices) -> Iterator[Change]:
             if change is not None:
                 yield change
         else:
+            if raw is not None:
+                last, last_parent = raw, parent
             yield Change("add", parent, base, entry)
 
 

@@ -110,6 +110,12 @@ class Attributes:
             made: whether it has just been made with ``node.mode``.
             ours: whether we have made it at all.
         """
+        times = (node.mtime_ns, node.mtime_ns)
+        if made and not node.xattrs and (node.uid, node.gid) == self._ours:
+            if not self.may_skip_mode(node.mode):
+                os.fchmod(fd, node.mode)
+            os.utime(fd, ns=times)
+            return
         self.set_owner(fd, node, ours=ours)
         if node.xattrs and not self.privileged and node.mode & 0o600 != 0o600:
             # The owner needs the permission to write for user.*, and not for the others.
@@ -122,7 +128,7 @@ class Attributes:
                 os.fchmod(fd, node.mode)
             if node.xattrs:
                 self.set_xattrs(fd, node)
-        os.utime(fd, ns=(node.mtime_ns, node.mtime_ns))
+        os.utime(fd, ns=times)
 
     def set_by_name(self, name: bytes, dir_fd: int, node: Node) -> None:
         """Set all the attributes of what cannot be opened: a symbolic link, a device, a FIFO."""

@@ -68,15 +68,13 @@ class DirectoryWriter:
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Stream) -> None:
         """See :class:`~ociroot.tree.Operations`."""
         try:
-            if self._look_at is not None and self._written + node.stored >= self._look_at:
+            if self._look_at is not None and self._written + node.size >= self._look_at:
                 self._keep_reserve(parent, name, node)
             fd = os.open(name, _CREATE, node.mode & 0o777, dir_fd=self._handles.fd(parent))
             try:
                 if node.segments is None:
-                    for piece in data.pieces(node.size):
-                        written = os.write(fd, piece)
-                        while written < len(piece):
-                            written += os.write(fd, piece[written:])
+                    if node.size:
+                        _write(fd, node.size, data)
                 else:
                     _write_sparse(fd, node, data)
                 self._attributes.set_on_fd(fd, node, made=True)
@@ -85,7 +83,7 @@ class DirectoryWriter:
         except OSError as error:
             raise self._failed(error, "write the file", parent, name) from error
         self._made += 1
-        self._written += node.stored
+        self._written += node.size if node.segments is None else node.stored
 
     def _keep_reserve(self, parent: Directory, name: bytes, node: Node) -> None:
         """Stop before the file system is full, which would stop others, too."""
@@ -244,6 +242,14 @@ class DirectoryWriter:
     def close(self) -> None:
         """Close what is open."""
         self._handles.close()
+
+
+def _write(fd: int, size: int, data: Stream) -> None:
+    at_hand = data.at_hand(size)
+    for piece in data.pieces(size) if at_hand is None else (at_hand,):
+        written = os.write(fd, piece)
+        while written < len(piece):
+            written += os.write(fd, piece[written:])
 
 
 def _write_sparse(fd: int, node: Node, data: Stream) -> None:

@@ -31,6 +31,8 @@ class Handles:
         allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._limit = limit if allowed == resource.RLIM_INFINITY else min(limit, allowed // 4)
         self._open: OrderedDict[Directory, int] = OrderedDict()
+        self._last: Directory | None = None
+        self._last_fd = -1
 
     def fd(self, directory: Directory) -> int:
         """Return a descriptor of a directory, valid until the next call.
@@ -38,6 +40,15 @@ class Handles:
         Raises:
             OSError: what the kernel says to opening it.
         """
+        # Entries come directory by directory.
+        if directory is self._last:
+            return self._last_fd
+        self._last = None  # which another may close
+        self._last_fd = self._find(directory)
+        self._last = directory
+        return self._last_fd
+
+    def _find(self, directory: Directory) -> int:
         found = self._open.get(directory)
         if found is not None:
             self._open.move_to_end(directory)
@@ -62,11 +73,13 @@ class Handles:
 
     def forget(self, directory: Directory) -> None:
         """Close the descriptor of a directory that goes away."""
+        self._last = None
         fd = self._open.pop(directory, None)
         if fd is not None:
             os.close(fd)
 
     def close(self) -> None:
         """Close all of them."""
+        self._last = None
         while self._open:
             os.close(self._open.popitem()[1])
