@@ -18,8 +18,9 @@ from .limits import DEFAULTS, RATIO_FROM, Limits
 
 __all__ = ["CHUNK", "decompress", "sniff"]
 
-#: Bytes that are handed over at once, between threads and to the libraries.
-CHUNK = 256 << 10
+#: Bytes that are handed over at once, between threads and to the libraries. A quarter of it costs
+#: a tenth more time, for the threads that wake each other; more of it gains nothing.
+CHUNK = 1 << 20
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from types import FrameType
@@ -77,7 +78,12 @@ def main() -> NoReturn:
         # What our parent had us ignore (nohup) stays ignored.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
-    sys.exit(_run())
+    # The process is ours: what is made is a tree, which is no garbage. Without this the collector
+    # looks through all of it, at the latest on the way out (50 ms for 60,000 entries).
+    gc.disable()
+    code = _run()
+    gc.freeze()
+    sys.exit(code)
 
 
 def _run() -> int:

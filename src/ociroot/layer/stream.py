@@ -5,7 +5,7 @@
     hasher     hashes the uncompressed bytes                   → the diff_id
     (caller)   parses and writes, on the caller's own thread
 
-Each stage hands chunks of 256 KiB to the next through a bounded channel, and goes on with the next
+Each stage hands chunks of 1 MiB to the next through a bounded channel, and goes on with the next
 layer while the caller is still at the last one: memory stays within the channels' slots. The codecs
 and hashlib release the GIL while they work on a chunk. Every byte is read and decompressed once.
 """
@@ -39,9 +39,9 @@ from ..spec.digest import Digest
 
 __all__ = ["LayerContent", "Pipeline", "blame", "compression_of", "tuned"]
 
-# Chunks that may wait between two stages: 2 MiB of compressed and 16 MiB of uncompressed bytes.
-_PACKED_SLOTS = 8
-_SLOTS = 64
+# Chunks that may wait between two stages: 4 MiB of compressed and 16 MiB of uncompressed bytes.
+_PACKED_SLOTS = 4
+_SLOTS = 16
 # Outputs smaller than this are gathered: a thread that calls many short functions fights for the
 # GIL with the writer.
 _GATHER = CHUNK // 4

@@ -139,22 +139,23 @@ def entries(stream: Stream, limits: Limits = DEFAULTS) -> Iterator[Entry]:
 
             padding = -stored % BLOCK
             entry.size = stored
+            end = offset + BLOCK + stored
             if flag == b"S":
                 header = block[at : at + BLOCK]
                 entry.segments, entry.size = sparse.old_gnu(header, stream, stored, limits)
+                end = stream.position + stored
             elif extensions.any and kind == "file":
                 stored = extensions.sparse(entry, stream, stored)
             if entry.size > largest:
                 raise limits.exceeded("file_size", entry.size)
             entry.stored = stored if kind == "file" else 0
-            end = stream.position + stored
 
             yield entry
 
             advance(end, padding)
             if extensions.any:
                 extensions.forget()
-            offset, member = stream.position, None
+            offset, member = end + padding, None
     except OcirootError as error:
         raise error.locate(member=member, offset=offset) from error.__cause__
 
