@@ -20,6 +20,7 @@ from ..errors import MalformedImage
 from ..notices import Notices
 from ..tar.entry import Entry
 from ..tar.names import clean
+from .xattrs import check_xattrs
 
 __all__ = ["Change", "changes"]
 
@@ -65,6 +66,8 @@ def changes(entries: Iterable[Entry], notices: Notices) -> Iterator[Change]:
     new = tuple.__new__
     for entry in entries:
         name = entry.name
+        if entry.xattrs is not None:
+            _check_xattrs(entry)
         parent, _, base = name.rpartition(b"/")
         if parent == last and base[:1] > b".":
             yield new(Change, ("add", last_parent, base, entry))
@@ -94,6 +97,13 @@ def changes(entries: Iterable[Entry], notices: Notices) -> Iterator[Change]:
             if raw is not None:
                 last, last_parent = raw, parent
             yield Change("add", parent, base, entry)
+
+
+def _check_xattrs(entry: Entry) -> None:
+    try:
+        check_xattrs(entry.xattrs or {})
+    except MalformedImage as error:
+        raise error.locate(member=entry.name, offset=entry.offset) from None
 
 
 def _whiteout(entry: Entry, parent: bytes, base: bytes, notices: Notices) -> Change | None:

@@ -1,0 +1,63 @@
+"""Values of extended attributes that the kernel reads before it takes them.
+
+What it would refuse is the image's fault, and is told when the layer is read: also by whoever only
+looks, and not first by whoever writes it to a disk.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+from ..errors import MalformedImage, printable
+
+__all__ = ["check_xattrs"]
+
+_ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
+_CAPABILITY = b"security.capability"
+# linux/capability.h: each revision with the bytes of its value; the lowest bit is a flag.
+_REVISIONS = {0x02000000: 20, 0x03000000: 24}
+# linux/posix_acl_xattr.h: what an ACL is made of, in the order in which it must stand (acl(5)).
+_USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+_NOBODY = 0xFFFFFFFF
+
+
+def check_xattrs(xattrs: Mapping[bytes, bytes]) -> None:
+    """Refuse values that Linux does not take.
+
+    Raises:
+        MalformedImage: a capability or an ACL that is none, with its name.
+    """
+    for name in (_CAPABILITY, *_ACLS):
+        value = xattrs.get(name)
+        if value is not None and not (
+            _is_capability(value) if name == _CAPABILITY else _is_acl(value)
+        ):
+            raise MalformedImage(
+                f"the extended attribute {printable(name)} has no value that Linux takes"
+            )
+
+
+def _is_capability(value: bytes) -> bool:
+    revision = int.from_bytes(value[:4], "little") & ~1
+    return not value or _REVISIONS.get(revision) == len(value)
+
+
+def _is_acl(value: bytes) -> bool:
+    """Say whether the kernel takes an ACL: posix_acl_from_xattr and posix_acl_valid in it."""
+    if not value:
+        return True  # removes one
+    if len(value) % 8 != 4:
+        return False
+    if value[:4] != b"\x02\0\0\0":
+        return True  # another version is not supported, which is no fault
+    entries = list(struct.iter_unpack("<HHI", value[4:]))
+    if not entries:
+        return True
+    tags = [tag for tag, _, _ in entries]
+    if any(perm > 7 or (tag in (_USER, _GROUP) and who == _NOBODY) for tag, perm, who in entries):
+        return False
+    named = _USER in tags or _GROUP in tags
+    single = [tag for tag in tags if tag not in (_USER, _GROUP)]
+    wanted = [_USER_OBJ, _GROUP_OBJ, *([_MASK] if named or _MASK in tags else []), _OTHER]
+    return single == wanted and tags == sorted(tags)

@@ -1,0 +1,97 @@
+"""Capabilities and ACLs: what Linux does not take is refused when the layer is read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import struct
+from pathlib import Path
+
+import pytest
+
+from ociroot.errors import MalformedImage
+from ociroot.layer.xattrs import check_xattrs
+
+from .support.needs import need_root
+
+
+def acl(*entries: tuple[int, int, int], version: int = 2) -> bytes:
+    return struct.pack("<I", version) + b"".join(struct.pack("<HHI", *each) for each in entries)
+
+
+def capability(magic: int, length: int) -> bytes:
+    return struct.pack("<I", magic).ljust(length, b"\0")
+
+
+ANY = 0xFFFFFFFF
+MINIMAL = ((1, 7, ANY), (4, 5, ANY), (0x20, 5, ANY))
+VALUES = {
+    "minimal": ("acl", acl(*MINIMAL)),
+    "named": ("acl", acl((1, 7, ANY), (2, 7, 5), (4, 5, ANY), (0x10, 7, ANY), (0x20, 5, ANY))),
+    "named without a mask": ("acl", acl((1, 7, ANY), (2, 7, 5), (4, 5, ANY), (0x20, 5, ANY))),
+    "in another order": ("acl", acl(*MINIMAL[::-1])),
+    "twice": ("acl", acl(*MINIMAL, MINIMAL[2])),
+    "a bit too many": ("acl", acl((1, 8, ANY), *MINIMAL[1:])),
+    "of nobody": ("acl", acl((1, 7, ANY), (2, 7, ANY), (4, 5, ANY), (16, 7, ANY), (32, 5, ANY))),
+    "unknown": ("acl", acl(*MINIMAL, (0x40, 5, ANY))),
+    "cut off": ("acl", acl(*MINIMAL)[:-1]),
+    "without entries": ("acl", acl()),
+    "two groups": (
+        "acl",
+        acl(*MINIMAL[:2], (8, 5, 9), (8, 4, 7), (16, 7, 0), MINIMAL[2]),
+    ),
+    "capability 1": ("capability", capability(0x01000000, 12)),
+    "capability 2": ("capability", capability(0x02000001, 20)),
+    "capability 3": ("capability", capability(0x03000000, 24)),
+    "capability 2 cut off": ("capability", capability(0x02000000, 19)),
+    "capability 4": ("capability", capability(0x04000000, 24)),
+    "capability with an unknown flag": ("capability", capability(0x02000002, 20)),
+    "capability of nothing": ("capability", b""),
+}
+NAMES = {"acl": "system.posix_acl_access", "capability": "security.capability"}
+
+
+def taken(path: Path, kind: str, value: bytes) -> bool:
+    """Whether the kernel takes it."""
+    try:
+        os.setxattr(path, NAMES[kind], value)
+    except OSError as error:
+        assert error.errno == errno.EINVAL
+        return False
+    return True
+
+
+def accepted(kind: str, value: bytes) -> bool:
+    try:
+        check_xattrs({NAMES[kind].encode(): value})
+    except MalformedImage:
+        return False
+    return True
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    need_root()
+    path = tmp_path / "file"
+    path.touch()
+    return path
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_as_the_kernel_has_it(file: Path, name: str) -> None:
+    kind, value = VALUES[name]
+    assert accepted(kind, value) == taken(file, kind, value)
+
+
+def test_any_acl_as_the_kernel_has_it(file: Path) -> None:
+    chance = random.Random(6)
+    outcomes = []
+    for _ in range(3000):
+        count = chance.choice((3, 4, 5))
+        tags = sorted(chance.choice((1, 2, 4, 8, 16, 32)) for _ in range(count))
+        value = acl(*((tag, chance.randrange(8), chance.randrange(5)) for tag in tags))
+        outcomes.append(accepted("acl", value))
+        assert outcomes[-1] == taken(file, "acl", value), value
+    assert True in outcomes
+    assert False in outcomes
