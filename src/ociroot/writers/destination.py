@@ -270,7 +270,7 @@ def _inside(destination_fd: int, name: str, sync: bool, given: str) -> Iterator[
         def publish(finish: Finish) -> None:
             if sync:
                 sync_file_system(place.fd)
-            entries = os.listdir(place.fd)
+            entries = _names(place.fd)
             try:
                 for entry in entries:
                     if entry == "lost+found":
@@ -298,11 +298,19 @@ def _inside(destination_fd: int, name: str, sync: bool, given: str) -> Iterator[
 
 
 def _names(fd: int) -> list[str]:
-    """Return what is in a directory, which may be gone."""
+    """Return what is in a directory, which may be gone.
+
+    It is opened anew: btrfs shows in an open directory what it held when it was opened (seen with
+    Linux 6.18).
+    """
     try:
-        return os.listdir(fd)
+        fresh = os.open(".", DIRECTORY, dir_fd=fd)
     except FileNotFoundError:
         return []
+    try:
+        return os.listdir(fresh)
+    finally:
+        os.close(fresh)
 
 
 def _exchange(dir_fd: int, one: str, other: str) -> None:

@@ -1,0 +1,237 @@
+"""File systems of many kinds: the same tree, or what one cannot hold is said."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ociroot
+from ociroot.errors import DestinationError
+from ociroot.writers import destination
+
+from .support.build import Layer, Member, archive
+from .support.mounts import disk, mounted
+from .support.needs import need_root, need_tools
+from .support.snapshot import Snapshot, differences, snapshot
+from .support.user import workshop
+
+_ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *each)
+    for each in (
+        (1, 7, 0xFFFFFFFF),
+        (2, 6, 5),
+        (4, 5, 0xFFFFFFFF),
+        (16, 7, 0xFFFFFFFF),
+        (32, 4, 0xFFFFFFFF),
+    )
+)
+_CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
+USER = {b"SCHILY.xattr.user.note": b"\0\xff binary"}
+LAYERS = [
+    Layer(
+        [
+            Member(b"./", "dir", mode=0o751, uid=3, gid=4, pax=USER),
+            Member(b"bin/su", data=b"#!" * 999, mode=0o4755),
+            Member(b"bin/ping", data=b"x", pax={b"SCHILY.xattr.security.capability": _CAPABILITY}),
+            Member(b"tmp", "dir", mode=0o1777, mtime=1_234_567_890),
+            Member(b"acl", data=b"y", pax={b"SCHILY.xattr.system.posix_acl_access": _ACL}),
+            Member(b"dev/null", "char", rdev=(1, 3), mode=0o666),
+            Member(b"dev/pipe", "fifo", mode=0o600),
+            Member(b"link", "symlink", target=b"bin/su", uid=7),
+            Member(b"bin/hard", "link", target=b"bin/su"),
+            Member(b"caf\xe9-\xff", data=b"no text"),
+            Member("größe".encode(), data=random.Random(1).randbytes(70_000)),
+            Member(b"gone/a", data=b"z"),
+        ],
+        "gzip",
+    ),
+    Layer([Member(b".wh.gone"), Member(b"bin/new", data=b"new", uid=70_000)], "zstd"),
+]
+PLACES: dict[str, Callable[[Path, ExitStack], Path]] = {
+    "ext4": lambda place, stack: stack.enter_context(disk(place / "fs", "ext4", "32M")),
+    "btrfs": lambda place, stack: stack.enter_context(disk(place / "fs", "btrfs", "128M")),
+    "xfs": lambda place, stack: stack.enter_context(disk(place / "fs", "xfs", "320M", "-q")),
+    "tmpfs": lambda place, stack: _tmpfs(place, stack),
+    "overlay": lambda place, stack: _overlay(place, stack),
+    "noexec": lambda place, stack: _tmpfs(place, stack, "noexec,nodev,nosuid,noatime"),
+}
+
+
+def _tmpfs(place: Path, stack: ExitStack, options: str = "mode=755") -> Path:
+    return stack.enter_context(mounted(place / "fs", "-t", "tmpfs", "-o", options, "ociroot-test"))
+
+
+def _overlay(place: Path, stack: ExitStack) -> Path:
+    base = stack.enter_context(disk(place / "base", "ext4", "32M"))
+    for name in ("lower", "upper", "work"):
+        (base / name).mkdir()
+    (base / "lower" / "root" / "old").mkdir(parents=True)
+    options = f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work"
+    return stack.enter_context(mounted(place / "fs", "-t", "overlay", "-o", options, "overlay"))
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    need_root()
+    need_tools("mkfs.ext4", "mkfs.btrfs", "mkfs.xfs", "mkfs.vfat", "mount")
+    with workshop() as where:
+        yield where
+
+
+def extract(path: Path, root: Path, **options: Any) -> tuple[str, ...]:
+    with ociroot.open(path) as source:
+        report = source.image().extract(root, **options)
+    return tuple(warning.code for warning in report.warnings)
+
+
+def seen(root: Path) -> Snapshot:
+    """What lies there, but for what xfs adds of its own: it shows an ACL under two names."""
+    found = snapshot(root)
+    for path, record in found.items():
+        kept = {n: v for n, v in record.xattrs.items() if not n.startswith(b"trusted.SGI_")}
+        found[path] = replace(record, xattrs=kept)
+    return found
+
+
+@contextmanager
+def ready(place: Path, name: str) -> Iterator[tuple[Path, Path, Snapshot]]:
+    """An image, a file system, and what the image is where nothing is in its way."""
+    image = archive(place / "image", LAYERS)
+    assert extract(image, place / "reference") == ()
+    with ExitStack() as stack:
+        yield image, PLACES[name](place, stack), snapshot(place / "reference")
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_the_same_tree_on(place: Path, name: str) -> None:
+    with ready(place, name) as (image, fs, reference):
+        assert extract(image, fs / "new") == ()
+        assert differences(reference, seen(fs / "new")) == []
+        assert extract(image, fs / "new", replace=True, sync=True) == ()
+        assert differences(reference, seen(fs / "new")) == []
+
+
+@pytest.mark.parametrize("name", [name for name in PLACES if name != "overlay"])
+def test_a_mount_point_of(place: Path, name: str) -> None:
+    """It is on another file system than its parent, and staged inside."""
+    with ready(place, name) as (image, fs, reference):
+        assert extract(image, fs) == ()
+        assert differences(reference, seen(fs)) == []
+
+
+def test_a_tree_that_overlayfs_has_from_below_is_replaced(place: Path) -> None:
+    """rename(2) of a directory of a lower layer is EXDEV without redirect_dir; that is said."""
+    with ready(place, "overlay") as (image, fs, reference):
+        try:
+            extract(image, fs / "root", replace=True)
+        except DestinationError as error:
+            assert "EXDEV" in str(error)
+            assert [path.name for path in (fs / "root").iterdir()] == ["old"]
+        else:
+            assert differences(reference, seen(fs / "root")) == []
+        assert [path.name for path in fs.iterdir()] == ["root"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_read_only(place: Path, there: bool) -> None:
+    image = archive(place / "image", LAYERS)
+    (place / "source" / "root").mkdir(parents=True)
+    (place / "source" / "root" / "old").touch()
+    with mounted(place / "fs", "--bind", place / "source") as fs:
+        subprocess.run(["mount", "-o", "remount,ro,bind", fs], check=True)
+        with pytest.raises(DestinationError, match="EROFS"):
+            extract(image, fs / "root" if there else fs / "new", replace=there)
+    assert sorted(path.name for path in (place / "source").rglob("*")) == ["old", "root"]
+
+
+def test_vfat(place: Path) -> None:
+    """It has no owners, links or devices: what comes first is said, and nothing is left."""
+    image = archive(place / "image", LAYERS)
+    with disk(place / "fs", "vfat", "16M") as fs:
+        with pytest.raises(DestinationError) as caught:
+            extract(image, fs / "root")
+        assert str(fs / "root") in str(caught.value)
+        assert list(fs.iterdir()) == []
+
+
+# What file systems answer that this machine may not have.
+
+CANNOT = {
+    "link": (errno.EPERM, "cannot make the hard link"),
+    "symlink": (errno.EPERM, "cannot make the symlink"),
+    "chown": (errno.EPERM, "Operation not permitted"),
+    "fchown": (errno.EPERM, "Operation not permitted"),
+}
+
+
+@pytest.mark.parametrize("name", CANNOT)
+def test_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    need_root()
+    code, words = CANNOT[name]
+
+    def cannot(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    image = archive(tmp_path / "image", LAYERS)
+    monkeypatch.setattr(os, name, cannot)
+    with pytest.raises(DestinationError, match=words):
+        extract(image, tmp_path / "root")
+    assert [path.name for path in tmp_path.iterdir()] == ["image"]
+
+
+def test_without_extended_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need_root()
+
+    def cannot(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    image = archive(tmp_path / "image", LAYERS)
+    extract(image, tmp_path / "reference")
+    monkeypatch.setattr(os, "setxattr", cannot)
+    assert extract(image, tmp_path / "root") == ("xattrs-unsupported",)
+    found = differences(snapshot(tmp_path / "reference"), snapshot(tmp_path / "root"))
+    # An ACL shows in the group's permissions, too.
+    assert found
+    assert all("xattrs" in each or "mode" in each for each in found)
+
+
+def test_names_that_are_one_to_the_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where `A` and `a` are one name, the second is an error and never the first one's end."""
+    make = os.open
+
+    def folding(name: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        lower = name.lower() if isinstance(name, bytes) else name
+        return make(lower, flags, mode, dir_fd=dir_fd)
+
+    image = archive(tmp_path / "image", [[Member(b"README", data=b"1"), Member(b"readme")]])
+    monkeypatch.setattr(os, "open", folding)
+    with pytest.raises(DestinationError, match=r"readme.*EEXIST"):
+        extract(image, tmp_path / "root")
+    assert [path.name for path in tmp_path.iterdir()] == ["image"]
+
+
+def test_a_mount_point_without_renameat2(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its flags are not everywhere; nothing is overwritten in their place."""
+    image = archive(place / "image", LAYERS)
+
+    def cannot(*_: object) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    with ExitStack() as stack:
+        fs = _tmpfs(place, stack)
+        monkeypatch.setattr(destination, "_rename", cannot)
+        with pytest.raises(DestinationError, match="EINVAL"):
+            extract(image, fs)
+        assert list(fs.iterdir()) == []
