@@ -14,7 +14,7 @@ SETUP := PYTHON='$(PYTHON)' sh tools/setup.sh
 CODE := src tests examples tools fuzz bench
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test bench bench-scale lint fuzz packages clean
+.PHONY: help venv demo test bench bench-scale lint fuzz figures packages clean
 
 help:
 	@echo 'make demo    build a sample image, extract it, show the tree and the configuration'
@@ -24,6 +24,7 @@ help:
 	@echo '             (ARGS=--help says what can be chosen); make bench-scale: how it grows'
 	@echo 'make lint    check with ruff and mypy'
 	@echo 'make fuzz    fuzz every target for FUZZ_SECONDS (20 minutes), and say what was found'
+	@echo 'make figures run the tests that try to break things, and print what came of it'
 	@echo 'make clean   remove .venv and what was built or cached'
 
 venv:
@@ -50,6 +51,9 @@ lint: venv
 fuzz: venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@$(BIN)/python -m fuzz.campaign $(FUZZ_SECONDS)
+
+figures: venv packages
+	@$(BIN)/python tools/figures.py $(ARGS)
 
 packages:
 	@sh tools/packages.sh

@@ -17,6 +17,7 @@ from ociroot.errors import MalformedImage, OcirootError, Unsupported, Verificati
 from .support.build import Layer, Member, archive, digest
 from .support.docker import docker_archive
 from .support.snapshot import Snapshot, differences, snapshot
+from .support.tally import tally
 from .support.user import workshop
 
 RANDOM = 2000
@@ -101,6 +102,8 @@ class Trial:
             assert differences(self.whole, found) == [], what
             outcome = "the same tree"
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        damage = "cut off" if "cut off" in what else "damaged"
+        tally(f"an archive {damage}", outcome)
         assert [path.name for path in self.path.parent.iterdir()] == ["image"], what
 
 
@@ -186,8 +189,10 @@ def test_damage_to_the_files_of_a_layout(place: Path, tmp_path: Path) -> None:
                 except OcirootError as error:
                     assert error.exit_code in (3, 4, 5), (file, damage.__name__, at, error)
                     refused += 1
+                    tally("a layout damaged", type(error).__name__)
                 else:
                     assert differences(whole, found) == [], (file, damage.__name__, at)
+                    tally("a layout damaged", "the same tree")
                 assert sorted(p.name for p in place.iterdir()) == ["layout"]
         file.write_bytes(intact)
     assert refused > 300

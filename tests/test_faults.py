@@ -20,6 +20,7 @@ from ociroot.writers import destination
 
 from .support.build import Layer, Member, archive
 from .support.snapshot import differences, snapshot
+from .support.tally import tally
 from .support.user import workshop
 
 LAYERS = [
@@ -30,7 +31,8 @@ LAYERS = [
             Member(b"d/f", data=b"x" * 5000, mode=0o4755, pax={b"SCHILY.xattr.user.k": b"v"}),
             Member(b"d/l", "symlink", target=b"f"),
             Member(b"d/h", "link", target=b"d/f"),
-            Member(b"d/p", "fifo"),
+            Member(b"d/p", "fifo", uid=7),
+            Member(b"d/o", data=b"o", uid=7, gid=8),
         ],
         "gzip",
     ),
@@ -105,6 +107,8 @@ def test_each_call_fails_once(
         else:
             now = snapshot(root) if root.exists() else None
             assert now is None if before is None else differences(before, now or {}) == []
+        outcome = "refused, nothing changed" if failed else "the same tree"
+        tally("a call to the kernel failed, each once", outcome)
         if faults.count < number:
             break  # there is no such call any more
     else:

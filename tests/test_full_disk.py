@@ -20,6 +20,7 @@ from .support.build import Layer, Member, archive
 from .support.mounts import disk, mounted, room
 from .support.needs import need_root, need_tools
 from .support.snapshot import differences, snapshot
+from .support.tally import tally
 from .support.user import workshop
 
 _noise = random.Random(2)
@@ -56,6 +57,7 @@ def refused(path: Path, root: Path, *, replace: bool = False) -> str:
         extract(path, root, replace=replace)
     assert caught.value.is_full
     assert caught.value.exit_code == 7
+    tally("a full file system", "refused, all given back")
     text = str(caught.value)
     assert str(root) in text
     assert "nothing was left behind" in text

@@ -17,6 +17,7 @@ from fuzz.mutate import crossed, raw
 from fuzz.seeds import SEEDS
 from fuzz.targets import TARGETS
 
+from .support.tally import tally
 from .support.user import as_ordinary_user
 
 CASES = Path(__file__).parent.parent / "fuzz" / "cases"
@@ -68,6 +69,7 @@ def test_cases(name: str) -> None:
 def test_mutations(name: str) -> None:
     for data in mutations(name, min(MUTATIONS.get(name, MOST), MOST)):
         TARGETS[name].run(data)
+        tally("an input to a fuzz target", "as it should be")
 
 
 def test_extraction_as_an_ordinary_user() -> None:

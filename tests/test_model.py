@@ -24,6 +24,7 @@ from tests.support.model import ModelRefusal, clean, expected
 from tests.support.needs import need_root, need_tools
 from tests.support.snapshot import Snapshot, differences, snapshot
 from tests.support.strategies import Stack, blobs, dense_stacks, good_stacks, raw_stacks, repaired
+from tests.support.tally import tally
 from tests.support.user import NOBODY, as_ordinary_user, workshop
 
 EXAMPLES = int(os.environ.get("OCIROOT_EXAMPLES", "300"))
@@ -79,8 +80,10 @@ def check(stack: Stack, layers: Sequence[Layer | list[Member]]) -> None:
 @settings(SETTINGS, max_examples=EXAMPLES)
 @given(st.data(), st.one_of(good_stacks, good_stacks, dense_stacks, dense_stacks, raw_stacks))
 def test_any_stack_becomes_what_the_specification_says(data: st.DataObject, stack: Stack) -> None:
-    event("refused" if modelled(stack) is None else "extracted")
+    outcome = "refused" if modelled(stack) is None else "extracted"
+    event(outcome)
     check(stack, data.draw(blobs(stack)))
+    tally("a random stack of layers", f"{outcome}, as the model says")
 
 
 OPAQUE = b".wh..wh..opq"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import random
@@ -20,6 +21,7 @@ from ociroot.writers import destination, staging
 from .support.build import Layer, Member, archive
 from .support.needs import need_root
 from .support.snapshot import Snapshot, differences, snapshot
+from .support.tally import tally
 from .support.user import as_ordinary_user, workshop
 
 KILLS = int(os.environ.get("OCIROOT_KILLS", "200"))
@@ -87,7 +89,7 @@ def test_killed_at_any_moment(replace: bool) -> None:
             found = left(where)
             staged += bool(found)
             assert len(found) <= 1 + replace, "the next run removes what the last one left"
-            assert all(name.startswith((".root.ociroot-", ".ociroot-new-")) for name in found)
+            assert all(name.startswith(".root.ociroot-") for name in found)
             if not root.exists():
                 assert not replace
                 outcomes["before"] += 1
@@ -101,7 +103,46 @@ def test_killed_at_any_moment(replace: bool) -> None:
             subprocess.run(["rm", "-r", root], check=True)
         assert outcomes["before"] and staged, (outcomes, staged)
         assert run(*(["--replace"] if replace else []), image, root).wait() == 0
-        assert [name for name in left(where) if not name.startswith(".ociroot-new-")] == []
+        assert left(where) == []
+        tally("killed at a moment", "the destination was as before", outcomes["before"])
+        tally("killed at a moment", "the destination was whole", outcomes["whole"])
+
+
+def test_cleaned_up_by_another_before_it_was_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between making a staging directory and locking it, it looks like one that was left."""
+    real = staging.lock
+    calls = 0
+
+    def removed_first(fd: int) -> bool | None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            Path(f"/proc/self/fd/{fd}").readlink().rmdir()
+        return calls != 2 and real(fd)
+
+    monkeypatch.setattr(staging, "lock", removed_first)
+    extract(archive(tmp_path / "image", [[Member(b"a")]]), tmp_path / "root")
+    assert (tmp_path / "root" / "a").exists()
+    assert calls == 3
+    # What was another's at the second try is that one's to remove.
+    (other,) = left(tmp_path)
+    assert list((tmp_path / other).iterdir()) == []
+
+
+def test_without_locks_nothing_is_cleaned_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether another is at work there cannot be known then."""
+    (tmp_path / ".root.ociroot-123456").mkdir()
+
+    def without(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    extract(archive(tmp_path / "image", [[Member(b"a")]]), tmp_path / "root")
+    assert left(tmp_path) == [".root.ociroot-123456"]
 
 
 def test_what_a_killed_run_left_is_removed_and_what_is_in_use_is_not(tmp_path: Path) -> None:

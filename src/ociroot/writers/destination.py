@@ -190,7 +190,7 @@ def _staged_in(
         raise DestinationError("it exists and is not a directory")
     fd = os.open(path, DIRECTORY)
     try:
-        if not lock(fd):
+        if lock(fd) is False:
             raise DestinationError("another extraction to it is under way")
         remove_left_over(fd, name)
         mounted = not name or mount_id(fd) != mount_id(parent_fd)

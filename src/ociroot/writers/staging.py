@@ -27,6 +27,9 @@ __all__ = [
     "sync_file_system",
 ]
 
+# How often to make another one, when somebody has cleaned up the last too early.
+_TRIES = 100
+
 #: How directories are opened that are the user's own to name.
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -61,16 +64,11 @@ def staging_directory(parent_fd: int, name: str) -> Iterator[Place]:
         OSError: it cannot be made, or not be removed though nothing else has failed.
     """
     remove_left_over(parent_fd, name)
-    token = secrets.token_hex(6)
-    # Not by the name that others clean up before it is locked.
-    fresh, staging = f".ociroot-new-{token}", _prefix(name) + token
-    place = Place(staging, -1)
+    place = Place("", -1)
     failed = True
     try:
-        os.mkdir(fresh, 0o700, dir_fd=parent_fd)
-        place.fd = fd = os.open(fresh, DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
-        lock(fd)
-        os.rename(fresh, staging, src_dir_fd=parent_fd, dst_dir_fd=parent_fd)
+        _make(place, parent_fd, _prefix(name))
+        fd = place.fd
         # A parent with a default ACL or the set-group-ID bit hands them on; the image's root and
         # all below it have no part in that. The kernel drops the bit with the mode.
         Attributes.clear_acls(fd)
@@ -81,8 +79,8 @@ def staging_directory(parent_fd: int, name: str) -> Iterator[Place]:
         failed = False
     finally:
         try:
-            for each in (fresh, staging):
-                remove_tree(parent_fd, each)
+            if place.name:
+                remove_tree(parent_fd, place.name)
         except OSError as error:
             place.left = os.strerror(error.errno or 0)
             if not failed and not place.published:
@@ -92,15 +90,33 @@ def staging_directory(parent_fd: int, name: str) -> Iterator[Place]:
                 os.close(place.fd)
 
 
+def _make(place: Place, parent_fd: int, prefix: str) -> None:
+    """Make and lock a directory that nobody has cleaned up before it was locked."""
+    for _ in range(_TRIES):
+        place.name = prefix + secrets.token_hex(6)
+        os.mkdir(place.name, 0o700, dir_fd=parent_fd)
+        with suppress(FileNotFoundError):
+            place.fd = os.open(place.name, DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
+            if lock(place.fd) is not False:
+                now = os.stat(place.name, dir_fd=parent_fd, follow_symlinks=False)
+                if os.path.samestat(now, os.fstat(place.fd)):
+                    return
+        if place.fd >= 0:
+            os.close(place.fd)
+        place.name, place.fd = "", -1
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+
 def _prefix(name: str) -> str:
     # A name has at most 255 bytes; bytes that are no text any more stay as they are.
     return f".{os.fsdecode(os.fsencode(name)[:200])}.ociroot-"
 
 
-def lock(fd: int) -> bool:
-    """Lock an open directory until it is closed; say whether nobody else has.
+def lock(fd: int) -> bool | None:
+    """Lock an open directory until it is closed.
 
-    A file system without locks has none that others could hold.
+    Returns:
+        Whether it is ours now, or another's; None: this file system has no locks.
     """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -109,6 +125,7 @@ def lock(fd: int) -> bool:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
             raise
+        return None
     return True
 
 
@@ -128,7 +145,7 @@ def remove_left_over(parent_fd: int, name: str) -> None:
         except OSError:
             continue  # gone meanwhile, or nothing of ours
         try:
-            if os.fstat(fd).st_uid == os.geteuid() and lock(fd):
+            if os.fstat(fd).st_uid == os.geteuid() and lock(fd) is True:
                 with suppress(OSError):  # what cannot be removed is not in our way
                     remove_tree(parent_fd, found)
         finally:
