@@ -12,14 +12,17 @@ import pytest
 
 from ociroot.cli import command
 
+_CONTEXT = click.Context(command)
+COMMANDS = {name: command.get_command(_CONTEXT, name) for name in command.list_commands(_CONTEXT)}
 SHARE = Path(__file__).parent.parent / "share"
 # Not compared to the letter: click words its texts a little differently from version to version.
 REMEDY = "run: python tools/share.py"
 
 
-@pytest.mark.parametrize("name", ["", *command.commands])
+@pytest.mark.parametrize("name", ["", *COMMANDS])
 def test_each_command_has_a_page_with_its_options(name: str) -> None:
-    each = command.commands[name] if name else command
+    each = COMMANDS[name] if name else command
+    assert each is not None
     page = (SHARE / "man/man1" / f"ociroot{name and '-'}{name}.1").read_text()
     for parameter in each.params:
         if isinstance(parameter, click.Option):

@@ -26,12 +26,19 @@ COMPLETIONS: dict[str, type[ShellComplete]] = {
 def pages() -> dict[str, str]:
     """Return every file by its path below ``share/``."""
     result = {"man/man1/ociroot.1": page(command, "ociroot")}
-    for name, each in command.commands.items():
+    for name, each in commands().items():
         result[f"man/man1/ociroot-{name}.1"] = page(each, f"ociroot {name}")
     for path, shell in COMPLETIONS.items():
         completion = shell(command, {}, "ociroot", "_OCIROOT_COMPLETE")
         result[path] = completion.source_template % completion.source_vars()
     return result
+
+
+def commands() -> dict[str, click.Command]:
+    """Return the commands by their names."""
+    context = click.Context(command)
+    found = {name: command.get_command(context, name) for name in command.list_commands(context)}
+    return {name: each for name, each in found.items() if each is not None}
 
 
 def page(each: click.Command, name: str) -> str:
@@ -51,7 +58,7 @@ def page(each: click.Command, name: str) -> str:
     ]
     if isinstance(each, click.Group):
         lines.append(".SH COMMANDS")
-        for sub, command_ in each.commands.items():
+        for sub, command_ in commands().items():
             lines += [".TP", f"\\fBociroot\\-{_text(sub)}\\fR(1)"]
             lines.append(_text(command_.get_short_help_str(300)))
     options = [p for p in each.get_params(context) if isinstance(p, click.Option)]
@@ -60,7 +67,7 @@ def page(each: click.Command, name: str) -> str:
     for record in filter(None, records):
         lines += [".TP", f"\\fB{_text(record[0])}\\fR", _text(record[1])]
     lines += [".SH EXIT STATUS", *_paragraphs(EXIT_CODES.replace("Exit codes:\n", ""))]
-    others = [f"ociroot-{sub}" for sub in ("", *command.commands)]
+    others = [f"ociroot-{sub}" for sub in ("", *commands())]
     links = [o.rstrip("-") for o in others if o.rstrip("-") != title]
     lines += [".SH SEE ALSO", ",\n".join(f"\\fB{_text(link)}\\fR(1)" for link in links)]
     return "\n".join(lines) + "\n"

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
-from .contents import pieces, streams
 from .errors import OcirootError, Unsupported
 from .extract import Report, extract
 from .image import LayerBlob, Wanted, choose, pair
@@ -267,6 +266,8 @@ class Merged:
         Raises:
             OcirootError: a layer cannot be read.
         """
+        from .contents import streams  # extraction does without
+
         try:
             yield from streams(self._plan.layers, nodes, self._plan.limits)
         except OcirootError as error:
@@ -281,6 +282,8 @@ class Merged:
         Raises:
             OcirootError: its layer cannot be read.
         """
+        from .contents import pieces
+
         for found, stream in self.files([node]):
             yield from pieces(found, stream)
 

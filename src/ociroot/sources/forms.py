@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from itertools import chain
 
@@ -182,6 +181,8 @@ def _spool(
     limits: Limits,
 ) -> int:
     """Decompress into a file that has no name, and is gone when it is closed."""
+    import tempfile  # 4 ms that most images do not need
+
     directory = os.fspath(tmpdir) if tmpdir is not None else tempfile.gettempdir()
     remedy = "--tmpdir names another directory"
     try:
