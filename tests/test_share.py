@@ -33,7 +33,7 @@ def test_each_command_has_a_page_with_its_options(name: str) -> None:
 
 def test_there_is_no_page_of_a_command_that_is_gone() -> None:
     pages = {path.name for path in (SHARE / "man/man1").iterdir()}
-    assert pages == {"ociroot.1", *(f"ociroot-{name}.1" for name in command.commands)}, REMEDY
+    assert pages == {"ociroot.1", *(f"ociroot-{name}.1" for name in COMMANDS)}, REMEDY
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
