@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import random
 import tarfile
@@ -103,15 +102,14 @@ def test_a_limit(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "a").is_dir()
 
 
-def test_the_ratio(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_the_ratio(tmp_path: Path, compression: build.Compression) -> None:
     """What is not written anywhere is still decompressed: behind the end of the archive."""
     tar = build.tar([FILE])
-    zeros = gzip.compress(bytes(1 << 20), 9)
-    # Members of 1 MiB each, one after the other, are the same bytes again and again.
-    blob = gzip.compress(tar) + zeros * (RATIO_FROM // (1 << 20) + 1)
-    path = archive(
-        tmp_path / "image.tar", [Layer(tar, "gzip", blob=blob)], diff_ids=["sha256:" + "0" * 64]
-    )
+    zeros = build.compress(bytes(16 << 20), compression)
+    # Members and frames of 16 MiB each, one after the other, are the same bytes again and again.
+    blob = build.compress(tar, compression) + zeros * (RATIO_FROM // (16 << 20) + 1)
+    path = archive(tmp_path / "image.tar", [Layer(tar, compression, blob=blob)])
     with ociroot.open(path) as source, pytest.raises(LimitExceeded, match="--max-ratio"):
         source.image().extract(tmp_path / "a")
     assert not (tmp_path / "a").exists()
@@ -182,6 +180,35 @@ def test_a_bomb(name: str, tmp_path: Path) -> None:
         else:
             with pytest.raises(LimitExceeded, match="--max-" + limit.replace("_", "-")):
                 source.image().tree()
+
+
+def million(name: Callable[[int], bytes]) -> bytes:
+    """A million empty files, as fast as they can be made; all the names are of one length."""
+    block = bytearray(build.entry(Member(b"0000000")))
+    rest = sum(block[7:148]) + 8 * 32 + sum(block[156:])
+    parts = []
+    for number in range(1_000_000):
+        block[:7] = chosen = name(number)
+        block[148:156] = b"%06o\0 " % (rest + sum(chosen))
+        parts.append(bytes(block))
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("distinct", [True, False])
+def test_a_million_entries(tmp_path: Path, distinct: bool) -> None:
+    content = million((lambda number: b"%07d" % number) if distinct else (lambda _: b"0000000"))
+    path = archive(tmp_path / "image.tar", [Layer(content, "zstd")])
+    with ociroot.open(path) as source:
+        merged = source.image().merged()
+    assert len(merged.tree.root.entries) == (1_000_000 if distinct else 1)
+    assert [(w.code, w.count) for w in merged.warnings] == (
+        [] if distinct else [("duplicate-path", 999_999)]
+    )
+    with (
+        ociroot.open(path, limits=Limits(entries=999_999)) as source,
+        pytest.raises(LimitExceeded, match="--max-entries"),
+    ):
+        source.image().tree()
 
 
 def test_attributes_of_a_global_header_are_kept_once(tmp_path: Path) -> None:
