@@ -235,3 +235,14 @@ def test_a_mount_point_without_renameat2(place: Path, monkeypatch: pytest.Monkey
         with pytest.raises(DestinationError, match="EINVAL"):
             extract(image, fs)
         assert list(fs.iterdir()) == []
+
+
+def test_a_compressed_archive_is_decompressed_where_its_tree_needs_room(place: Path) -> None:
+    from ociroot.cli.extract import _room_for
+
+    with ExitStack() as stack:
+        fs = _tmpfs(place, stack)
+        assert _room_for(str(fs)) == str(fs)
+        assert _room_for(str(fs / "root")) == str(fs)
+        assert _room_for(str(place / "root")) == str(place)
+    assert _room_for(str(place / "absent" / "root")) is None
