@@ -267,7 +267,7 @@ def test_progress(path: Path, root: Path) -> None:
     assert {p.total for p in seen} == {total}
     assert [p.done for p in seen] == sorted(p.done for p in seen)
     assert (seen[-1].done, seen[-1].layer, seen[-1].layers) == (total, 2, 2)
-    assert len(seen) > 10
+    assert len(seen) > 4
 
 
 def test_an_exception_in_the_callback_leaves_nothing(path: Path, root: Path) -> None:
