@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 
 import ociroot
+from ociroot import Limits
 from ociroot.errors import DestinationError
 from ociroot.writers import destination
 
-from .support.build import Layer, Member, archive
-from .support.mounts import disk, mounted
+from .support.build import Layer, Member, archive, seconds
+from .support.mounts import disk, fat, mounted
 from .support.needs import need_root, need_tools
 from .support.snapshot import Snapshot, differences, snapshot
 from .support.user import workshop
@@ -36,6 +37,15 @@ _ACL = struct.pack("<I", 2) + b"".join(
     )
 )
 _CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
+MOMENT = seconds(1_234_567_890_123_456_789)
+SPARSE = {
+    b"GNU.sparse.major": b"1",
+    b"GNU.sparse.minor": b"0",
+    b"GNU.sparse.name": b"sparse",
+    b"GNU.sparse.realsize": b"2097155",
+}
+# Two islands: "hello" at the start and "end" at 2 MiB.
+ISLANDS = b"2\n0\n5\n2097152\n3\n".ljust(512, b"\0") + b"helloend"
 USER = {b"SCHILY.xattr.user.note": b"\0\xff binary"}
 LAYERS = [
     Layer(
@@ -52,6 +62,11 @@ LAYERS = [
             Member(b"caf\xe9-\xff", data=b"no text"),
             Member("größe".encode(), data=random.Random(1).randbytes(70_000)),
             Member(b"gone/a", data=b"z"),
+            Member(b"sparse", data=ISLANDS, pax=SPARSE),
+            Member(b"moment", data=b"t", mtime=MOMENT),
+            Member(b"moments", "dir", mtime=MOMENT),
+            Member(b"before-1970", mtime=-86400),
+            Member(b"dev/loop", "block", rdev=(7, 0)),
         ],
         "gzip",
     ),
@@ -71,11 +86,10 @@ def _tmpfs(place: Path, stack: ExitStack, options: str = "mode=755") -> Path:
     return stack.enter_context(mounted(place / "fs", "-t", "tmpfs", "-o", options, "ociroot-test"))
 
 
-def _overlay(place: Path, stack: ExitStack) -> Path:
+def _overlay(place: Path, stack: ExitStack, *below: str) -> Path:
     base = stack.enter_context(disk(place / "base", "ext4", "32M"))
-    for name in ("lower", "upper", "work"):
-        (base / name).mkdir()
-    (base / "lower" / "root" / "old").mkdir(parents=True)
+    for name in ("lower", "upper", "work", *(f"lower/{name}" for name in below)):
+        (base / name).mkdir(parents=True)
     options = f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work"
     return stack.enter_context(mounted(place / "fs", "-t", "overlay", "-o", options, "overlay"))
 
@@ -121,7 +135,7 @@ def test_the_same_tree_on(place: Path, name: str) -> None:
         assert differences(reference, seen(fs / "new")) == []
 
 
-@pytest.mark.parametrize("name", [name for name in PLACES if name != "overlay"])
+@pytest.mark.parametrize("name", PLACES)
 def test_a_mount_point_of(place: Path, name: str) -> None:
     """It is on another file system than its parent, and staged inside."""
     with ready(place, name) as (image, fs, reference):
@@ -131,7 +145,11 @@ def test_a_mount_point_of(place: Path, name: str) -> None:
 
 def test_a_tree_that_overlayfs_has_from_below_is_replaced(place: Path) -> None:
     """rename(2) of a directory of a lower layer is EXDEV without redirect_dir; that is said."""
-    with ready(place, "overlay") as (image, fs, reference):
+    image = archive(place / "image", LAYERS)
+    extract(image, place / "reference")
+    with ExitStack() as stack:
+        fs = _overlay(place, stack, "root/old")
+        reference = snapshot(place / "reference")
         try:
             extract(image, fs / "root", replace=True)
         except DestinationError as error:
@@ -140,6 +158,95 @@ def test_a_tree_that_overlayfs_has_from_below_is_replaced(place: Path) -> None:
         else:
             assert differences(reference, seen(fs / "root")) == []
         assert [path.name for path in fs.iterdir()] == ["root"]
+
+
+def test_holes_stay_holes(place: Path) -> None:
+    with ready(place, "ext4") as (image, fs, _):
+        extract(image, fs / "root")
+        assert (fs / "root" / "sparse").stat().st_blocks * 512 < 100_000
+
+
+def test_a_subvolume_of_btrfs_that_holds_something_is_replaced(place: Path) -> None:
+    """It is no mount point, though its st_dev is another; so are those below it."""
+    with ready(place, "btrfs") as (image, fs, reference):
+        for name in ("root", "root/below"):
+            create = ["btrfs", "subvolume", "create", str(fs / name)]
+            subprocess.run(create, check=True, capture_output=True)
+        (fs / "root" / "below" / "old").touch()
+        assert extract(image, fs / "root", replace=True) == ()
+        assert differences(reference, seen(fs / "root")) == []
+        assert [path.name for path in fs.iterdir()] == ["root"]
+
+
+@pytest.mark.parametrize("name", ["absent", "empty", "full"])
+def test_a_file_system_that_is_read_only(place: Path, name: str) -> None:
+    image = archive(place / "image", LAYERS)
+    with disk(place / "fs", "ext4", "16M") as fs:
+        (fs / "empty").mkdir()
+        (fs / "full" / "old").mkdir(parents=True)
+        subprocess.run(["mount", "-o", "remount,ro", fs], check=True)
+        before = snapshot(fs)
+        with pytest.raises(DestinationError, match="EROFS") as caught:
+            extract(image, fs / name, replace=True)
+        assert caught.value.exit_code == 7
+        assert differences(before, snapshot(fs)) == []
+
+
+def test_a_mount_point_that_is_read_only(place: Path) -> None:
+    """An overlay without an upper directory is."""
+    image = archive(place / "image", LAYERS)
+    for name in ("one", "two"):
+        (place / name).mkdir()
+    lower = f"lowerdir={place}/one:{place}/two"
+    with mounted(place / "fs", "-t", "overlay", "-o", lower, "overlay") as fs:
+        with pytest.raises(DestinationError, match="EROFS"):
+            extract(image, fs)
+        assert list(fs.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag", ["i", "a"])
+def test_a_directory_that_may_not_be_changed(place: Path, flag: str) -> None:
+    """By chattr(1), which holds for root, too."""
+    image = archive(place / "image", LAYERS)
+    with disk(place / "fs", "ext4", "16M") as fs:
+        (fs / "root" / "old").mkdir(parents=True)
+        before = snapshot(fs)
+        subprocess.run(["chattr", f"+{flag}", fs / "root"], check=True)
+        try:
+            with pytest.raises(DestinationError, match="EPERM") as caught:
+                extract(image, fs / "root", replace=True)
+        finally:
+            subprocess.run(["chattr", f"-{flag}", fs / "root"], check=True)
+        assert caught.value.exit_code == 7
+        assert differences(before, snapshot(fs), {"mtime_ns"}) == []
+
+
+def test_a_file_system_without_extended_attributes(place: Path) -> None:
+    """It says nothing of its size either, so that the image's has to be given."""
+    image = archive(place / "image", LAYERS)
+    extract(image, place / "reference")
+    with (
+        mounted(place / "fs", "-t", "ramfs", "ociroot-test") as fs,
+        ociroot.open(image, limits=Limits(size=1 << 24)) as source,
+    ):
+        report = source.image().extract(fs / "root")
+        assert [warning.code for warning in report.warnings] == ["xattrs-unsupported"]
+        found = differences(snapshot(place / "reference"), snapshot(fs / "root"))
+        # An ACL shows in the group's permissions, too.
+        assert found
+        assert all("xattrs" in each or each.startswith("'acl': mode") for each in found)
+
+
+def test_fat_by_fuse(place: Path) -> None:
+    """It has neither owners nor modes, and `A` is `a` there: refused before anything is made."""
+    need_tools("fusefat")
+    image = archive(place / "image", LAYERS)
+    with fat(place / "fs", "16M") as fs:
+        for root in (fs / "root", fs):
+            with pytest.raises(DestinationError, match="ENOSYS") as caught:
+                extract(image, root)
+            assert caught.value.exit_code == 7
+            assert list(fs.iterdir()) == []
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -220,6 +327,21 @@ def test_names_that_are_one_to_the_file_system(
     with pytest.raises(DestinationError, match=r"readme.*EEXIST"):
         extract(image, tmp_path / "root")
     assert [path.name for path in tmp_path.iterdir()] == ["image"]
+
+
+def test_an_exchange_without_renameat2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is found out before the work; the old tree stays."""
+    image = archive(tmp_path / "image", LAYERS)
+    (tmp_path / "root" / "old").mkdir(parents=True)
+
+    def cannot(*_: object) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(destination, "_rename", cannot)
+    with pytest.raises(DestinationError, match="cannot exchange two directories"):
+        extract(image, tmp_path / "root", replace=True)
+    assert [path.name for path in (tmp_path / "root").iterdir()] == ["old"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "root"]
 
 
 def test_a_mount_point_without_renameat2(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

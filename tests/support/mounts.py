@@ -51,6 +51,26 @@ def disk(place: Path, kind: str, size: str, *options: str) -> Iterator[Path]:
     image.unlink()
 
 
+@contextmanager
+def fat(place: Path, size: str) -> Iterator[Path]:
+    """Make a FAT file system in a file, and mount it by FUSE: few kernels have one of their own.
+
+    Where there is no FUSE the test is skipped: that is not a missing program.
+    """
+    image = place.with_name(place.name + ".img")
+    subprocess.run(["truncate", "-s", size, image], check=True)
+    subprocess.run(["mkfs.vfat", image], check=True, capture_output=True)
+    place.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["fusefat", "-o", "rw+", image, place], check=False, capture_output=True)
+    if not place.is_mount():
+        pytest.skip("FUSE cannot be mounted here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+    image.unlink()
+
+
 def room(place: Path) -> tuple[int, int]:
     """The bytes and the inodes that are free in a file system, all written that is to be."""
     os.sync()
