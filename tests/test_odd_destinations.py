@@ -368,3 +368,32 @@ def test_a_compressed_archive_is_decompressed_where_its_tree_needs_room(place: P
         assert _room_for(str(fs / "root")) == str(fs)
         assert _room_for(str(place / "root")) == str(place)
     assert _room_for(str(place / "absent" / "root")) is None
+
+
+def test_a_file_system_without_a_size_is_not_full(place: Path) -> None:
+    with mounted(place / "fs", "-t", "ramfs", "ociroot-test") as fs:
+        image = archive(place / "image", LAYERS)
+        assert extract(image, fs / "root") == ("xattrs-unsupported",)
+
+
+def test_btrfs_that_is_full_is_not_without_inodes(place: Path) -> None:
+    noise = random.Random(1)
+    members = [Member(b"%d" % n, data=noise.randbytes(5 << 20)) for n in range(40)]
+    image = archive(place / "image", [members])
+    limits = ociroot.Limits(size=1 << 40)
+    with (
+        disk(place / "fs", "btrfs", "128M") as fs,
+        ociroot.open(image, limits=limits) as source,
+        pytest.raises(DestinationError, match="file system is full"),
+    ):
+        source.image().extract(fs / "root")
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_an_empty_subvolume(place: Path, replace: bool) -> None:
+    """It is no mount point, and nothing can be renamed over it: it is filled in place."""
+    image = archive(place / "image", LAYERS)
+    with disk(place / "fs", "btrfs", "128M") as fs:
+        make = ["btrfs", "subvolume", "create", str(fs / "root")]
+        subprocess.run(make, check=True, capture_output=True)
+        assert extract(image, fs / "root", replace=replace) == ()

@@ -200,7 +200,9 @@ def _staged_in(
         if not held:
             if os.geteuid() not in (0, status.st_uid):
                 raise DestinationError("it belongs to another user")
-            if mounted or stands_in or not _may_write(parent_fd):
+            # A subvolume of btrfs is no mount point, and still nothing can be renamed over it.
+            apart = status.st_dev != os.fstat(parent_fd).st_dev
+            if mounted or apart or stands_in or not _may_write(parent_fd):
                 yield from _inside(fd, name, sync, given)
             else:
                 yield from _beside(parent_fd, name, sync, given)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 
 from ..errors import DestinationError
 from ..nodes import Directory, Node
@@ -106,7 +107,9 @@ class DirectoryWriter:
     ) -> DestinationError:
         failed = DestinationError.from_os(error, what, member=parent.path_of(name))
         if failed.is_full:
-            inodes = error.errno == errno.ENOSPC and not os.fstatvfs(self._root_fd).f_favail
+            status = os.fstatvfs(self._root_fd)
+            # btrfs has no number of inodes, and says 0 of all.
+            inodes = error.errno == errno.ENOSPC and status.f_files and not status.f_favail
             full = "its file system has no inodes left" if inodes else "its file system is full"
             full = "your quota is used up" if error.errno == errno.EDQUOT else full
             failed.problem += f": {full} {self._so_far()}"
@@ -266,7 +269,8 @@ def _write_sparse(fd: int, node: Node, data: Stream) -> None:
 def free_space(fd: int) -> int:
     """Return the bytes that an ordinary user may still write where a directory lies."""
     status = os.fstatvfs(fd)
-    return status.f_bavail * status.f_frsize
+    # A file system without a size (ramfs) says 0 of everything.
+    return status.f_bavail * status.f_frsize if status.f_blocks else sys.maxsize
 
 
 def reserve(fd: int) -> int:
