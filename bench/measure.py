@@ -56,6 +56,10 @@ class Run:
 Samples = dict[str, list[Run]]
 
 
+# What is installed has its byte code beside it; where this variable is set, it would never be.
+_ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run(script: str, environment: Mapping[str, str] | None = None) -> Run:
     """Run a shell script and measure it.
 
@@ -68,7 +72,7 @@ def run(script: str, environment: Mapping[str, str] | None = None) -> Run:
     """
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", _BETWEEN, script],
-        env={**os.environ, **(environment or {})},
+        env={**_ENVIRONMENT, **(environment or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
