@@ -135,6 +135,7 @@ class Image:
         strict: bool = False,
         replace: bool = False,
         sync: bool = False,
+        writer_process: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Report:
         """Write the root file system to a directory, which appears whole or not at all.
@@ -144,6 +145,9 @@ class Image:
             strict: whether a warning that is a breach of the specification is an error.
             replace: whether a destination that holds something is exchanged for the result.
             sync: whether the result is on the disk before it becomes visible, and its name after.
+            writer_process: whether a forked process may write the files, while this one reads, as
+                the command has it; there is none where it does not pay, or where this process has
+                other threads.
             progress: called now and then, from this thread, with how far it is.
 
         Returns:
@@ -165,6 +169,7 @@ class Image:
             strict=strict,
             replace=replace,
             sync=sync,
+            writer_process=writer_process,
             limits=self._limits,
             progress=progress,
             places=self._places,

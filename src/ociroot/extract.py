@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from contextlib import suppress
 
 import msgspec
 
@@ -15,10 +16,14 @@ from .listing import FoundImage
 from .merge import LayerReport, Plan, ProgressCallback, in_right_order, merge
 from .notices import Notices, Warning
 from .spec.config import Config
+from .tree import Tree
 from .writers.destination import staged
 from .writers.directory import DirectoryWriter, free_space, reserve
 
 __all__ = ["Report", "extract"]
+
+# Bytes of layers from which on a second process pays.
+WORTH_A_PROCESS = 8 << 20
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -56,6 +61,7 @@ def extract(
     strict: bool = False,
     replace: bool = False,
     sync: bool = False,
+    writer_process: bool = False,
     limits: Limits = DEFAULTS,
     progress: ProgressCallback | None = None,
     places: tuple[str, ...] = (),
@@ -71,6 +77,8 @@ def extract(
         strict: whether a warning that is a breach of the specification is an error.
         replace: whether a destination that holds something is exchanged for the result.
         sync: whether the result is on the disk before it becomes visible, and its name after.
+        writer_process: whether a forked process may write the files, while this one reads; there is
+            none where it does not pay, or where this process has other threads.
         limits: what the image may ask for.
         progress: called now and then, from this thread.
         places: the files that the image is read from, which the result may not take the place of.
@@ -90,11 +98,7 @@ def extract(
             if limits.size is None:
                 _check_space(staging.fd, blobs)
             writer = DirectoryWriter(staging.fd, notices, spare=limits.size is None)
-            try:
-                tree, layers = merge(plan, writer, notices, progress)
-                writer.finish(tree.root)
-            finally:
-                writer.close()
+            tree, layers = _write(plan, writer, notices, progress, writer_process)
             staging.publish(lambda fd: writer.finish_root(fd, tree.root))
         if staging.left:
             notices.add("left-over", staging.left)
@@ -115,6 +119,29 @@ def extract(
         warnings=before + notices.warnings(),
         seconds=time.monotonic() - start,
     )
+
+
+def _write(
+    plan: Plan,
+    writer: DirectoryWriter,
+    notices: Notices,
+    progress: ProgressCallback | None,
+    writer_process: bool,
+) -> tuple[Tree, tuple[LayerReport, ...]]:
+    """Write the merged tree, in another process where there may be one, and it pays."""
+    if writer_process and sum(layer.blob.size for layer in plan.layers) >= WORTH_A_PROCESS:
+        from .writers.process import NoProcess, writing  # a small image does without
+
+        with suppress(NoProcess), writing(writer, notices, plan.layers) as process:
+            tree, layers = merge(plan, process, notices, progress, process.end_layer)
+            process.finish(tree.root)
+            return tree, layers
+    try:
+        tree, layers = merge(plan, writer, notices, progress)
+        writer.finish(tree.root)
+    finally:
+        writer.close()
+    return tree, layers
 
 
 def _check_apart(destination: str | os.PathLike[str], places: tuple[str, ...]) -> None:

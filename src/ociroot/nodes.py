@@ -155,6 +155,21 @@ class Directory(Node):
                 if isinstance(node, Directory):
                     todo.append(node)
 
+    def directories_up(self) -> Iterator[Directory]:
+        """Yield it and all directories below it, each after those that are in it."""
+        todo = [(self, False)]
+        while todo:
+            directory, visited = todo.pop()
+            if visited:
+                yield directory
+                continue
+            todo.append((directory, True))
+            todo += [
+                (child, False)
+                for child in directory.entries.values()
+                if isinstance(child, Directory)
+            ]
+
     def path_of(self, name: bytes) -> bytes:
         """Return the path of a name in it."""
         path = self.path()

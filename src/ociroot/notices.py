@@ -88,6 +88,12 @@ class Notices:
         else:
             self._seen[code] = (printable(example), count)
 
+    def take(self) -> list[tuple[str, str, int]]:
+        """Return what :meth:`add` was told, by kind and counted, and forget it."""
+        taken = [(code, first, count) for code, (first, count) in self._seen.items()]
+        self._seen.clear()
+        return taken
+
     def warnings(self) -> tuple[Warning, ...]:
         """Return what has come up, in its order."""
         return tuple(

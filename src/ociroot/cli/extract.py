@@ -70,7 +70,12 @@ def extract(
         progress_bar(quiet) as callback,
     ):
         report = chosen.extract(
-            rootfs, strict=strict, replace=replace, sync=sync, progress=callback
+            rootfs,
+            strict=strict,
+            replace=replace,
+            sync=sync,
+            writer_process=True,
+            progress=callback,
         )
 
     if not quiet:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ..errors import MalformedImage, SourceError
 
-__all__ = ["BLOCK", "ChunkStream", "FileStream", "Stream", "read"]
+__all__ = ["BLOCK", "ChunkStream", "Data", "FileStream", "Stream", "read"]
 
 #: Bytes in a tar block.
 BLOCK = 512
@@ -16,7 +16,17 @@ BLOCK = 512
 _READ = 256 << 10
 
 
-class Stream(Protocol):
+class Data(Protocol):
+    """Bytes to be read one after the other."""
+
+    def at_hand(self, size: int) -> memoryview | None:
+        """Read exactly ``size`` bytes if they lie in one piece; else nothing, and return None."""
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """Read exactly ``size`` bytes, as pieces that are valid until the next read."""
+
+
+class Stream(Data, Protocol):
     """A position in bytes that only moves forward."""
 
     @property
@@ -25,12 +35,6 @@ class Stream(Protocol):
 
     def block(self) -> tuple[bytes, int] | None:
         """Read a block: the buffer that holds it and its offset there; None at the end."""
-
-    def at_hand(self, size: int) -> memoryview | None:
-        """Read exactly ``size`` bytes if they lie in one piece; else nothing, and return None."""
-
-    def pieces(self, size: int) -> Iterator[memoryview]:
-        """Read exactly ``size`` bytes, as pieces that are valid until the next read."""
 
     def skip(self, size: int) -> None:
         """Move past ``size`` bytes, which must be there."""

@@ -11,15 +11,16 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Iterator
 
 from ..errors import DestinationError
 from ..nodes import Directory, Node
 from ..notices import Notices
-from ..tar.stream import Stream
+from ..tar.stream import Data
 from .attributes import Attributes
 from .handles import Handles
 
-__all__ = ["DirectoryWriter", "free_space", "reserve"]
+__all__ = ["DirectoryWriter", "free_space", "removals", "reserve"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Bytes to write before the free space is looked at again: half of it, within these.
@@ -28,7 +29,13 @@ _TYPES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 
 
 class DirectoryWriter:
-    """Writes a tree into an empty directory; see :class:`~ociroot.tree.Operations`."""
+    """Writes a tree into an empty directory; see :class:`~ociroot.nodes.Operations`.
+
+    Attributes:
+        root_fd: the directory's descriptor.
+        counts: how many files and directories were made, and the bytes of the files.
+        counts_beside: what another process has made below the same root.
+    """
 
     def __init__(self, root_fd: int, notices: Notices, *, spare: bool = False) -> None:
         """Begin in an empty directory.
@@ -38,11 +45,12 @@ class DirectoryWriter:
             notices: told of what could not be made or set.
             spare: whether to stop before the file system is full.
         """
-        self._root_fd = root_fd
+        self.root_fd = root_fd
         self._notices = notices
-        # What has been written in all, and at which amount to look at the free space.
-        self._written = 0
-        self._made = 0
+        # How many things have been made, and the bytes of files; another process may do so as well.
+        self.counts = memoryview(bytearray(16)).cast("Q")
+        self.counts_beside = memoryview(bytearray(16)).cast("Q")
+        # At which number of bytes to look at the free space.
         self._look_at = 0 if spare else None
         self._handles = Handles(root_fd)
         try:
@@ -50,11 +58,11 @@ class DirectoryWriter:
             self._attributes = Attributes(root_fd, notices)
         except OSError as error:
             raise DestinationError.from_os(error, "use the destination") from error
-        # Devices that may not be made here, so that their other names are not made either.
-        self._absent: set[Node] = set()
+        # Names of devices that may not be made here.
+        self._absent: set[tuple[Directory, bytes]] = set()
 
     def make_directory(self, directory: Directory) -> None:
-        """See :class:`~ociroot.tree.Operations`."""
+        """See :class:`~ociroot.nodes.Operations`."""
         parent = directory.parent
         assert parent is not None  # noqa: S101
         try:
@@ -64,12 +72,12 @@ class DirectoryWriter:
                 os.chmod(directory.name, 0o700, dir_fd=dir_fd)
         except OSError as error:
             raise self._failed(error, "make the directory", parent, directory.name) from error
-        self._made += 1
+        self.counts[0] += 1
 
-    def make_file(self, parent: Directory, name: bytes, node: Node, data: Stream) -> None:
-        """See :class:`~ociroot.tree.Operations`."""
+    def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
+        """See :class:`~ociroot.nodes.Operations`."""
         try:
-            if self._look_at is not None and self._written + node.size >= self._look_at:
+            if self._look_at is not None and self.counts[1] + node.size >= self._look_at:
                 self._keep_reserve(parent, name, node)
             fd = os.open(name, _CREATE, node.mode & 0o777, dir_fd=self._handles.fd(parent))
             try:
@@ -83,13 +91,13 @@ class DirectoryWriter:
                 os.close(fd)
         except OSError as error:
             raise self._failed(error, "write the file", parent, name) from error
-        self._made += 1
-        self._written += node.size if node.segments is None else node.stored
+        self.counts[0] += 1
+        self.counts[1] += node.size if node.segments is None else node.stored
 
     def _keep_reserve(self, parent: Directory, name: bytes, node: Node) -> None:
         """Stop before the file system is full, which would stop others, too."""
-        left = free_space(self._root_fd) - self._reserve - node.stored
-        self._look_at = self._written + node.stored + max(_LEAST, min(_MOST, left // 2))
+        left = free_space(self.root_fd) - self._reserve - node.stored
+        self._look_at = self.counts[1] + node.stored + max(_LEAST, min(_MOST, left // 2))
         if left < 0:
             raise DestinationError(
                 f"no space for {node.stored} bytes more {self._so_far()}: a reserve of "
@@ -100,14 +108,15 @@ class DirectoryWriter:
             )
 
     def _so_far(self) -> str:
-        return f"after {self._written} bytes in {self._made} files and directories"
+        made, written = (sum(both) for both in zip(self.counts, self.counts_beside, strict=True))
+        return f"after {written} bytes in {made} files and directories"
 
     def _failed(
         self, error: OSError, what: str, parent: Directory, name: bytes
     ) -> DestinationError:
         failed = DestinationError.from_os(error, what, member=parent.path_of(name))
         if failed.is_full:
-            status = os.fstatvfs(self._root_fd)
+            status = os.fstatvfs(self.root_fd)
             # btrfs has no number of inodes, and says 0 of all.
             inodes = error.errno == errno.ENOSPC and status.f_files and not status.f_favail
             full = "its file system has no inodes left" if inodes else "its file system is full"
@@ -116,18 +125,18 @@ class DirectoryWriter:
         return failed
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
-        """See :class:`~ociroot.tree.Operations`."""
+        """See :class:`~ociroot.nodes.Operations`."""
         try:
             dir_fd = self._handles.fd(parent)
             if node.kind == "symlink":
                 os.symlink(node.target, name, dir_fd=dir_fd)
             elif not self._make_node(name, node, dir_fd):
-                self._absent.add(node)
+                self._absent.add((parent, name))
                 return
             self._attributes.set_by_name(name, dir_fd, node)
         except OSError as error:
             raise self._failed(error, f"make the {node.kind}", parent, name) from error
-        self._made += 1
+        self.counts[0] += 1
 
     def _make_node(self, name: bytes, node: Node, dir_fd: int) -> bool:
         """Make a device or a FIFO; say whether it could be made."""
@@ -145,8 +154,9 @@ class DirectoryWriter:
     def make_link(
         self, parent: Directory, name: bytes, node: Node, at: tuple[Directory, bytes]
     ) -> None:
-        """See :class:`~ociroot.tree.Operations`."""
-        if node in self._absent:
+        """See :class:`~ociroot.nodes.Operations`."""
+        if at in self._absent:
+            self._absent.add((parent, name))
             return
         holder, target = at
         try:
@@ -166,34 +176,34 @@ class DirectoryWriter:
             raise self._failed(error, "make the hard link", parent, name) from error
 
     def remove(self, parent: Directory, name: bytes, node: Node) -> None:
-        """See :class:`~ociroot.tree.Operations`."""
-        if not isinstance(node, Directory):
-            self._unlink(parent, name, node)
-            return
-        # Parents first, to be removed in the opposite order.
-        directories = [node]
-        for directory in directories:
-            for below, child in directory.entries.items():
-                if isinstance(child, Directory):
-                    directories.append(child)
-                else:
-                    self._unlink(directory, below, child)
-        for directory in reversed(directories):
-            self._handles.forget(directory)
-            holder = directory.parent
-            assert holder is not None  # noqa: S101
-            try:
-                os.rmdir(directory.name, dir_fd=self._handles.fd(holder))
-            except OSError as error:
-                raise self._failed(error, "remove the directory", holder, directory.name) from error
+        """See :class:`~ociroot.nodes.Operations`."""
+        for holder, below, child in removals(parent, name, node):
+            self.remove_one(holder, below, child)
 
-    def _unlink(self, parent: Directory, name: bytes, node: Node) -> None:
-        if node in self._absent:
+    def remove_one(self, parent: Directory, name: bytes, node: Node) -> None:
+        """Remove a name; a directory must be empty.
+
+        Args:
+            parent: the directory that it is in.
+            name: its name there.
+            node: what it is.
+        """
+        if (parent, name) in self._absent:
+            self._absent.discard((parent, name))
             return
         try:
-            os.unlink(name, dir_fd=self._handles.fd(parent))
+            if isinstance(node, Directory):
+                self._handles.forget(node)
+                os.rmdir(name, dir_fd=self._handles.fd(parent))
+            else:
+                os.unlink(name, dir_fd=self._handles.fd(parent))
         except OSError as error:
-            raise self._failed(error, f"remove the {node.kind}", parent, name) from error
+            what = "directory" if node.kind == "dir" else node.kind
+            raise self._failed(error, f"remove the {what}", parent, name) from error
+
+    def forget(self, directory: Directory) -> None:
+        """Keep nothing open of a directory that goes away."""
+        self._handles.forget(directory)
 
     def finish(self, root: Directory) -> None:
         """Set the attributes of all directories but the root, each after those below it.
@@ -204,27 +214,21 @@ class DirectoryWriter:
         Raises:
             DestinationError: what the kernel refused.
         """
-        todo: list[tuple[Directory, bool]] = [(root, False)]
-        while todo:
-            directory, visited = todo.pop()
-            if not visited:
-                todo.append((directory, True))
-                todo += [
-                    (child, False)
-                    for child in directory.entries.values()
-                    if isinstance(child, Directory)
-                ]
-            elif directory.parent is not None:
-                try:
-                    self._attributes.set_on_fd(self._handles.fd(directory), directory)
-                except OSError as error:
-                    raise self._failed(
-                        error, "set the attributes", directory.parent, directory.name
-                    ) from error
-                except DestinationError as error:
-                    raise error.locate(member=directory.path()) from error.__cause__
-                self._handles.forget(directory)
+        for directory in root.directories_up():
+            if directory is not root:
+                self.finish_one(directory)
         self._handles.close()
+
+    def finish_one(self, directory: Directory) -> None:
+        """Set the attributes of a directory into which nothing more will go."""
+        try:
+            self._attributes.set_on_fd(self._handles.fd(directory), directory)
+        except OSError as error:
+            parent = directory.parent or directory
+            raise self._failed(error, "set the attributes", parent, directory.name) from error
+        except DestinationError as error:
+            raise error.locate(member=directory.path()) from error.__cause__
+        self._handles.forget(directory)
 
     def finish_root(self, fd: int, root: Directory) -> None:
         """Set the attributes of the root, on whatever directory takes its place.
@@ -238,7 +242,7 @@ class DirectoryWriter:
         """
         try:
             self._attributes.clear_acls(fd)
-            self._attributes.set_on_fd(fd, root, ours=fd == self._root_fd)
+            self._attributes.set_on_fd(fd, root, ours=fd == self.root_fd)
         except OSError as error:
             raise DestinationError.from_os(error, "set the attributes", member=b"/") from error
 
@@ -247,7 +251,26 @@ class DirectoryWriter:
         self._handles.close()
 
 
-def _write(fd: int, size: int, data: Stream) -> None:
+def removals(parent: Directory, name: bytes, node: Node) -> Iterator[tuple[Directory, bytes, Node]]:
+    """Yield what there is to remove with a name, a directory after all that is in it.
+
+    Yields:
+        The parent, the name and the node, as long as the tree below it does not change.
+    """
+    if isinstance(node, Directory):
+        directories = [node]
+        for directory in directories:
+            for below, child in directory.entries.items():
+                if isinstance(child, Directory):
+                    directories.append(child)
+                else:
+                    yield directory, below, child
+        for directory in reversed(directories[1:]):
+            yield directory.parent or node, directory.name, directory
+    yield parent, name, node
+
+
+def _write(fd: int, size: int, data: Data) -> None:
     at_hand = data.at_hand(size)
     for piece in data.pieces(size) if at_hand is None else (at_hand,):
         written = os.write(fd, piece)
@@ -255,7 +278,7 @@ def _write(fd: int, size: int, data: Stream) -> None:
             written += os.write(fd, piece[written:])
 
 
-def _write_sparse(fd: int, node: Node, data: Stream) -> None:
+def _write_sparse(fd: int, node: Node, data: Data) -> None:
     os.ftruncate(fd, node.size)
     for offset, length in node.segments or ():
         for piece in data.pieces(length):

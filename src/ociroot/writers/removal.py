@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -36,7 +35,7 @@ def remove_tree(dir_fd: int, name: str) -> None:
         os.unlink(name, dir_fd=dir_fd)
         return
     here = mount_id(top)
-    fresh = (f".{secrets.token_hex(8)}-{number}" for number in itertools.count())
+    fresh = (f".{os.urandom(8).hex()}-{number}" for number in itertools.count())
     try:
         waiting = _empty(top, top, fresh)
         while waiting:

@@ -11,7 +11,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -93,7 +92,7 @@ def staging_directory(parent_fd: int, name: str) -> Iterator[Place]:
 def _make(place: Place, parent_fd: int, prefix: str) -> None:
     """Make and lock a directory that nobody has cleaned up before it was locked."""
     for _ in range(_TRIES):
-        place.name = prefix + secrets.token_hex(6)
+        place.name = prefix + os.urandom(6).hex()
         os.mkdir(place.name, 0o700, dir_fd=parent_fd)
         with suppress(FileNotFoundError):
             place.fd = os.open(place.name, DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)

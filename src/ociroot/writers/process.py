@@ -1,0 +1,521 @@
+"""A second process that makes small files, beside the one that reads the layers.
+
+To make a small file costs the kernel more than it costs us to read and check what the archive says
+of it; on one thread the two add up, and on two threads each return from the kernel would wait for
+the interpreter's lock. So small files, links and removals go to a forked process, in batches: the
+data through shared memory, the rest through a socket. Each batch has a slot of the memory, and the
+slot is free again when the batch is done. Directories, large files, and small ones while all slots
+are taken, are made by the process that reads.
+
+What is made here may overtake what is made there. That does no harm but after a removal: while one
+is under way, files follow it, and directories wait for it. The other process ends when the socket
+does, however this one came to its end; the lock on the staging directory, which both hold, stays
+until then.
+"""
+
+from __future__ import annotations
+
+import gc
+import marshal
+import mmap
+import os
+import select
+import signal
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ..errors import DestinationError, OcirootError
+from ..image import LayerBlob
+from ..nodes import Directory, Node
+from ..notices import Notices
+from ..tar.stream import Data
+from ..tree import Tree
+from .directory import DirectoryWriter, removals
+
+__all__ = ["NoProcess", "ProcessWriter", "writing"]
+
+# Batches that may be on their way; the bytes of data and the operations in each.
+_SLOTS = 16
+_SLOT = 256 << 10
+_OPERATIONS = 200
+# Bytes of a file that is worth copying to the shared memory.
+_SMALL = 64 << 10
+
+_LENGTH = struct.Struct("<I")
+# What the other process answers: that a batch is done, that all is done, that something failed.
+_DONE, _END, _ERROR = b".", b"=", b"!"
+
+_Operation = tuple[Any, ...]
+
+
+class NoProcess(Exception):
+    """There is no second process to be had, or none that would do any good."""
+
+
+class _Failed(Exception):
+    """What went wrong in the other process; it is not about what is in hand in this one."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _may_fork() -> bool:
+    """Say whether another process would find a processor, and can be forked without harm.
+
+    After fork(2) a process has only the thread that forked: what another one held stays locked.
+    """
+    try:
+        return len(os.sched_getaffinity(0)) > 1 and len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
+
+
+@contextmanager
+def writing(
+    writer: DirectoryWriter, notices: Notices, layers: Sequence[LayerBlob]
+) -> Iterator[ProcessWriter]:
+    """Have a second process do a part of a writer's work.
+
+    Args:
+        writer: a writer that has not been used yet.
+        notices: its notices.
+        layers: the layers in their order.
+
+    Raises:
+        NoProcess: it has to do all of it itself, and has done nothing yet.
+        OcirootError: what the other process raised.
+    """
+    process = ProcessWriter(writer, notices, layers)
+    try:
+        yield process
+    except _Failed as failed:
+        raise failed.error from None
+    finally:
+        process.close()
+
+
+class ProcessWriter:
+    """Shares the tree's operations out; see :class:`~ociroot.nodes.Operations`."""
+
+    def __init__(
+        self, writer: DirectoryWriter, notices: Notices, layers: Sequence[LayerBlob]
+    ) -> None:
+        """Fork the other process; see :func:`writing`."""
+        if not _may_fork():
+            raise NoProcess
+        self._writer = writer
+        self._notices = notices
+        self._layers = layers
+        self._memory = mmap.mmap(-1, _SLOTS * _SLOT + mmap.PAGESIZE)
+        requests, self._requests = os.pipe()
+        self._answers, answers = os.pipe()
+        counts = memoryview(self._memory)[-mmap.PAGESIZE :].cast("Q")
+        try:
+            pid = os.fork()
+        except OSError as error:
+            for fd in (requests, self._requests, self._answers, answers):
+                os.close(fd)
+            raise NoProcess from error
+        if not pid:
+            writer.counts, writer.counts_beside = counts[2:4], counts[0:2]
+            _serve(writer, notices, memoryview(self._memory), requests, answers)
+        writer.counts, writer.counts_beside = counts[0:2], counts[2:4]
+        self._pid = pid
+        os.close(requests)
+        os.close(answers)
+        os.set_blocking(self._answers, False)
+        self._batch: list[_Operation] = []
+        # Batches that have been sent, that have been done, and the last one with a removal.
+        self._sent = self._done = 0
+        self._removing = -1
+        # Where in the memory the data of the batch goes to, and what is left of its slot.
+        self._at = 0
+        self._room = _SLOT
+        # What the other process calls the directories. The root is 0, whichever object it is.
+        self._numbers: dict[Directory, int] = {}
+        self._count = 0
+        self._last: Directory | None = None
+        self._last_number = 0
+        # What the other process had to tell in the end.
+        self._end: list[tuple[str, str, int]] | None = None
+
+    # What the tree asks for.
+
+    def make_directory(self, directory: Directory) -> None:
+        """See :class:`~ociroot.nodes.Operations`."""
+        if not self._in_order():
+            self._writer.make_directory(directory)
+            return
+        # The place of something that is removed there, perhaps; what goes into it waits, too.
+        self._number(directory)
+        self._add(("make_directory", self._number(directory)), ordered=True)
+
+    def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
+        """See :class:`~ociroot.nodes.Operations`."""
+        size = node.size if node.segments is None else node.stored
+        in_order = self._removing >= self._done and self._in_order()
+        if size > _SMALL:
+            if in_order:
+                self._wait()
+            elif size > _SLOT:
+                self._flush()
+            self._writer.make_file(parent, name, node, data)
+            return
+        number = self._last_number if parent is self._last else self._number(parent)
+        full = size > self._room or len(self._batch) >= _OPERATIONS
+        if full and not self._begin(wait=in_order):
+            self._writer.make_file(parent, name, node, data)
+            return
+        at = self._at
+        at_hand = data.at_hand(size)
+        if at_hand is not None:
+            self._memory[at : at + size] = at_hand
+        else:
+            for piece in data.pieces(size):
+                self._memory[at : at + len(piece)] = piece
+                at += len(piece)
+        self._at += size
+        self._room -= size
+        self._batch.append(
+            (
+                *("make_file", number, name, node.size, node.segments),
+                *(node.mode, node.uid, node.gid, node.mtime_ns, node.xattrs),
+            )
+        )
+
+    def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
+        """See :class:`~ociroot.nodes.Operations`."""
+        self._add(
+            (
+                *("make_other", self._number(parent), name, node.kind, node.target, node.rdev),
+                *(node.mode, node.uid, node.gid, node.mtime_ns, node.xattrs),
+            )
+        )
+
+    def make_link(
+        self, parent: Directory, name: bytes, node: Node, at: tuple[Directory, bytes]
+    ) -> None:
+        """See :class:`~ociroot.nodes.Operations`."""
+        self._add(("make_link", self._number(parent), name, self._number(at[0]), at[1]))
+
+    def remove(self, parent: Directory, name: bytes, node: Node) -> None:
+        """See :class:`~ociroot.nodes.Operations`."""
+        for holder, below, child in removals(parent, name, node):
+            number = None
+            if isinstance(child, Directory):
+                self._last = None
+                self._writer.forget(child)
+                number = self._numbers.pop(child, None)
+            self._add(("remove_one", self._number(holder), below, child.kind, number), ordered=True)
+
+    def end_layer(self, tree: Tree, layer: LayerBlob) -> None:
+        """Say that what follows is of the next layer; see :func:`~ociroot.merge.merge`."""
+        self._add(("end_layer",))
+
+    def finish(self, root: Directory) -> None:
+        """See :meth:`DirectoryWriter.finish`; before, wait until everything has been done."""
+        self._add(("finish",))
+        self._flush()
+        while self._end is None:
+            self._answered()
+        for notice in self._end:
+            self._notices.add(*notice)
+        self._writer.finish(root)
+
+    def close(self) -> None:
+        """Wait until the other process has ended, which does no more than the batch in hand."""
+        os.close(self._requests)
+        os.close(self._answers)
+        with suppress(ChildProcessError):  # somebody waits for all children of this process
+            os.waitpid(self._pid, 0)
+        self._writer.close()
+
+    # The way there.
+
+    def _number(self, directory: Directory) -> int:
+        """Return what the other process calls a directory, and tell it where it is."""
+        if directory is self._last:
+            return self._last_number
+        missing: list[Directory] = []
+        node = directory
+        while node.parent is not None and node not in self._numbers:
+            missing.append(node)
+            node = node.parent
+        number = self._numbers[node] if node.parent is not None else 0
+        for node in reversed(missing):
+            self._count += 1
+            self._numbers[node] = self._count
+            self._add(("place", self._count, number, node.name))
+            number = self._count
+        self._last, self._last_number = directory, number
+        return number
+
+    def _add(self, operation: _Operation, *, ordered: bool = False) -> None:
+        """Have something done there; if ``ordered``, what follows may not overtake it."""
+        if len(self._batch) >= _OPERATIONS:
+            self._flush()
+        self._batch.append(operation)
+        if ordered:
+            self._removing = self._sent
+
+    def _begin(self, *, wait: bool) -> bool:
+        """Begin a new batch; say whether there is a slot for its data."""
+        self._flush()
+        while self._sent - self._done >= _SLOTS:
+            if not self._answered(wait=wait):
+                return False
+        self._at = self._sent % _SLOTS * _SLOT
+        self._room = _SLOT
+        return True
+
+    def _in_order(self) -> bool:
+        """Say whether something is under way that may not be overtaken."""
+        while self._done <= self._removing:
+            if not self._answered(wait=False):
+                return True
+        return False
+
+    def _wait(self) -> None:
+        """Wait until all that has been asked for is done."""
+        self._flush()
+        while self._done < self._sent:
+            self._answered()
+
+    def _flush(self) -> None:
+        """Send the batch."""
+        if not self._batch:
+            return
+        message = marshal.dumps(self._batch)
+        try:
+            _send(self._requests, message)
+        except BrokenPipeError:
+            while True:  # until it says why
+                self._answered()
+        except OSError as error:
+            raise _Failed(DestinationError.from_os(error, "have files written")) from error
+        self._batch = []
+        self._sent += 1
+        self._room = 0
+
+    def _answered(self, *, wait: bool = True) -> bool:
+        """Take answers; say whether there were any."""
+        try:
+            answers = os.read(self._answers, 4096)
+        except BlockingIOError:
+            if wait:
+                select.select([self._answers], [], [])
+                return self._answered()
+            return False
+        done = len(answers) - len(answers.lstrip(_DONE))
+        self._done += done
+        rest = answers[done:]
+        if rest or not answers:
+            self._take_last(rest)
+        return True
+
+    def _take_last(self, answer: bytes) -> None:
+        """Take what the other process says last."""
+        os.set_blocking(self._answers, True)
+        while more := os.read(self._answers, 1 << 16):
+            answer += more
+        if answer[:1] == _END:
+            self._end = marshal.loads(answer[1:])  # noqa: S302 - our own words
+            return
+        if answer[:1] != _ERROR:
+            raise _Failed(DestinationError("the process that writes the small files was killed"))
+        import pickle
+
+        error, layer = pickle.loads(answer[1:])  # noqa: S301 - our own words
+        if isinstance(error, OcirootError) and layer < len(self._layers):
+            error.locate(layer=self._layers[layer].label)
+        raise _Failed(error)
+
+
+def _send(fd: int, message: bytes) -> None:
+    rest = memoryview(_LENGTH.pack(len(message)) + message)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _receive(fd: int) -> bytes | None:
+    """Receive a message; None at the end."""
+    head = _read(fd, _LENGTH.size)
+    return _read(fd, *_LENGTH.unpack(head)) if head is not None else None
+
+
+def _read(fd: int, size: int) -> bytes | None:
+    parts = []
+    while size:
+        part = os.read(fd, size)
+        if not part:
+            return None
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+# The other process.
+
+
+def _serve(
+    writer: DirectoryWriter, notices: Notices, memory: memoryview, requests: int, answers: int
+) -> None:
+    """Do what is asked for, and end this process."""
+    try:
+        # A terminal's ^C is the reader's to handle, who ends this process by closing the pipe.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        gc.disable()
+        _close_others({writer.root_fd, requests, answers})
+        server = _Server(writer, memory, requests, answers)
+        notices.take()
+        try:
+            if not server.run():
+                return
+            last = _END + marshal.dumps(notices.take())
+        except _Gone:
+            return
+        except BaseException as error:
+            import pickle
+            import traceback
+
+            if not isinstance(error, OcirootError):
+                error.add_note(traceback.format_exc())
+            last = _ERROR + pickle.dumps((error, server.layer))
+        _say(answers, last)
+    finally:
+        # Nothing of what this process has inherited is its to clean up.
+        os._exit(0)
+
+
+class _Gone(Exception):
+    """There is nobody any more to answer to."""
+
+
+def _say(fd: int, message: bytes) -> None:
+    try:
+        while message:
+            message = message[os.write(fd, message) :]
+    except OSError as error:
+        raise _Gone from error
+
+
+def _close_others(needed: set[int]) -> None:
+    """Close what other descriptors were inherited: behind an open pipe there is one who waits."""
+    low = 0
+    for fd in sorted(needed):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+
+
+class _Server:
+    """Does what batches ask for; it is also the data behind their files."""
+
+    def __init__(
+        self, writer: DirectoryWriter, memory: memoryview, requests: int, answers: int
+    ) -> None:
+        self._writer = writer
+        self._memory = memory
+        self._requests = requests
+        self._answers = answers
+        self._places = {0: Directory(None, b"", -1)}
+        self._file = Node("file", -1)  # the one in hand
+        self._at = 0
+        self._at_end = False
+        #: How many layers have ended.
+        self.layer = 0
+
+    def run(self) -> bool:
+        """Do everything; say whether it came to the end, or to that of the one who asks."""
+        known: dict[str, Callable[..., None]] = {
+            "place": self._place,
+            "make_directory": self._make_directory,
+            "make_file": self._make_file,
+            "make_other": self._make_other,
+            "make_link": self._make_link,
+            "remove_one": self._remove_one,
+            "end_layer": self._end_layer,
+            "finish": self._finish,
+        }
+        number = 0
+        while (message := _receive(self._requests)) is not None:
+            self._at = number % _SLOTS * _SLOT
+            for operation in marshal.loads(message):  # noqa: S302 - our own words
+                known[operation[0]](*operation)
+            if self._at_end:
+                return True
+            number += 1
+            _say(self._answers, _DONE)
+        return False
+
+    # The data of a file.
+
+    def at_hand(self, size: int) -> memoryview:
+        """See :class:`~ociroot.tar.stream.Data`."""
+        at = self._at
+        self._at = at + size
+        return self._memory[at : at + size]
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """See :class:`~ociroot.tar.stream.Data`."""
+        yield self.at_hand(size)
+
+    # The operations.
+
+    def _place(self, _: str, number: int, parent: int, name: bytes) -> None:
+        self._places[number] = Directory(self._places[parent], name, -1)
+
+    def _make_directory(self, _: str, number: int) -> None:
+        self._writer.make_directory(self._places[number])
+
+    def _make_file(
+        self,
+        _: str,
+        parent: int,
+        name: bytes,
+        size: int,
+        segments: list[tuple[int, int]] | None,
+        *attributes: Any,
+    ) -> None:
+        node = self._file
+        node.mode, node.uid, node.gid, node.mtime_ns, node.xattrs = attributes
+        node.size = size
+        node.segments = segments
+        self._writer.make_file(self._places[parent], name, node, self)
+
+    def _make_other(
+        self,
+        _: str,
+        parent: int,
+        name: bytes,
+        kind: Any,
+        target: bytes,
+        rdev: tuple[int, int],
+        *attributes: Any,
+    ) -> None:
+        node = Node(kind, -1)
+        node.mode, node.uid, node.gid, node.mtime_ns, node.xattrs = attributes
+        node.target = target
+        node.rdev = rdev
+        self._writer.make_other(self._places[parent], name, node)
+
+    def _make_link(self, _: str, parent: int, name: bytes, holder: int, target: bytes) -> None:
+        at = (self._places[holder], target)
+        self._writer.make_link(self._places[parent], name, Node("file", -1), at)
+
+    def _remove_one(self, _: str, parent: int, name: bytes, kind: Any, number: int | None) -> None:
+        node = Node(kind, -1) if number is None else self._places.pop(number)
+        if kind == "dir" and number is None:
+            node = Directory(self._places[parent], name, -1)
+        self._writer.remove_one(self._places[parent], name, node)
+
+    def _end_layer(self, _: str) -> None:
+        self.layer += 1
+
+    def _finish(self, _: str) -> None:
+        self._at_end = True

@@ -1,0 +1,437 @@
+"""The second process that makes small files: the same tree, the same errors, and nothing left."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ociroot
+from ociroot import extract as extracting
+from ociroot.errors import DestinationError, MalformedImage, SourceError
+from ociroot.limits import Limits
+from ociroot.nodes import Node
+from ociroot.writers import process
+from ociroot.writers.directory import DirectoryWriter
+
+from .support.build import Layer, Member, archive, directory, file, link, symlink
+from .support.mounts import mounted
+from .support.needs import need_root
+from .support.snapshot import Snapshot, differences, snapshot
+from .support.strategies import Stack, blobs, dense_stacks, good_stacks
+from .support.tally import tally
+from .support.user import as_ordinary_user, workshop
+from .test_faults import ANSWERS, CALLS
+from .test_model import EXAMPLES, SETTINGS, modelled
+
+KILOBYTE = b"0123456789abcdef" * 64
+# A batch is filled by data and by numbers; some files are too large for one, some for any.
+MANY = [
+    Layer(
+        [
+            *(
+                Member(b"d%d/f%d" % (number % 7, number), data=KILOBYTE * (number % 60), uid=3)
+                for number in range(900)
+            ),
+            Member(b"large", data=KILOBYTE * 400, mode=0o4755),
+            Member(b"small", data=b"x", pax={b"SCHILY.xattr.user.k": b"v"}),
+            Member(b"d0/link", "link", target=b"large"),
+            Member(b"d1/link", "link", target=b"small"),
+            *(symlink(b"s%d" % number, b"small") for number in range(500)),
+            *(Member(b"d/" * number + b"deep", data=b"deep") for number in range(60)),
+        ],
+        "gzip",
+    ),
+    Layer(
+        [
+            # Each takes the place of something that the other process may not have removed yet.
+            *(Member(b"d0/f%d" % (7 * number), "dir", mode=0o500) for number in range(100)),
+            *(Member(b"d0/f%d/in" % (7 * number), data=KILOBYTE * 70) for number in range(100)),
+            file(b"d1", data=KILOBYTE * 300),
+            *(Member(b"d2/f%d" % (7 * number + 2), data=b"new") for number in range(100)),
+            file(b"d3/.wh..wh..opq"),
+            file(b"d3/new/large", data=KILOBYTE * 100),
+            file(b".wh.d4"),
+            file(b".wh.s2"),
+            directory(b"s3", mode=0o711),
+            link(b"s4", b"large"),
+        ]
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def forks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """However small the image, there is a second process; its number, and none is left."""
+    numbers: list[int] = []
+
+    def fork() -> int:
+        number = real()
+        if number:
+            numbers.append(number)
+        return number
+
+    real = os.fork
+    monkeypatch.setattr(os, "fork", fork)
+    monkeypatch.setattr(extracting, "WORTH_A_PROCESS", 0)
+    if len(os.sched_getaffinity(0)) < 2:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    yield numbers
+    for number in numbers:
+        assert not Path(f"/proc/{number}").exists()
+
+
+def extract(image: Path, root: Path, **options: Any) -> ociroot.Report:
+    limits = options.pop("limits", Limits())
+    with ociroot.open(image, limits=limits) as source:
+        return source.image().extract(root, **{"writer_process": True, **options})
+
+
+def both(image: Path, where: Path) -> tuple[Snapshot, Snapshot]:
+    """What one process makes, and what two do."""
+    one = extract(image, where / "one", writer_process=False)
+    two = extract(image, where / "two")
+    assert one.warnings == two.warnings
+    return snapshot(where / "one"), snapshot(where / "two")
+
+
+def test_the_same_tree(forks: list[int]) -> None:
+    with workshop() as where:
+        one, two = both(archive(where / "image", MANY), where)
+        assert len(forks) == 1
+        assert len(one) > 1200
+        assert differences(one, two) == []
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_the_same_tree_by_one_that_is_slow(monkeypatch: pytest.MonkeyPatch, slots: int) -> None:
+    """Then the first process makes most of the files, before and after those of the other."""
+    real = DirectoryWriter.make_file
+
+    def late(self: DirectoryWriter, parent: Any, name: bytes, node: Node, data: Any) -> None:
+        if isinstance(data, process._Server):
+            time.sleep(0.001)
+        real(self, parent, name, node, data)
+
+    monkeypatch.setattr(DirectoryWriter, "make_file", late)
+    monkeypatch.setattr(process, "_SLOTS", slots)
+    with workshop() as where:
+        one, two = both(archive(where / "image", MANY), where)
+        assert differences(one, two) == []
+
+
+@settings(SETTINGS, max_examples=EXAMPLES // 3)
+@given(st.data(), st.one_of(good_stacks, dense_stacks))
+def test_any_stack(data: st.DataObject, stack: Stack) -> None:
+    need_root()
+    want = modelled(stack)
+    with workshop() as where:
+        image = archive(where / "image", data.draw(blobs(stack)))
+        if want is None:
+            with pytest.raises(MalformedImage):
+                extract(image, where / "root")
+            assert list(where.iterdir()) == [image]
+        else:
+            extract(image, where / "root")
+            assert differences(want, snapshot(where / "root")) == []
+    tally("a random stack of layers, by two processes", "as the model says")
+
+
+def test_without_privileges(forks: list[int]) -> None:
+    """What is left out is counted in either process."""
+    layers = [
+        [
+            Member(b"null", "char", rdev=(1, 3)),
+            Member(b"also", "link", target=b"null"),
+            Member(b"pipe", "fifo", uid=5),
+            Member(b"theirs", data=b"x", uid=7, xattrs={b"trusted.k": b"v"}),
+            Member(b"large", data=KILOBYTE * 80, uid=8),
+        ],
+        [Member(b".wh.also"), Member(b"null", data=b"a file now")],
+    ]
+    need_root()
+    with workshop() as where:
+        image = archive(where / "image", layers)
+
+        def work() -> tuple[Any, Any]:
+            one = extract(image, where / "one", writer_process=False)
+            two = extract(image, where / "two")
+            return one.warnings, two.warnings
+
+        one, two = as_ordinary_user(work)
+        assert {(w.code, w.count) for w in one} == {(w.code, w.count) for w in two}
+        assert {w.code for w in one} >= {"devices", "owners", "xattrs-privileged"}
+        assert differences(snapshot(where / "one"), snapshot(where / "two")) == []
+
+
+# Errors.
+
+
+def test_an_error_there_is_told_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the layer and the member that it is about, whichever is in hand meanwhile."""
+    real = os.open
+
+    def fails(path: Any, *arguments: Any, **options: Any) -> int:
+        if path == b"f":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", fails)
+    layers = [[file(b"a")], [file(b"d/f", data=b"x")], [file(b"b")]]
+    image = archive(tmp_path / "image", layers)
+    with pytest.raises(DestinationError) as caught:
+        extract(image, tmp_path / "root")
+    assert caught.value.errno == errno.EIO
+    assert caught.value.member == b"d/f"
+    assert str(caught.value.layer).startswith("2/3 sha256:")
+    assert caught.value.source == str(tmp_path / "root")
+    assert list(tmp_path.iterdir()) == [image]
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """What both have written is what was written."""
+    need_root()
+    layers = [
+        [file(b"large", data=KILOBYTE * 500)],
+        [file(b"f%d" % number, data=KILOBYTE * 4) for number in range(2000)],
+    ]
+    image = archive(tmp_path / "image", [Layer(members, "gzip") for members in layers])
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=4m", "tmpfs") as place:
+        with pytest.raises(DestinationError, match=r"its file system is full after \d+") as caught:
+            extract(image, place / "root", limits=Limits(size=1 << 40))
+        assert list(place.iterdir()) == []
+    assert caught.value.is_full
+    assert str(caught.value.layer).startswith("2/2 ")
+    words = str(caught.value).split(" after ")[1].split()
+    assert 3 << 20 < int(words[0]) <= 4 << 20
+    assert int(words[3]) == (int(words[0]) - 500 * 1024) // 4096 + 1
+
+
+def test_an_attribute_that_linux_does_not_take(tmp_path: Path) -> None:
+    """It is refused before, or by the kernel there; the image is to blame."""
+    need_root()
+    image = archive(tmp_path / "image", [[Member(b"f", xattrs={b"system.posix_acl_access": b"?"})]])
+    with pytest.raises(MalformedImage, match="posix_acl_access"):
+        extract(image, tmp_path / "root")
+    assert list(tmp_path.iterdir()) == [image]
+
+
+def test_a_damaged_layer_stops_both(tmp_path: Path) -> None:
+    whole = Layer(MANY[0].content, "none").unpacked()
+    image = archive(tmp_path / "image", [Layer(whole[: len(whole) * 2 // 3])])
+    with pytest.raises(MalformedImage, match="truncated"):
+        extract(image, tmp_path / "root")
+    assert list(tmp_path.iterdir()) == [image]
+
+
+def test_when_it_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whoever is short of memory, at any operation."""
+    real = process._Server._make_other
+
+    def killed(self: Any, *arguments: Any) -> None:
+        if arguments[2] == b"s250":
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(self, *arguments)
+
+    monkeypatch.setattr(process._Server, "_make_other", killed)
+    image = archive(tmp_path / "image", MANY)
+    with pytest.raises(DestinationError, match="was killed"):
+        extract(image, tmp_path / "root")
+    assert list(tmp_path.iterdir()) == [image]
+
+
+def test_a_fault_of_ours_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes with the place where it came up; and nothing else is open there."""
+
+    def run(self: object) -> bool:
+        raise LookupError(sorted(Path("/proc/self/fd").iterdir()))
+
+    monkeypatch.setattr(process._Server, "run", run)
+    image = archive(tmp_path / "image", [[file(b"a")]])
+    pipe = os.pipe()
+    try:
+        with pytest.raises(LookupError) as caught:
+            extract(image, tmp_path / "root")
+    finally:
+        os.close(pipe[0])
+        os.close(pipe[1])
+    assert len(caught.value.args[0]) == 4, "the root, two pipes, and the directory that is listed"
+    assert "in run" in "".join(caught.value.__notes__)
+    assert list(tmp_path.iterdir()) == [image]
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_each_call_fails_once(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """In either process: nothing is left, or all is there."""
+    layers = [
+        [
+            Member(b"d/f", data=b"x" * 5000, mode=0o4755, pax={b"SCHILY.xattr.user.k": b"v"}),
+            Member(b"d/l", "symlink", target=b"f"),
+            Member(b"d/h", "link", target=b"d/f"),
+            Member(b"d/p", "fifo", uid=7),
+            Member(b"d/o", data=KILOBYTE * 70, uid=7, gid=8),
+        ],
+        [Member(b".wh.d"), Member(b"e/g", data=b"y" * 700)],
+    ]
+    with workshop() as where:
+        image, root = archive(where / "image", layers), where / "root"
+        extract(image, where / "whole", writer_process=False)
+        whole = snapshot(where / "whole")
+        subprocess.run(["rm", "-r", where / "whole"], check=True)
+        quiet = 0
+        for number in range(1, 100):
+            failed = False
+            with ociroot.open(image) as source, monkeypatch.context() as patched:
+                chosen = source.image()
+                patched.setattr(os, name, failing(getattr(os, name), number))
+                try:
+                    chosen.extract(root, writer_process=True)
+                except (DestinationError, SourceError):
+                    failed = True
+            if failed:
+                assert not root.exists()
+            else:
+                assert differences(whole, snapshot(root)) == []
+            quiet = 0 if failed else quiet + 1
+            subprocess.run(["rm", "-rf", root], check=True)
+            if quiet > 5:  # each process counts for itself; some calls may fail
+                break
+
+
+def failing(real: Callable[..., Any], fails_at: int) -> Callable[..., Any]:
+    count = 0
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == fails_at:
+            code = ANSWERS[fails_at % len(ANSWERS)]
+            raise OSError(code, os.strerror(code))
+        return real(*arguments, **options)
+
+    return call
+
+
+# When there is none.
+
+
+def test_none_beside_other_threads(tmp_path: Path, forks: list[int]) -> None:
+    """Whatever lock one of them holds would stay locked in the other process."""
+    wait = threading.Event()
+    other = threading.Thread(target=wait.wait)
+    other.start()
+    try:
+        extract(archive(tmp_path / "image", [[file(b"a")]]), tmp_path / "root")
+    finally:
+        wait.set()
+        other.join()
+    assert forks == []
+    assert (tmp_path / "root/a").exists()
+
+
+def test_none_on_one_processor_nor_unasked_nor_for_little(
+    tmp_path: Path, forks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = archive(tmp_path / "image", [[file(b"a")]])
+    extract(image, tmp_path / "1", writer_process=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "sched_getaffinity", lambda _: {0})
+        extract(image, tmp_path / "2")
+    monkeypatch.setattr(extracting, "WORTH_A_PROCESS", 1 << 20)
+    extract(image, tmp_path / "3")
+    assert forks == []
+
+
+def test_none_when_the_kernel_gives_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> int:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", refused)
+    before = sorted(Path("/proc/self/fd").iterdir())
+    extract(archive(tmp_path / "image", [[file(b"a", data=b"x")]]), tmp_path / "root")
+    assert (tmp_path / "root/a").read_bytes() == b"x"
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+# When the first one is stopped.
+
+COMMAND = """
+import ociroot.extract
+ociroot.extract.WORTH_A_PROCESS = 0
+from ociroot.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_any_moment(number: signal.Signals) -> None:
+    """To the group, as a terminal does; what SIGKILL leaves, the next run removes."""
+    with workshop() as where:
+        image, root = archive(where / "image", MANY), where / "root"
+        start = time.monotonic()
+        extract(image, root)
+        longest = time.monotonic() - start + 0.3
+        whole = snapshot(root)
+        for step in range(12):
+            subprocess.run(["rm", "-rf", root], check=True)
+            running = subprocess.Popen(
+                [sys.executable, "-c", COMMAND, "extract", "--quiet", image, root],
+                start_new_session=True,
+                stderr=subprocess.PIPE,
+            )
+            time.sleep(longest * step / 12)
+            os.killpg(running.pid, number)
+            _, said = running.communicate()
+            if root.exists():
+                assert differences(whole, snapshot(root)) == []
+            elif number != signal.SIGKILL and running.returncode != -number:
+                assert running.returncode == 128 + number
+                assert said.count(b"\n") == 1, said
+                assert sorted(where.iterdir()) == [image]
+        subprocess.run(["rm", "-rf", root], check=True)
+        extract(image, root)
+        assert sorted(where.iterdir()) == [image, root]
+        assert differences(whole, snapshot(root)) == []
+
+
+def test_it_ends_with_the_first_one() -> None:
+    """Also when that one alone is killed, while nothing is being sent."""
+    with workshop() as where:
+        image, fifo = archive(where / "image", MANY), where / "fifo"
+        os.mkfifo(fifo)
+        command = COMMAND.replace(
+            "main()\n",
+            f"""
+import signal
+from ociroot.writers import process
+real = process.ProcessWriter.finish
+def finish(self, root):
+    open({str(fifo)!r}, "w").write(str(self._pid))
+    signal.pause()
+process.ProcessWriter.finish = finish
+main()
+""",
+        )
+        running = subprocess.Popen(
+            [sys.executable, "-c", command, "extract", image, where / "root"]
+        )
+        pid = int(fifo.read_text())
+        held = os.pidfd_open(pid)
+        running.kill()
+        running.wait()
+        assert select.select([held], [], [], 60)[0], "it is still there"
+        os.close(held)
+        extract(image, where / "root")
+        assert sorted(path.name for path in where.iterdir()) == ["fifo", "image", "root"]
