@@ -71,6 +71,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 def markdown(document: Document) -> str:
     """Return the tables of all that has been measured."""
     lines = ["# What extraction costs", "", _machine(document["machine"]), ""]
+    lines += _overview(document)
     lines += _goals(document)
     for part, show in _PARTS.items():
         if document.get(part):
@@ -103,6 +104,36 @@ def _goals(document: Document) -> list[str]:
     ]
     lines = ["## The goals", "", f"{len(goals) - len(missed)} of {len(goals)} are met.", ""]
     return lines + (table(("Missed", "ours / theirs", "goal"), missed) if missed else [])
+
+
+# The columns of the overview: what they are called, and the first of the peers that was measured.
+_COLUMNS = {
+    "floor": ("floor",),
+    "umoci": ("umoci unpack",),
+    "umoci raw": ("umoci raw unpack",),
+    "skopeo + umoci": ("skopeo + umoci",),
+    "podman": ("podman",),
+    "buildah": ("buildah",),
+    "pigz, zstd, - | tar": ("pigz | tar", "zstd | tar", "tar"),
+    "bsdtar": ("bsdtar",),
+    "naive tarfile": ("naive tarfile",),
+}
+
+
+def _overview(document: Document) -> list[str]:
+    """Show all ratios at once, with a cross where a goal is missed."""
+    rows = []
+    for case, found in document.get("extract", {}).items():
+        peers = found["peers"]
+        ours = peers["ociroot"]
+        row = [_title(case), f"{ours['seconds']:.2f}", f"{ours['peak'] / 1e6:.0f}"]
+        for names in _COLUMNS.values():
+            figures = next((peers[name] for name in names if name in peers), None)
+            missed = figures is not None and figures.get("met") is False
+            row.append(f"{figures['ratio']:.2f}{' ✗' if missed else ''}" if figures else "–")
+        rows.append(row)
+    head = ("ours / theirs", "ociroot, s", "peak MB", *_COLUMNS)
+    return ["## Overview", "", *table(head, rows)] if rows else []
 
 
 def _title(case: str) -> str:

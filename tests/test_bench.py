@@ -215,7 +215,14 @@ def test_the_whole_command(
     assert "1 core" in found["cores"]["layers, gzip"]["peers"]
     assert set(found["startup"]["tmpfs"]["peers"]) >= {"ociroot --help", "ociroot extract"}
     shown = (where / "r/results.md").read_text()
-    for title in ("The goals", "layers, gzip -6, disk", "Start-up", "one by one", "Cores"):
+    for title in (
+        "Overview",
+        "The goals",
+        "layers, gzip -6, disk",
+        "Start-up",
+        "one by one",
+        "Cores",
+    ):
         assert title in shown
     left = {path.name for path in (where / "c").iterdir()}
     assert left == {"layers", "images", "synthetic"}, "trees and the floor are removed"

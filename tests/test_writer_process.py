@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import marshal
+import mmap
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -267,7 +271,8 @@ def test_a_fault_of_ours_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     finally:
         os.close(pipe[0])
         os.close(pipe[1])
-    assert len(caught.value.args[0]) == 4, "the root, two pipes, and the directory that is listed"
+    # 0 to 2, the root, two pipes, and the directory that is listed.
+    assert len(caught.value.args[0]) == 7
     assert "in run" in "".join(caught.value.__notes__)
     assert list(tmp_path.iterdir()) == [image]
 
@@ -324,6 +329,120 @@ def failing(real: Callable[..., Any], fails_at: int) -> Callable[..., Any]:
     return call
 
 
+def test_attributes_are_not_gathered_beyond_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 files with 100 attributes of 64 KiB would be more than a gigabyte."""
+    real = marshal.loads
+
+    def loads(message: bytes) -> Any:
+        if len(message) > 600_000:
+            raise AssertionError(f"{len(message)} bytes at once")
+        return real(message)
+
+    monkeypatch.setattr(marshal, "loads", loads)
+    attributes = {b"user.%d" % number: b"x" * 60_000 for number in range(4)}
+    members = [Member(b"f%d" % number, xattrs=attributes) for number in range(40)]
+    with workshop() as where:
+        extract(archive(where / "image", [members]), where / "root")
+        assert (where / "root/f39").exists()
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pipes of a page, as a user gets who has many: a few answers, or a part of one error."""
+    real = os.pipe
+
+    def pipe() -> tuple[int, int]:
+        ends = real()
+        fcntl.fcntl(ends[0], fcntl.F_SETPIPE_SZ, 4096)
+        return ends
+
+    monkeypatch.setattr(os, "pipe", pipe)
+    monkeypatch.setattr(process, "_OPERATIONS", 1)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_more_answers_than_a_pipe_holds() -> None:
+    """Neither process may wait for the other while that one waits for it."""
+    with workshop() as where:
+        members = [symlink(b"s%d" % number, b"x") for number in range(6000)]
+        hidden = [[Member(b"d/" + member.name, "symlink", target=b"x") for member in members]]
+        image = archive(where / "image", [*hidden, [file(b".wh.d"), *members]])
+        extract(image, where / "root")
+        assert len(list((where / "root").iterdir())) == 6000
+
+
+@pytest.mark.usefixtures("narrow")
+def test_an_error_longer_than_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names a path, which the image makes as long as it likes."""
+    real = os.symlink
+
+    def fails(target: bytes, name: bytes, **options: Any) -> None:
+        if name == b"here":
+            raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
+        real(target, name, **options)
+
+    monkeypatch.setattr(os, "symlink", fails)
+    deep = (b"x" * 200 + b"/") * 100 + b"here"
+    members = [symlink(deep, b"x"), *(symlink(b"s%d" % number, b"x") for number in range(3000))]
+    with workshop() as where:
+        image = archive(where / "image", [members])
+        with pytest.raises(DestinationError, match="EMLINK") as caught:
+            extract(image, where / "root")
+        assert caught.value.member == deep
+        assert list(where.iterdir()) == [image]
+
+
+def test_an_error_that_is_ours_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a user namespace an owner may not exist; which file it is of is told all the same."""
+    need_root()
+
+    real = os.fchown
+
+    def fails(fd: int, uid: int, gid: int) -> None:
+        if uid == 7:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        real(fd, uid, gid)
+
+    monkeypatch.setattr(os, "fchown", fails)
+    image = archive(tmp_path / "image", [[Member(b"d/f", data=b"x", uid=7)]])
+    with pytest.raises(DestinationError, match="does not exist in this user namespace") as caught:
+        extract(image, tmp_path / "root")
+    assert caught.value.member == b"d/f"
+
+
+def test_a_reserve_is_left_by_both(tmp_path: Path) -> None:
+    """Each looks at what both have written."""
+    need_root()
+    members = [
+        *(file(b"a%d" % number, data=KILOBYTE * 4) for number in range(3)),  # it looks, once
+        *(file(b"large%d" % number, data=KILOBYTE * 3000) for number in range(16)),
+        *(file(b"f%d" % number, data=KILOBYTE * 4) for number in range(8000)),
+    ]
+    image = archive(tmp_path / "image", [Layer(members, "gzip")])
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=64m", "tmpfs") as place:
+        with pytest.raises(DestinationError, match="a reserve of 671088 bytes is left"):
+            extract(image, place / "root")
+        assert list(place.iterdir()) == []
+
+
+def test_many_descriptors(tmp_path: Path) -> None:
+    """Beyond 1023, which select(2) does not know."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1200:
+        pytest.skip("there may not be so many here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1200, hard))
+    taken = [os.open("/", os.O_RDONLY) for _ in range(1100)]
+    try:
+        extract(archive(tmp_path / "image", [[file(b"a", data=b"x")]]), tmp_path / "root")
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (tmp_path / "root/a").read_bytes() == b"x"
+
+
 # When there is none.
 
 
@@ -354,11 +473,22 @@ def test_none_on_one_processor_nor_unasked_nor_for_little(
     assert forks == []
 
 
-def test_none_when_the_kernel_gives_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused() -> int:
+@pytest.mark.parametrize("missing", ["fork", "pipe", "pipe again", "memory"])
+def test_none_when_the_kernel_gives_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    calls = 0
+    real = os.pipe
+
+    def refused(*_: object) -> Any:
+        nonlocal calls
+        calls += 1
+        if missing == "pipe again" and calls == 1:
+            return real()
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    monkeypatch.setattr(os, "fork", refused)
+    module: Any = mmap if missing == "memory" else os
+    monkeypatch.setattr(module, "mmap" if missing == "memory" else missing.split()[0], refused)
     before = sorted(Path("/proc/self/fd").iterdir())
     extract(archive(tmp_path / "image", [[file(b"a", data=b"x")]]), tmp_path / "root")
     assert (tmp_path / "root/a").read_bytes() == b"x"
@@ -375,7 +505,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_at_any_moment(number: signal.Signals) -> None:
     """To the group, as a terminal does; what SIGKILL leaves, the next run removes."""
     with workshop() as where:
@@ -404,6 +534,36 @@ def test_a_signal_at_any_moment(number: signal.Signals) -> None:
         extract(image, root)
         assert sorted(where.iterdir()) == [image, root]
         assert differences(whole, snapshot(root)) == []
+
+
+def test_what_is_to_be_ignored_is_ignored_there(tmp_path: Path) -> None:
+    """As under nohup(1): a terminal that is closed stops neither of them."""
+    image, fifo = archive(tmp_path / "image", MANY), tmp_path / "fifo"
+    os.mkfifo(fifo)
+    command = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)" + COMMAND.replace(
+        "main()\n",
+        f"""
+from ociroot.writers import process
+real = process.ProcessWriter.make_link
+def make_link(self, *arguments):
+    with open({str(fifo)!r}, "w") as waits:
+        waits.write("x")
+    open({str(fifo)!r}).read()
+    real(self, *arguments)
+process.ProcessWriter.make_link = make_link
+main()
+""",
+    )
+    running = subprocess.Popen(
+        [sys.executable, "-c", command, "extract", "-q", image, tmp_path / "root"],
+        start_new_session=True,
+    )
+    for _ in range(3):  # as many as there are links
+        fifo.read_text()
+        os.killpg(running.pid, signal.SIGHUP)
+        fifo.write_text("go on")
+    assert running.wait() == 0
+    assert (tmp_path / "root/small").exists()
 
 
 def test_it_ends_with_the_first_one() -> None:

@@ -25,9 +25,12 @@ from .stream import BLOCK, Stream
 
 __all__ = ["entries"]
 
-# name, mode+uid+gid, size, mtime, checksum, type, linkname, magic+version, devmajor, devminor,
-# prefix; uname and gname are ignored (layer.md, "File Attributes": "uname should be ignored").
-_HEADER = Struct("100s 24s 12s 12s 8s c 100s 8s 64x 8s 8s 155s 12x")
+# name, mode+uid+gid, size, mtime, checksum, type.
+_HEADER = Struct("100s 24s 12s 12s 8s c")
+# What follows is the same in most headers: linkname, magic+version, devmajor, devminor, prefix;
+# uname and gname are ignored (layer.md, "File Attributes": "uname should be ignored").
+_TAIL = Struct("100s 8s 64x 8s 8s 155s 12x")
+_TAIL_AT = _HEADER.size
 _ZEROS = bytes(BLOCK)
 _KINDS: dict[bytes, Kind] = {
     b"\0": "file",  # V7
@@ -72,6 +75,7 @@ def entries(stream: Stream, limits: Limits = DEFAULTS) -> Iterator[Entry]:
     )
     kinds, longest, largest = _KINDS, limits.path, limits.file_size
     extensions = Extensions(limits)
+    tail, front, target, major, minor, tail_sum = b"", b"", b"", b"", b"", 0
     offset = stream.position
     member: bytes | None = None
     try:
@@ -81,20 +85,19 @@ def entries(stream: Stream, limits: Limits = DEFAULTS) -> Iterator[Entry]:
                 extensions.check_end()
                 return
             block, at = found
-            (name, owner, size, mtime, checksum, flag, target, magic, major, minor, prefix) = (
-                unpack(block, at)
-            )
-
+            name, owner, size, mtime, checksum, flag = unpack(block, at)
             if not name[0] and block[at : at + BLOCK] == _ZEROS:
                 _check_end(stream)
                 extensions.check_end()
                 return
 
-            # adler32's low half is 1 plus the sum of the bytes, modulo 65521, which half a header
-            # does not reach.
-            total = adler32(block[at : at + 256]) & 0xFFFF
-            total += adler32(block[at + 256 : at + 512]) & 0xFFFF
-            if total != sums[checksum]:
+            if block[at + _TAIL_AT : at + BLOCK] != tail:
+                tail = block[at + _TAIL_AT : at + BLOCK]
+                front, target, major, minor = _tail(tail)
+                tail_sum = _sum(tail[:250]) + _sum(tail[250:])
+            # adler32's low half is 1 plus the sum of the bytes, modulo 65521, which a part of a
+            # header does not reach.
+            if (adler32(block[at : at + _TAIL_AT]) & 0xFFFF) + tail_sum != sums[checksum]:
                 _verify_checksum(block[at : at + BLOCK], checksum)
 
             member = name = name.split(b"\0", 1)[0]
@@ -113,12 +116,9 @@ def entries(stream: Stream, limits: Limits = DEFAULTS) -> Iterator[Entry]:
             entry = Entry()
             entry.offset = offset
             entry.kind = kind
-            if prefix[0] and magic[:6] == b"ustar\0":
-                # star keeps two times at the end of the prefix.
-                if block[at + 508 : at + 512] == b"tar\0":
-                    prefix = prefix[:131]
-                name = prefix.split(b"\0", 1)[0] + b"/" + name
-            entry.target = target.split(b"\0", 1)[0] if target[0] else b""
+            if front:
+                name = front + name
+            entry.target = target
             entry.mode, entry.uid, entry.gid = owners[owner]
             entry.mtime_ns = times[mtime]
             entry.xattrs = entry.segments = None
@@ -174,12 +174,29 @@ class _Remembered(dict[bytes, Any]):
         return value
 
 
-def _expected_sum(checksum: bytes) -> int:
-    """Return what adler32 gives for the halves of a header with this checksum.
+def _tail(tail: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return what goes before the name, the link's target, the major and the minor number."""
+    target, magic, major, minor, prefix = _TAIL.unpack(tail)
+    front = b""
+    if prefix[0] and magic[:6] == b"ustar\0":
+        # star keeps two times at the end of the prefix.
+        if tail[-4:] == b"tar\0":
+            prefix = prefix[:131]
+        front = prefix.split(b"\0", 1)[0] + b"/"
+    return front, target.split(b"\0", 1)[0], major, minor
 
-    POSIX's checksum counts its own eight bytes as spaces; each half begins with 1.
+
+def _sum(part: bytes) -> int:
+    """Return adler32's low half of a part of a header."""
+    return zlib.adler32(part) & 0xFFFF
+
+
+def _expected_sum(checksum: bytes) -> int:
+    """Return what adler32 gives for the three parts of a header with this checksum.
+
+    POSIX's checksum counts its own eight bytes as spaces; each part begins with 1.
     """
-    return number(checksum, "checksum") + sum(checksum) - 8 * 32 + 2
+    return number(checksum, "checksum") + sum(checksum) - 8 * 32 + 3
 
 
 def _size(field: bytes) -> int:

@@ -268,6 +268,7 @@ def _beside(
 
 def _inside(destination_fd: int, name: str, sync: bool, given: str) -> Iterator[Staging]:
     with staging_directory(destination_fd, name) as place:
+        _check_moving(place.fd)
 
         def publish(finish: Finish) -> None:
             if sync:
@@ -329,6 +330,25 @@ def _rename(from_fd: int, one: str, to_fd: int, other: str, flags: int) -> None:
     if result != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+def _check_moving(fd: int) -> None:
+    """Find out before all the work whether a name can be moved only to where there is none."""
+    names = ("one", "other")
+    try:
+        os.mkdir(names[0], 0o700, dir_fd=fd)
+        _rename(fd, names[0], fd, names[1], _RENAME_NOREPLACE)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOSYS):
+            raise DestinationError(
+                "its file system may replace what is there when it moves a name",
+                remedy="extract to a new directory beside it",
+            ) from error
+        raise
+    finally:
+        for name in names:
+            with suppress(FileNotFoundError):
+                os.rmdir(name, dir_fd=fd)
 
 
 def _check_exchange(parent_fd: int, staging: str) -> None:

@@ -77,7 +77,7 @@ class DirectoryWriter:
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
         try:
-            if self._look_at is not None and self.counts[1] + node.size >= self._look_at:
+            if self._look_at is not None and self._written() + node.size >= self._look_at:
                 self._keep_reserve(parent, name, node)
             fd = os.open(name, _CREATE, node.mode & 0o777, dir_fd=self._handles.fd(parent))
             try:
@@ -94,10 +94,13 @@ class DirectoryWriter:
         self.counts[0] += 1
         self.counts[1] += node.size if node.segments is None else node.stored
 
+    def _written(self) -> int:
+        return self.counts[1] + self.counts_beside[1]
+
     def _keep_reserve(self, parent: Directory, name: bytes, node: Node) -> None:
         """Stop before the file system is full, which would stop others, too."""
         left = free_space(self.root_fd) - self._reserve - node.stored
-        self._look_at = self.counts[1] + node.stored + max(_LEAST, min(_MOST, left // 2))
+        self._look_at = self._written() + node.stored + max(_LEAST, min(_MOST, left // 2))
         if left < 0:
             raise DestinationError(
                 f"no space for {node.stored} bytes more {self._so_far()}: a reserve of "
@@ -108,8 +111,8 @@ class DirectoryWriter:
             )
 
     def _so_far(self) -> str:
-        made, written = (sum(both) for both in zip(self.counts, self.counts_beside, strict=True))
-        return f"after {written} bytes in {made} files and directories"
+        made = self.counts[0] + self.counts_beside[0]
+        return f"after {self._written()} bytes in {made} files and directories"
 
     def _failed(
         self, error: OSError, what: str, parent: Directory, name: bytes

@@ -3,14 +3,16 @@
 To make a small file costs the kernel more than it costs us to read and check what the archive says
 of it; on one thread the two add up, and on two threads each return from the kernel would wait for
 the interpreter's lock. So small files, links and removals go to a forked process, in batches: the
-data through shared memory, the rest through a socket. Each batch has a slot of the memory, and the
+data through shared memory, the rest through a pipe. Each batch has a slot of the memory, and the
 slot is free again when the batch is done. Directories, large files, and small ones while all slots
 are taken, are made by the process that reads.
 
-What is made here may overtake what is made there. That does no harm but after a removal: while one
-is under way, files follow it, and directories wait for it. The other process ends when the socket
-does, however this one came to its end; the lock on the staging directory, which both hold, stays
-until then.
+What is made here may overtake what is made there. That does no harm but after a removal, whose
+place it may take: while one is under way, small files and directories follow it to the other
+process, and large files wait for it.
+
+The other process ends when its pipe does, however this one came to its end, and heeds no signals;
+the lock on the staging directory, which both hold, stays until then.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import Any
 
 from ..errors import DestinationError, OcirootError
 from ..image import LayerBlob
+from ..layer.stream import blame
 from ..nodes import Directory, Node
 from ..notices import Notices
 from ..tar.stream import Data
@@ -36,14 +39,14 @@ from .directory import DirectoryWriter, removals
 
 __all__ = ["NoProcess", "ProcessWriter", "writing"]
 
-# Batches that may be on their way; the bytes of data and the operations in each.
+# Batches with data that may be on their way; the bytes of data and the operations in each.
 _SLOTS = 16
 _SLOT = 256 << 10
 _OPERATIONS = 200
 # Bytes of a file that is worth copying to the shared memory.
 _SMALL = 64 << 10
 
-_LENGTH = struct.Struct("<I")
+_LENGTH = struct.Struct("<Q")
 # What the other process answers: that a batch is done, that all is done, that something failed.
 _DONE, _END, _ERROR = b".", b"=", b"!"
 
@@ -88,13 +91,20 @@ def writing(
         NoProcess: it has to do all of it itself, and has done nothing yet.
         OcirootError: what the other process raised.
     """
-    process = ProcessWriter(writer, notices, layers)
+    # A signal's handler may raise, which must not happen in the other process, nor here before
+    # there is one who ends it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        yield process
-    except _Failed as failed:
-        raise failed.error from None
+        process = ProcessWriter(writer, notices, layers)
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            yield process
+        except _Failed as failed:
+            raise failed.error from None
+        finally:
+            process.close()
     finally:
-        process.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class ProcessWriter:
@@ -109,28 +119,35 @@ class ProcessWriter:
         self._writer = writer
         self._notices = notices
         self._layers = layers
-        self._memory = mmap.mmap(-1, _SLOTS * _SLOT + mmap.PAGESIZE)
-        requests, self._requests = os.pipe()
-        self._answers, answers = os.pipe()
-        counts = memoryview(self._memory)[-mmap.PAGESIZE :].cast("Q")
+        fds: list[int] = []
         try:
+            self._memory = mmap.mmap(-1, _SLOTS * _SLOT + mmap.PAGESIZE)
+            fds += os.pipe()
+            fds += os.pipe()
+            counts = memoryview(self._memory)[-mmap.PAGESIZE :].cast("Q")
             pid = os.fork()
         except OSError as error:
-            for fd in (requests, self._requests, self._answers, answers):
+            for fd in fds:
                 os.close(fd)
             raise NoProcess from error
+        requests, self._requests, self._answers, answers = fds
         if not pid:
             writer.counts, writer.counts_beside = counts[2:4], counts[0:2]
             _serve(writer, notices, memoryview(self._memory), requests, answers)
         writer.counts, writer.counts_beside = counts[0:2], counts[2:4]
         self._pid = pid
+        self._status: int | None = None
         os.close(requests)
         os.close(answers)
+        # Neither waits for the other alone: what one has to say may fill its pipe.
+        os.set_blocking(self._requests, False)
         os.set_blocking(self._answers, False)
         self._batch: list[_Operation] = []
         # Batches that have been sent, that have been done, and the last one with a removal.
         self._sent = self._done = 0
         self._removing = -1
+        # Bytes of attributes and the like that the batch has beside what each operation has.
+        self._extra = 0
         # Where in the memory the data of the batch goes to, and what is left of its slot.
         self._at = 0
         self._room = _SLOT
@@ -185,6 +202,8 @@ class ProcessWriter:
                 *(node.mode, node.uid, node.gid, node.mtime_ns, node.xattrs),
             )
         )
+        if node.xattrs is not None or node.segments is not None:
+            self._weigh(node)
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
@@ -194,6 +213,7 @@ class ProcessWriter:
                 *(node.mode, node.uid, node.gid, node.mtime_ns, node.xattrs),
             )
         )
+        self._weigh(node)
 
     def make_link(
         self, parent: Directory, name: bytes, node: Node, at: tuple[Directory, bytes]
@@ -226,12 +246,21 @@ class ProcessWriter:
         self._writer.finish(root)
 
     def close(self) -> None:
-        """Wait until the other process has ended, which does no more than the batch in hand."""
+        """Wait until the other process has ended, which does no more than what it has been sent."""
         os.close(self._requests)
         os.close(self._answers)
-        with suppress(ChildProcessError):  # somebody waits for all children of this process
-            os.waitpid(self._pid, 0)
-        self._writer.close()
+        try:
+            self._reap()
+        except BaseException:  # a signal; and still nobody else may be at work when we clean up
+            self._reap()
+            raise
+        finally:
+            self._writer.close()
+
+    def _reap(self) -> None:
+        if self._status is None:
+            with suppress(ChildProcessError):  # somebody waits for all children of this process
+                self._status = os.waitpid(self._pid, 0)[1]
 
     # The way there.
 
@@ -254,12 +283,19 @@ class ProcessWriter:
         return number
 
     def _add(self, operation: _Operation, *, ordered: bool = False) -> None:
-        """Have something done there; if ``ordered``, what follows may not overtake it."""
+        """Have something done there; if ``ordered``, what follows must not overtake it."""
         if len(self._batch) >= _OPERATIONS:
             self._flush()
         self._batch.append(operation)
         if ordered:
             self._removing = self._sent
+
+    def _weigh(self, node: Node) -> None:
+        """Send a batch that has become large without data: how large is the image's to say."""
+        self._extra += sum(map(len, (node.xattrs or {}).values()))
+        self._extra += 16 * len(node.segments or ())
+        if self._extra > _SLOT:
+            self._flush()
 
     def _begin(self, *, wait: bool) -> bool:
         """Begin a new batch; say whether there is a slot for its data."""
@@ -272,7 +308,7 @@ class ProcessWriter:
         return True
 
     def _in_order(self) -> bool:
-        """Say whether something is under way that may not be overtaken."""
+        """Say whether something is under way that must not be overtaken."""
         while self._done <= self._removing:
             if not self._answered(wait=False):
                 return True
@@ -289,14 +325,19 @@ class ProcessWriter:
         if not self._batch:
             return
         message = marshal.dumps(self._batch)
-        try:
-            _send(self._requests, message)
-        except BrokenPipeError:
-            while True:  # until it says why
-                self._answered()
-        except OSError as error:
-            raise _Failed(DestinationError.from_os(error, "have files written")) from error
+        rest = memoryview(_LENGTH.pack(len(message)) + message)
+        while rest:
+            try:
+                rest = rest[os.write(self._requests, rest) :]
+            except BlockingIOError:
+                self._poll(self._requests)
+                self._answered(wait=False)
+            except BrokenPipeError:
+                self._answered()  # until it says why
+            except OSError as error:
+                raise _Failed(DestinationError.from_os(error, "have files written")) from error
         self._batch = []
+        self._extra = 0
         self._sent += 1
         self._room = 0
 
@@ -306,7 +347,7 @@ class ProcessWriter:
             answers = os.read(self._answers, 4096)
         except BlockingIOError:
             if wait:
-                select.select([self._answers], [], [])
+                self._poll()
                 return self._answered()
             return False
         done = len(answers) - len(answers.lstrip(_DONE))
@@ -316,6 +357,14 @@ class ProcessWriter:
             self._take_last(rest)
         return True
 
+    def _poll(self, *to_write: int) -> None:
+        """Wait until there are answers, or a pipe can be written to."""
+        poll = select.poll()
+        poll.register(self._answers, select.POLLIN)
+        for fd in to_write:
+            poll.register(fd, select.POLLOUT)
+        poll.poll()
+
     def _take_last(self, answer: bytes) -> None:
         """Take what the other process says last."""
         os.set_blocking(self._answers, True)
@@ -324,20 +373,18 @@ class ProcessWriter:
         if answer[:1] == _END:
             self._end = marshal.loads(answer[1:])  # noqa: S302 - our own words
             return
-        if answer[:1] != _ERROR:
-            raise _Failed(DestinationError("the process that writes the small files was killed"))
-        import pickle
+        if answer[:1] == _ERROR:
+            import pickle
 
-        error, layer = pickle.loads(answer[1:])  # noqa: S301 - our own words
-        if isinstance(error, OcirootError) and layer < len(self._layers):
-            error.locate(layer=self._layers[layer].label)
-        raise _Failed(error)
-
-
-def _send(fd: int, message: bytes) -> None:
-    rest = memoryview(_LENGTH.pack(len(message)) + message)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+            with suppress(EOFError, pickle.UnpicklingError):  # it was killed over it
+                error, layer = pickle.loads(answer[1:])  # noqa: S301 - our own words
+                if isinstance(error, OcirootError) and layer < len(self._layers):
+                    error = blame(self._layers[layer], error)
+                raise _Failed(error)
+        self._reap()
+        killed = self._status is not None and os.WIFSIGNALED(self._status)
+        how = f"was killed by signal {os.WTERMSIG(self._status or 0)}" if killed else "ended"
+        raise _Failed(DestinationError(f"the process that writes the small files {how}"))
 
 
 def _receive(fd: int) -> bytes | None:
@@ -365,10 +412,9 @@ def _serve(
 ) -> None:
     """Do what is asked for, and end this process."""
     try:
-        # A terminal's ^C is the reader's to handle, who ends this process by closing the pipe.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        # Signals are blocked from before the fork: they are the reader's to handle, who ends this
+        # process by closing the pipe.
+        signal.set_wakeup_fd(-1)
         gc.disable()
         _close_others({writer.root_fd, requests, answers})
         server = _Server(writer, memory, requests, answers)
@@ -406,11 +452,13 @@ def _say(fd: int, message: bytes) -> None:
 
 def _close_others(needed: set[int]) -> None:
     """Close what other descriptors were inherited: behind an open pipe there is one who waits."""
-    low = 0
-    for fd in sorted(needed):
-        os.closerange(low, fd)
-        low = fd + 1
-    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in range(3):  # never a file of the image: libraries write to them
+        os.dup2(null, fd)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) not in needed:
+            with suppress(OSError):  # that of the list itself
+                os.close(int(name))
 
 
 class _Server:
@@ -446,7 +494,12 @@ class _Server:
         while (message := _receive(self._requests)) is not None:
             self._at = number % _SLOTS * _SLOT
             for operation in marshal.loads(message):  # noqa: S302 - our own words
-                known[operation[0]](*operation)
+                try:
+                    known[operation[0]](*operation)
+                except OcirootError as error:
+                    if error.member is None:
+                        error.member = self._places[operation[1]].path_of(operation[2])
+                    raise
             if self._at_end:
                 return True
             number += 1
