@@ -94,16 +94,28 @@ def _goals(document: Document) -> list[str]:
             continue
         for peer, figures in found["peers"].items():
             if figures.get("limit") is not None:
-                goals.append((_title(case), peer, figures))
+                goals.append((case, found["peers"], peer, figures))
     if not goals:
         return []
     missed = [
-        [f"{case}: {peer}", f"{figures['ratio']:.2f}", f"≤ {figures['limit']:g}"]
-        for case, peer, figures in goals
+        [
+            f"{_title(case)}: {peer}",
+            f"{figures['ratio']:.2f}",
+            f"≤ {figures['limit']:g}",
+            _floor(peers, figures),
+        ]
+        for case, peers, peer, figures in goals
         if not figures["met"]
     ]
     lines = ["## The goals", "", f"{len(goals) - len(missed)} of {len(goals)} are met.", ""]
-    return lines + (table(("Missed", "ours / theirs", "goal"), missed) if missed else [])
+    head = ("Missed", "ours / theirs", "goal", "the floor / theirs")
+    return lines + (table(head, missed) if missed else [])
+
+
+def _floor(peers: Document, figures: Document) -> str:
+    """Return how the floor stands to a peer: no program could do better than that."""
+    floor = peers.get("floor")
+    return f"{floor['seconds'] / figures['seconds']:.2f}" if floor not in (None, figures) else ""
 
 
 # The columns of the overview: what they are called, and the first of the peers that was measured.
