@@ -160,6 +160,24 @@ def test_a_reserve_is_left(place: Path) -> None:
         assert list(fs.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        [Member(b"%d" % n, data=b"x") for n in range(8000)],
+        [Member(b"%d" % n, data=bytes(64 << 10)) for n in range(400)],
+        [Member(b"a", data=bytes((20 << 20) - (100 << 10))), Member(b"b", data=bytes(200 << 10))],
+    ],
+    ids=["of a byte", "of a block", "beyond in one step"],
+)
+def test_a_small_reserve_is_left(place: Path, members: list[Member]) -> None:
+    """It is a few hundred kilobytes here, and what a file takes is more than its bytes."""
+    image = archive(place / "image", [Layer(members, "gzip")])
+    with tmpfs(place, 20 << 10, 10_000) as fs:
+        with pytest.raises(DestinationError, match="a reserve of 209715 bytes is left"):
+            extract(image, fs / "root", limits=Limits())
+        assert list(fs.iterdir()) == []
+
+
 def test_no_room_to_decompress_the_archive(place: Path) -> None:
     image = archive(place / "image", [Layer(LAYERS[0].content)])
     packed = place / "image.gz"

@@ -23,8 +23,10 @@ from .handles import Handles
 __all__ = ["DirectoryWriter", "free_space", "removals", "reserve"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# Bytes to write before the free space is looked at again: half of it, within these.
-_LEAST, _MOST = 1 << 20, 64 << 20
+# Bytes to write before the free space is looked at again: half of it, and at most these.
+_MOST = 64 << 20
+# Bytes that a file system needs for anything beside its data: what is lost of its last block.
+_BLOCK = 4096
 _TYPES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 
 
@@ -33,8 +35,6 @@ class DirectoryWriter:
 
     Attributes:
         root_fd: the directory's descriptor.
-        counts: how many files and directories were made, and the bytes of the files.
-        counts_beside: what another process has made below the same root.
     """
 
     def __init__(self, root_fd: int, notices: Notices, *, spare: bool = False) -> None:
@@ -47,11 +47,13 @@ class DirectoryWriter:
         """
         self.root_fd = root_fd
         self._notices = notices
-        # How many things have been made, and the bytes of files; another process may do so as well.
-        self.counts = memoryview(bytearray(16)).cast("Q")
-        self.counts_beside = memoryview(bytearray(16)).cast("Q")
-        # At which number of bytes to look at the free space.
-        self._look_at = 0 if spare else None
+        # How many files and directories have been made, and the bytes of the files: here, and by
+        # another process below the same root.
+        self._counts = memoryview(bytearray(16)).cast("Q")
+        self._counts_beside = memoryview(bytearray(16)).cast("Q")
+        # The space of all that is made here or there, and where to look at what is free.
+        self._claimed = 0
+        self._look_at = 0 if spare else sys.maxsize
         self._handles = Handles(root_fd)
         try:
             self._reserve = reserve(root_fd)
@@ -61,10 +63,23 @@ class DirectoryWriter:
         # Names of devices that may not be made here.
         self._absent: set[tuple[Directory, bytes]] = set()
 
+    def share(self, counts: memoryview, counts_beside: memoryview, *, looks: bool) -> None:
+        """Write beside another process that has a writer for the same root.
+
+        Args:
+            counts: for the number of files and directories made here, and the bytes of the files.
+            counts_beside: those of the other process.
+            looks: whether to stop before the file system is full; one of them looks for both.
+        """
+        self._counts, self._counts_beside = counts, counts_beside
+        if not looks:
+            self._look_at = sys.maxsize
+
     def make_directory(self, directory: Directory) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
         parent = directory.parent
         assert parent is not None  # noqa: S101
+        self.claim(0, parent, directory.name)
         try:
             dir_fd = self._handles.fd(parent)
             os.mkdir(directory.name, 0o700, dir_fd=dir_fd)
@@ -72,18 +87,18 @@ class DirectoryWriter:
                 os.chmod(directory.name, 0o700, dir_fd=dir_fd)
         except OSError as error:
             raise self._failed(error, "make the directory", parent, directory.name) from error
-        self.counts[0] += 1
+        self._counts[0] += 1
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
+        size = node.size if node.segments is None else node.stored
+        self.claim(size, parent, name)
         try:
-            if self._look_at is not None and self._written() + node.size >= self._look_at:
-                self._keep_reserve(parent, name, node)
             fd = os.open(name, _CREATE, node.mode & 0o777, dir_fd=self._handles.fd(parent))
             try:
                 if node.segments is None:
-                    if node.size:
-                        _write(fd, node.size, data)
+                    if size:
+                        _write(fd, size, data)
                 else:
                     _write_sparse(fd, node, data)
                 self._attributes.set_on_fd(fd, node, made=True)
@@ -91,19 +106,31 @@ class DirectoryWriter:
                 os.close(fd)
         except OSError as error:
             raise self._failed(error, "write the file", parent, name) from error
-        self.counts[0] += 1
-        self.counts[1] += node.size if node.segments is None else node.stored
+        self._counts[0] += 1
+        self._counts[1] += size
 
-    def _written(self) -> int:
-        return self.counts[1] + self.counts_beside[1]
+    def claim(self, size: int, parent: Directory, name: bytes) -> None:
+        """Make sure that there is space for something, here or in the other process.
 
-    def _keep_reserve(self, parent: Directory, name: bytes, node: Node) -> None:
-        """Stop before the file system is full, which would stop others, too."""
-        left = free_space(self.root_fd) - self._reserve - node.stored
-        self._look_at = self._written() + node.stored + max(_LEAST, min(_MOST, left // 2))
+        Args:
+            size: bytes of its data.
+            parent: the directory that it will be in.
+            name: its name there.
+
+        Raises:
+            DestinationError: the file system would be full, or nearly so.
+        """
+        self._claimed += size + _BLOCK
+        if self._claimed <= self._look_at:
+            return
+        made = [sum(two) for two in zip(self._counts, self._counts_beside, strict=True)]
+        under_way = self._claimed - made[1] - made[0] * _BLOCK
+        left = free_space(self.root_fd) - self._reserve - under_way
+        # Nobody but us would write; whatever is not foreseen must not take more than the reserve.
+        self._look_at = self._claimed + max(min(left // 2, _MOST), self._reserve // 2)
         if left < 0:
             raise DestinationError(
-                f"no space for {node.stored} bytes more {self._so_far()}: a reserve of "
+                f"no space for {size} bytes more {self._so_far()}: a reserve of "
                 f"{self._reserve} bytes is left",
                 member=parent.path_of(name),
                 errno=errno.ENOSPC,
@@ -111,8 +138,8 @@ class DirectoryWriter:
             )
 
     def _so_far(self) -> str:
-        made = self.counts[0] + self.counts_beside[0]
-        return f"after {self._written()} bytes in {made} files and directories"
+        made, size = (sum(two) for two in zip(self._counts, self._counts_beside, strict=True))
+        return f"after {size} bytes in {made} files and directories"
 
     def _failed(
         self, error: OSError, what: str, parent: Directory, name: bytes
@@ -132,14 +159,15 @@ class DirectoryWriter:
         try:
             dir_fd = self._handles.fd(parent)
             if node.kind == "symlink":
+                self.claim(0, parent, name)
                 os.symlink(node.target, name, dir_fd=dir_fd)
+                self._counts[0] += 1
             elif not self._make_node(name, node, dir_fd):
                 self._absent.add((parent, name))
                 return
             self._attributes.set_by_name(name, dir_fd, node)
         except OSError as error:
             raise self._failed(error, f"make the {node.kind}", parent, name) from error
-        self.counts[0] += 1
 
     def _make_node(self, name: bytes, node: Node, dir_fd: int) -> bool:
         """Make a device or a FIFO; say whether it could be made."""

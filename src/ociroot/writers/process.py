@@ -132,9 +132,9 @@ class ProcessWriter:
             raise NoProcess from error
         requests, self._requests, self._answers, answers = fds
         if not pid:
-            writer.counts, writer.counts_beside = counts[2:4], counts[0:2]
+            writer.share(counts[2:4], counts[0:2], looks=False)
             _serve(writer, notices, memoryview(self._memory), requests, answers)
-        writer.counts, writer.counts_beside = counts[0:2], counts[2:4]
+        writer.share(counts[0:2], counts[2:4], looks=True)
         self._pid = pid
         self._status: int | None = None
         os.close(requests)
@@ -166,8 +166,8 @@ class ProcessWriter:
         if not self._in_order():
             self._writer.make_directory(directory)
             return
+        self._writer.claim(0, directory.parent or directory, directory.name)
         # The place of something that is removed there, perhaps; what goes into it waits, too.
-        self._number(directory)
         self._add(("make_directory", self._number(directory)), ordered=True)
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
@@ -186,6 +186,7 @@ class ProcessWriter:
         if full and not self._begin(wait=in_order):
             self._writer.make_file(parent, name, node, data)
             return
+        self._writer.claim(size, parent, name)
         at = self._at
         at_hand = data.at_hand(size)
         if at_hand is not None:
@@ -207,6 +208,8 @@ class ProcessWriter:
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
+        if node.kind == "symlink":
+            self._writer.claim(0, parent, name)
         self._add(
             (
                 *("make_other", self._number(parent), name, node.kind, node.target, node.rdev),
