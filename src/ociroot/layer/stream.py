@@ -16,7 +16,7 @@ import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from queue import SimpleQueue
 from types import TracebackType
@@ -45,6 +45,9 @@ _SLOTS = 16
 # Outputs smaller than this are gathered: a thread that calls many short functions fights for the
 # GIL with the writer.
 _GATHER = CHUNK // 4
+# Bytes of a block that makes glibc keep what the channels hold at most; above 32 MiB it takes no
+# notice (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD).
+_LARGEST_BLOCK = 31 << 20
 
 T = TypeVar("T")
 
@@ -125,7 +128,9 @@ def tuned() -> Iterator[None]:
 
     With the default switch interval the writer waits 5 ms for the GIL each time another thread has
     taken it; and a collection of the many small objects of the tree, none of which is garbage,
-    costs more than the tree. Both are the process's: the last one to leave restores them.
+    costs more than the tree. Both are the process's: the last one to leave restores them. glibc
+    gives freed memory back to the kernel, which clears it each time that a chunk gets it again; it
+    keeps up to twice the size of the largest block that was ever freed, however.
     """
     _tuning.enter()
     try:
@@ -148,6 +153,8 @@ class _Tuning:
                 self._before = (sys.getswitchinterval(), gc.isenabled())
                 sys.setswitchinterval(5e-5)
                 gc.disable()
+                with suppress(MemoryError):
+                    bytes(_LARGEST_BLOCK)  # never touched
             self._count += 1
 
     def leave(self) -> None:
