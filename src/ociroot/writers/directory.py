@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from ..errors import DestinationError
 from ..nodes import Directory, Node
 from ..notices import Notices
+from ..space import free_space, reserve
 from ..tar.stream import Data
 from .attributes import Attributes
 from .handles import Handles
 
-__all__ = ["DirectoryWriter", "free_space", "removals", "reserve"]
+__all__ = ["DirectoryWriter", "removals"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Bytes to write before the free space is looked at again: half of it, and at most these.
@@ -318,16 +319,3 @@ def _write_sparse(fd: int, node: Node, data: Data) -> None:
                 written = os.pwrite(fd, view, offset)
                 offset += written
                 view = view[written:]
-
-
-def free_space(fd: int) -> int:
-    """Return the bytes that an ordinary user may still write where a directory lies."""
-    status = os.fstatvfs(fd)
-    # A file system without a size (ramfs) says 0 of everything.
-    return status.f_bavail * status.f_frsize if status.f_blocks else sys.maxsize
-
-
-def reserve(fd: int) -> int:
-    """Return the bytes that are left free there: a hundredth of all, and at most 256 MiB."""
-    status = os.fstatvfs(fd)
-    return min(status.f_blocks * status.f_frsize // 100, 256 << 20)
