@@ -14,12 +14,13 @@ SETUP := PYTHON='$(PYTHON)' sh tools/setup.sh
 CODE := src tests examples tools fuzz bench
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test bench bench-scale lint fuzz figures packages clean
+.PHONY: help venv demo test mutants bench bench-scale lint fuzz figures packages clean
 
 help:
 	@echo 'make demo    build a sample image, extract it, show the tree and the configuration'
 	@echo 'make test    check with ruff and mypy, then run the tests (ARGS=... goes to pytest);'
 	@echo '             as root on Debian it installs the programs that the tests compare with'
+	@echo 'make mutants run the tests against deliberate faults (tests/mutants), and print what survives'
 	@echo 'make bench   as root on Debian: measure extraction beside other programs, for hours'
 	@echo '             (ARGS=--help says what can be chosen); make bench-scale: how it grows'
 	@echo 'make lint    check with ruff and mypy'
@@ -35,6 +36,9 @@ demo: venv
 
 test: packages lint
 	@$(BIN)/python -m pytest $(ARGS)
+
+mutants: venv packages
+	@$(BIN)/python -m tools.mutants $(ARGS)
 
 bench: venv packages
 	@command -v npm >/dev/null || sh tools/apt-install.sh npm

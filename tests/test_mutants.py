@@ -1,0 +1,24 @@
+"""The deliberate faults of `make mutants`: each of them can be tried at any time."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.support.needs import need_tools
+from tools.mutants import CHECKOUT, Mutant, apply, mutants
+
+ALL = mutants()
+
+
+@pytest.mark.parametrize("mutant", ALL, ids=[mutant.name for mutant in ALL])
+def test_can_be_tried(mutant: Mutant) -> None:
+    need_tools("git")
+    apply(mutant, CHECKOUT, "--check")
+    assert mutant.tests
+    for test in mutant.tests:
+        path, *names = test.split("::")
+        tree = ast.parse((CHECKOUT / path).read_text())
+        functions = {each.name for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)}
+        assert {name.partition("[")[0] for name in names} <= functions, test
