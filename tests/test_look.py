@@ -337,7 +337,8 @@ def test_diff_of_images(image: Path, tmp_path: Path) -> None:
 
 
 def test_diff_is_of_what_would_be_extracted(tmp_path: Path) -> None:
-    one = [Member(b"f", xattrs={b"security.selinux": b"a"}), Member(b"l", "symlink", target=b"f")]
+    left_out = {b"security.selinux": b"a", b"user.overlay.origin": b"b"}
+    one = [Member(b"f", xattrs=left_out), Member(b"l", "symlink", target=b"f")]
     two = [Member(b"f"), Member(b"l", "symlink", target=b"f", mode=0o700)]
     paths = [archive(tmp_path / str(n), [layer]) for n, layer in enumerate((one, two))]
     assert good("diff", *paths).out == b""

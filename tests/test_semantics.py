@@ -742,10 +742,13 @@ def test_extended_attributes_are_bytes(extract: Extract) -> None:
     assert result.records[b"f"].xattrs == result.records[b"d"].xattrs == values
 
 
-def test_labels_of_the_host_are_left_out(extract: Extract) -> None:
-    attributes = {b"security.selinux": b"x", b"trusted.overlay.opaque": b"y", b"user.a": b"1"}
-    result = extract([directory(b"d", xattrs=attributes)])
-    assert result.records[b"d"].xattrs == {b"user.a": b"1"}
+@pytest.mark.parametrize("name", [b"security.selinux", b"trusted.overlay.x", b"user.overlay.x"])
+def test_what_is_of_the_host_is_left_out(extract: Extract, name: bytes) -> None:
+    """SELinux's labels, and what overlayfs keeps, as root and (`userxattr`) as anybody."""
+    attributes = {name: b"y", b"user.overlays": b"1"}
+    result = extract([directory(b"d", xattrs=attributes), file(b"f", xattrs=attributes)])
+    assert result.records[b"d"].xattrs == result.records[b"f"].xattrs == {b"user.overlays": b"1"}
+    assert result.warnings == {}
 
 
 @pytest.mark.parametrize("kind", ["symlink", "fifo"])

@@ -16,8 +16,8 @@ from .tar.stream import Stream
 __all__ = ["HOST_XATTRS", "Directory", "NoOperations", "Node", "Operations"]
 
 #: Extended attributes that are left out: they are not of the image but of the host it was made on,
-#: its labels and what its overlayfs keeps.
-HOST_XATTRS = (b"security.selinux", b"trusted.overlay.")
+#: SELinux's labels and the records of overlayfs, which are `user.` where it is mounted `userxattr`.
+HOST_XATTRS = (b"security.selinux", b"trusted.overlay.", b"user.overlay.")
 
 Xattrs = dict[bytes, bytes]
 

@@ -20,6 +20,9 @@ KINDS = {
 }
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Where SELinux is on, the kernel gives each file a label of its own, whoever makes it. Elsewhere
+# the attribute is like any other: it is there when somebody has set it.
+_LABELLED = ("security.selinux",) if Path("/sys/fs/selinux/enforce").exists() else ()
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def _xattrs(directory: int, name: bytes) -> dict[bytes, bytes]:
     return {
         os.fsencode(key): os.getxattr(path, key, follow_symlinks=False)
         for key in names
-        if not key.startswith("security.selinux")
+        if key not in _LABELLED
     }
 
 
