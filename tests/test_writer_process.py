@@ -180,6 +180,23 @@ def test_without_privileges(forks: list[int]) -> None:
         assert differences(snapshot(where / "one"), snapshot(where / "two")) == []
 
 
+@pytest.mark.parametrize("umask", [0o400, 0o277, 0o777])
+def test_any_umask(umask: int) -> None:
+    """The owner itself may neither read nor enter what is made with some of them."""
+    need_root()
+    with workshop() as where:
+        image = archive(where / "image", MANY)
+        extract(image, where / "whole", writer_process=False)
+        whole = snapshot(where / "whole")
+
+        def work() -> tuple[Snapshot, Snapshot]:
+            os.umask(umask)
+            return both(image, where)
+
+        for tree in as_ordinary_user(work):
+            assert differences(whole, tree, {"uid", "gid"}) == []
+
+
 # Errors.
 
 

@@ -95,7 +95,7 @@ def _make(place: Place, parent_fd: int, prefix: str) -> None:
         place.name = prefix + os.urandom(6).hex()
         os.mkdir(place.name, 0o700, dir_fd=parent_fd)
         with suppress(FileNotFoundError):
-            place.fd = os.open(place.name, DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
+            place.fd = _open_made(place.name, parent_fd)
             if lock(place.fd) is not False:
                 now = os.stat(place.name, dir_fd=parent_fd, follow_symlinks=False)
                 if os.path.samestat(now, os.fstat(place.fd)):
@@ -104,6 +104,21 @@ def _make(place: Place, parent_fd: int, prefix: str) -> None:
             os.close(place.fd)
         place.name, place.fd = "", -1
     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+
+def _open_made(name: str, parent_fd: int) -> int:
+    """Open a directory that has just been made, also if the umask denies its owner to read it."""
+    try:
+        return os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
+    except PermissionError:
+        fd = os.open(name, os.O_PATH | DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
+    try:
+        # Not by its name, which may stand for something else by now.
+        with suppress(FileNotFoundError):  # without /proc it cannot be opened, which is said next
+            os.chmod(f"/proc/self/fd/{fd}", 0o700)
+        return os.open(".", DIRECTORY, dir_fd=fd)
+    finally:
+        os.close(fd)
 
 
 def _prefix(name: str) -> str:
