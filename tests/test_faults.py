@@ -16,7 +16,7 @@ import pytest
 
 import ociroot
 from ociroot.errors import DestinationError, SourceError, VerificationError
-from ociroot.writers import destination
+from ociroot.publish import linux
 
 from .support.build import Layer, Member, archive
 from .support.snapshot import differences, snapshot
@@ -246,7 +246,7 @@ def test_a_file_system_that_cannot_exchange(place: Path, monkeypatch: pytest.Mon
     def never(*_: object) -> None:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
-    monkeypatch.setattr(destination, "_exchange", never)
+    monkeypatch.setattr(linux, "renameat2", never)
     with pytest.raises(DestinationError, match="cannot exchange"):
         extract(image, root, replace=True)
     assert (root / "old").is_dir()

@@ -18,7 +18,7 @@ import pytest
 import ociroot
 from ociroot import Limits
 from ociroot.errors import DestinationError
-from ociroot.writers import destination
+from ociroot.publish import linux
 
 from .support.build import Layer, Member, archive, seconds
 from .support.mounts import disk, fat, mounted
@@ -337,7 +337,7 @@ def test_an_exchange_without_renameat2(tmp_path: Path, monkeypatch: pytest.Monke
     def cannot(*_: object) -> None:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
-    monkeypatch.setattr(destination, "_rename", cannot)
+    monkeypatch.setattr(linux, "renameat2", cannot)
     with pytest.raises(DestinationError, match="cannot exchange two directories"):
         extract(image, tmp_path / "root", replace=True)
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["old"]
@@ -353,7 +353,7 @@ def test_a_mount_point_without_renameat2(place: Path, monkeypatch: pytest.Monkey
 
     with ExitStack() as stack:
         fs = _tmpfs(place, stack)
-        monkeypatch.setattr(destination, "_rename", cannot)
+        monkeypatch.setattr(linux, "renameat2", cannot)
         with pytest.raises(DestinationError, match="may replace what is there"):
             extract(image, fs)
         assert list(fs.iterdir()) == []

@@ -14,8 +14,8 @@ import pytest
 
 import ociroot
 from ociroot.errors import DestinationError, OcirootError
-from ociroot.writers import destination
-from ociroot.writers.removal import remove_tree
+from ociroot.publish.directory import Staging
+from ociroot.publish.removal import remove_tree
 
 from .support.build import Layer, Member, archive
 from .support.needs import need_root
@@ -190,9 +190,9 @@ def test_swapped_before_it_becomes_visible(
         root.mkdir()
     if kind == "full":
         (root / "old").touch()
-    real = destination.Staging.publish
+    real = Staging.publish
 
-    def hooked(self: destination.Staging, finish: Callable[[int], None]) -> None:
+    def hooked(self: Staging, finish: Callable[[int], None]) -> None:
         if what == "the staging directory":
             swapped(staging(where), victim)
         elif what == "the parent":
@@ -203,7 +203,7 @@ def test_swapped_before_it_becomes_visible(
             swapped(root, victim)
         real(self, finish)
 
-    monkeypatch.setattr(destination.Staging, "publish", hooked)
+    monkeypatch.setattr(Staging, "publish", hooked)
     with suppress(DestinationError):
         extract(image, root, replace=kind == "full")
     # What is at the destination now is ours, or the link that was put there, and not the victim's.

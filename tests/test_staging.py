@@ -16,7 +16,7 @@ import pytest
 
 import ociroot
 from ociroot.errors import DestinationError
-from ociroot.writers import destination, staging
+from ociroot.publish import linux, staging
 
 from .support.build import Layer, Member, archive
 from .support.needs import need_root
@@ -229,10 +229,10 @@ def test_sync_comes_before_the_result_is_visible(
             real(fd)
             events.append((name, (root / "a").exists()))
 
-        real = getattr(staging, name, None) or getattr(os, name)
+        real = getattr(linux, name, None) or getattr(os, name)
         return call
 
-    monkeypatch.setattr(destination, "sync_file_system", note("sync_file_system"))
+    monkeypatch.setattr(linux, "syncfs", note("syncfs"))
     monkeypatch.setattr(os, "fsync", note("fsync"))
     extract(image, root, replace=kind == "full")
     assert events == [], "only when it is asked for"
@@ -242,7 +242,7 @@ def test_sync_comes_before_the_result_is_visible(
     if kind == "full":
         (root / "mine").touch()
     extract(image, root, replace=kind == "full", sync=True)
-    assert events[0] == ("sync_file_system", False)
+    assert events[0] == ("syncfs", False)
     assert {name for name, visible in events[1:] if visible} == {"fsync"}
 
 

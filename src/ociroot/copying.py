@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from .errors import DestinationError
 from .nodes import Directory, Node
 from .notices import Notices
+from .publish.directory import staged
+from .publish.file import staged_file
 from .tar.stream import Stream
-from .writers.destination import staged, staged_file
 from .writers.directory import DirectoryWriter
 
 __all__ = ["Files", "copy_directory", "copy_file"]

@@ -15,10 +15,10 @@ from .limits import DEFAULTS, Limits
 from .listing import FoundImage
 from .merge import LayerReport, Plan, ProgressCallback, in_right_order, merge
 from .notices import Notices, Warning
+from .publish.directory import staged
 from .space import free_space, reserve
 from .spec.config import Config
 from .tree import Tree
-from .writers.destination import staged
 from .writers.directory import DirectoryWriter
 
 __all__ = ["Report", "extract"]

@@ -8,7 +8,9 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 
-__all__ = ["mount_id", "remove_tree"]
+from . import linux
+
+__all__ = ["remove_tree"]
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -34,7 +36,7 @@ def remove_tree(dir_fd: int, name: str) -> None:
     except NotADirectoryError:
         os.unlink(name, dir_fd=dir_fd)
         return
-    here = mount_id(top)
+    here = linux.mount_id(top)
     fresh = (f".{os.urandom(8).hex()}-{number}" for number in itertools.count())
     try:
         waiting = _empty(top, top, fresh)
@@ -42,7 +44,7 @@ def remove_tree(dir_fd: int, name: str) -> None:
             below = waiting.pop()
             fd = _open(below, top)
             try:
-                if mount_id(fd) != here:
+                if linux.mount_id(fd) != here:
                     # Somebody has mounted something there: its files are not of this tree.
                     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
                 waiting += _empty(fd, top, fresh)
@@ -52,18 +54,6 @@ def remove_tree(dir_fd: int, name: str) -> None:
     finally:
         os.close(top)
     os.rmdir(name, dir_fd=dir_fd)
-
-
-def mount_id(fd: int) -> str:
-    """Return the mount that an open directory is seen through: bind mounts have the same device."""
-    try:
-        with open(f"/proc/self/fdinfo/{fd}") as info:
-            for line in info:
-                if line.startswith("mnt_id:"):
-                    return line
-    except (FileNotFoundError, PermissionError):
-        pass  # there is no /proc here
-    return str(os.fstat(fd).st_dev)
 
 
 def _open(name: str, dir_fd: int) -> int:

@@ -7,14 +7,13 @@ that a killed or crashed process has left is not locked any more: the next to wo
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from .attributes import Attributes
+from ..writers.attributes import Attributes
 from .removal import remove_tree
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "lock",
     "remove_left_over",
     "staging_directory",
-    "sync_file_system",
 ]
 
 # How often to make another one, when somebody has cleaned up the last too early.
@@ -164,11 +162,3 @@ def remove_left_over(parent_fd: int, name: str) -> None:
                     remove_tree(parent_fd, found)
         finally:
             os.close(fd)
-
-
-def sync_file_system(fd: int) -> None:
-    """Write to the disk what a file system has in memory (syncfs(2), which Python has not)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syncfs(fd) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))

@@ -12,7 +12,6 @@ the first moment, so nobody else sees or touches what is half done; on any failu
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
@@ -21,16 +20,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from ..errors import DestinationError
-from .removal import mount_id, remove_tree
-from .staging import DIRECTORY, Place, lock, remove_left_over, staging_directory, sync_file_system
+from . import linux
+from .removal import remove_tree
+from .staging import DIRECTORY, Place, lock, remove_left_over, staging_directory
 
 __all__ = ["Staging", "staged"]
 
 #: What sets the attributes of a root, given its descriptor.
 Finish = Callable[[int], None]
-
-_RENAME_NOREPLACE = 1
-_RENAME_EXCHANGE = 2
 
 
 class Staging:
@@ -64,60 +61,6 @@ class Staging:
     def left(self) -> str:
         """What of the old tree could not be removed and why, once all is done; empty: nothing."""
         return f"{self._place.name}: {self._place.left}" if self._place.left else ""
-
-
-class StagedFile:
-    """A directory in which one file is made that will be at the destination.
-
-    Attributes:
-        fd: the directory's descriptor.
-        name: the file's name in it.
-    """
-
-    def __init__(self, fd: int, name: bytes, publish: Callable[[], None]) -> None:
-        self.fd = fd
-        self.name = name
-        self._publish = publish
-
-    def publish(self) -> None:
-        """Move the file to the destination, in one step."""
-        self._publish()
-
-
-@contextmanager
-def staged_file(destination: str, *, force: bool = False) -> Iterator[StagedFile]:
-    """Make a directory for a file that is to be at a path, and remove it at the end.
-
-    Args:
-        destination: the path that the file is to have.
-        force: whether a file that is there is replaced; a directory never is.
-
-    Raises:
-        DestinationError: the path is taken, or cannot be written.
-    """
-    directory, name = os.path.split(destination)
-    try:
-        parent_fd = os.open(directory or ".", DIRECTORY)
-        try:
-            with staging_directory(parent_fd, name) as place:
-                fd = place.fd
-
-                def publish() -> None:
-                    if force:
-                        os.rename(name, name, src_dir_fd=fd, dst_dir_fd=parent_fd)
-                    else:
-                        _rename(fd, name, parent_fd, name, _RENAME_NOREPLACE)
-
-                yield StagedFile(fd, os.fsencode(name), publish)
-        finally:
-            os.close(parent_fd)
-    except FileExistsError as error:
-        raise DestinationError(
-            "it exists", source=destination, remedy="--force replaces it"
-        ) from error
-    except OSError as error:
-        failed = DestinationError.from_os(error, "write it")
-        raise failed.locate(source=destination) from error
 
 
 @contextmanager
@@ -193,7 +136,7 @@ def _staged_in(
         if lock(fd) is False:
             raise DestinationError("another extraction to it is under way")
         remove_left_over(fd, name)
-        mounted = not name or mount_id(fd) != mount_id(parent_fd)
+        mounted = not name or linux.mount_id(fd) != linux.mount_id(parent_fd)
         held = [entry for entry in os.listdir(fd) if not (mounted and entry == "lost+found")]
         current = os.stat(".")
         stands_in = (current.st_dev, current.st_ino) == (status.st_dev, status.st_ino)
@@ -248,7 +191,7 @@ def _beside(
         def publish(finish: Finish) -> None:
             finish(place.fd)
             if sync:
-                sync_file_system(place.fd)
+                linux.syncfs(place.fd)
             try:
                 if exchange:
                     # Afterwards the old tree lies under the staging name, to be removed.
@@ -272,7 +215,7 @@ def _inside(destination_fd: int, name: str, sync: bool, given: str) -> Iterator[
 
         def publish(finish: Finish) -> None:
             if sync:
-                sync_file_system(place.fd)
+                linux.syncfs(place.fd)
             entries = _names(place.fd)
             try:
                 for entry in entries:
@@ -280,7 +223,9 @@ def _inside(destination_fd: int, name: str, sync: bool, given: str) -> Iterator[
                         # The file system's own is as empty as a directory to be replaced must be.
                         os.rename(entry, entry, src_dir_fd=place.fd, dst_dir_fd=destination_fd)
                     else:
-                        _rename(place.fd, entry, destination_fd, entry, _RENAME_NOREPLACE)
+                        linux.renameat2(
+                            place.fd, entry, destination_fd, entry, linux.RENAME_NOREPLACE
+                        )
                 # Before the root gets its time, which this would change, and its mode, which might
                 # not let us.
                 os.rmdir(place.name, dir_fd=destination_fd)
@@ -318,18 +263,7 @@ def _names(fd: int) -> list[str]:
 
 def _exchange(dir_fd: int, one: str, other: str) -> None:
     """Exchange two names in one step."""
-    _rename(dir_fd, one, dir_fd, other, _RENAME_EXCHANGE)
-
-
-def _rename(from_fd: int, one: str, to_fd: int, other: str, flags: int) -> None:
-    """Call renameat2(2), which Python has not."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    result = libc.renameat2(
-        from_fd, os.fsencode(one), to_fd, os.fsencode(other), ctypes.c_uint(flags)
-    )
-    if result != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+    linux.renameat2(dir_fd, one, dir_fd, other, linux.RENAME_EXCHANGE)
 
 
 def _check_moving(fd: int) -> None:
@@ -337,7 +271,7 @@ def _check_moving(fd: int) -> None:
     names = ("one", "other")
     try:
         os.mkdir(names[0], 0o700, dir_fd=fd)
-        _rename(fd, names[0], fd, names[1], _RENAME_NOREPLACE)
+        linux.renameat2(fd, names[0], fd, names[1], linux.RENAME_NOREPLACE)
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ENOSYS):
             raise DestinationError(

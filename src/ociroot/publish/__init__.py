@@ -1,0 +1,1 @@
+"""Making a result visible at its destination: whole and at once, or not at all."""
