@@ -145,7 +145,9 @@ def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[s
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
-@pytest.mark.parametrize(("handles", "enough"), [(64, True), (32, True), (9, True), (7, False)])
+@pytest.mark.parametrize(
+    ("handles", "enough"), [(64, True), (32, True), (9, True), (8, True), (7, False)]
+)
 def test_few_handles(place: Path, handles: int, enough: bool) -> None:
     """The directories that are kept open are as many as there may be."""
     members = [Member(b"%d/" % n + b"d/" * 60 + b"f", data=b"x") for n in range(60)]

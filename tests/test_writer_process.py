@@ -12,6 +12,7 @@ import select
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -512,14 +513,118 @@ def test_none_when_the_kernel_gives_none(
     assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
-# When the first one is stopped.
+# In a poor environment.
 
 COMMAND = """
+import os
 import ociroot.extract
 ociroot.extract.WORTH_A_PROCESS = 0
+os.sched_getaffinity = lambda _: {0, 1}
 from ociroot.cli import main
 main()
 """
+FAR = Layer(
+    [
+        *(Member(b"%d/" % n + b"d/" * 40 + b"f", data=b"x") for n in range(30)),
+        *(link(b"%d/l" % n, b"%d/" % (n - 1) + b"d/" * 40 + b"f") for n in range(1, 30)),
+        Member(b"large", data=KILOBYTE * 300),
+    ],
+    "gzip",
+)
+
+
+def commanded(
+    image: Path, root: Path, *, before: str = "", **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Extract by the command, in two processes; the one who calls it has prepared something."""
+    command = [sys.executable, "-c", before + COMMAND, "extract", "--quiet", image, root]
+    return subprocess.run(command, check=False, text=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("form", "handles"),
+    [*(("archive", handles) for handles in (8, 10, 11, 12)), ("layout", 10), ("layout", 12)],
+)
+def test_few_descriptors(form: str, handles: int) -> None:
+    """They are too few for the pipes, or for little else beside them."""
+    with workshop() as where:
+        image = archive(where / "image", [FAR, *MANY])
+        if form == "layout":  # each layer is a file to be opened
+            with tarfile.open(image) as packed:
+                packed.extractall(where / "layout")
+            image = where / "layout"
+        extract(image, where / "whole", writer_process=False)
+        few = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({handles}, {handles}))"
+        done = commanded(image, where / "root", before=few, stderr=subprocess.PIPE)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert differences(snapshot(where / "whole"), snapshot(where / "root")) == []
+
+
+@pytest.mark.parametrize("handles", [10, 11, 12])
+def test_an_error_there_with_few_descriptors(tmp_path: Path, handles: int) -> None:
+    """To load the module that tells of it takes some."""
+    before = f"""
+import errno, os, resource
+def fails(*arguments, **options):
+    raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
+os.symlink = fails
+resource.setrlimit(resource.RLIMIT_NOFILE, ({handles}, {handles}))
+"""
+    image = archive(tmp_path / "image", [FAR, [symlink(b"s", b"t")]])
+    done = commanded(image, tmp_path / "root", before=before, stderr=subprocess.PIPE)
+    assert done.returncode == 7
+    assert len(done.stderr.splitlines()) == 1
+    assert "cannot make the symlink: Too many links EMLINK" in done.stderr
+    assert list(tmp_path.iterdir()) == [image]
+
+
+@pytest.mark.parametrize("closed", [{0}, {1, 2}, {0, 1}, {0, 1, 2}])
+def test_closed_descriptors(closed: set[int]) -> None:
+    """Whatever a library writes to one of them must not go into a file of the image."""
+    before = """
+import os, signal
+def checking(path, flags, *rest, **options):
+    fd = real(path, flags, *rest, **options)
+    if flags & os.O_CREAT and fd < 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return fd
+real, os.open = os.open, checking
+"""
+    with workshop() as where:
+        image = archive(where / "image", MANY)
+        extract(image, where / "whole", writer_process=False)
+
+        def close() -> None:
+            for fd in closed:
+                os.close(fd)
+
+        done = commanded(image, where / "root", before=before, preexec_fn=close)
+        assert done.returncode == 0
+        assert differences(snapshot(where / "whole"), snapshot(where / "root")) == []
+
+
+@pytest.mark.parametrize("closed", [(), (0, 1, 2)])
+def test_no_dev_null(monkeypatch: pytest.MonkeyPatch, closed: tuple[int, ...]) -> None:
+    """As in a chroot that has none."""
+    monkeypatch.setattr(os, "devnull", "/absent")
+    with workshop() as where:
+        image = archive(where / "image", MANY)
+        held = [os.dup(fd) for fd in closed]
+        try:
+            for fd in closed:
+                os.close(fd)
+            extract(image, where / "two")
+            left = [fd for fd in closed if Path(f"/proc/self/fd/{fd}").exists()]
+        finally:
+            for fd, kept in zip(closed, held, strict=True):
+                os.dup2(kept, fd)
+                os.close(kept)
+        assert left == []
+        extract(image, where / "one", writer_process=False)
+        assert differences(snapshot(where / "one"), snapshot(where / "two")) == []
+
+
+# When the first one is stopped.
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

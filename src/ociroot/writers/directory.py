@@ -20,6 +20,7 @@ from ..space import free_space, reserve
 from ..tar.stream import Data
 from .attributes import Attributes
 from .handles import Handles
+from .standard import fill_standard
 
 __all__ = ["DirectoryWriter", "removals"]
 
@@ -59,6 +60,7 @@ class DirectoryWriter:
         try:
             self._reserve = reserve(root_fd)
             self._attributes = Attributes(root_fd, notices)
+            self._filled = fill_standard()
         except OSError as error:
             raise DestinationError.from_os(error, "use the destination") from error
         # Names of devices that may not be made here.
@@ -95,7 +97,13 @@ class DirectoryWriter:
         size = node.size if node.segments is None else node.stored
         self.claim(size, parent, name)
         try:
-            fd = os.open(name, _CREATE, node.mode & 0o777, dir_fd=self._handles.fd(parent))
+            dir_fd = self._handles.fd(parent)
+            try:
+                fd = os.open(name, _CREATE, node.mode & 0o777, dir_fd=dir_fd)
+            except OSError as error:
+                if error.errno != errno.EMFILE or not self._handles.spare(dir_fd):
+                    raise
+                fd = os.open(name, _CREATE, node.mode & 0o777, dir_fd=dir_fd)
             try:
                 if node.segments is None:
                     if size:
@@ -192,18 +200,8 @@ class DirectoryWriter:
             return
         holder, target = at
         try:
-            # The second call may close what the first one returned.
-            source = os.dup(self._handles.fd(holder))
-            try:
-                os.link(
-                    target,
-                    name,
-                    src_dir_fd=source,
-                    dst_dir_fd=self._handles.fd(parent),
-                    follow_symlinks=False,
-                )
-            finally:
-                os.close(source)
+            from_fd, to_fd = self._handles.two(holder, parent)
+            os.link(target, name, src_dir_fd=from_fd, dst_dir_fd=to_fd, follow_symlinks=False)
         except OSError as error:
             raise self._failed(error, "make the hard link", parent, name) from error
 
@@ -281,6 +279,8 @@ class DirectoryWriter:
     def close(self) -> None:
         """Close what is open."""
         self._handles.close()
+        while self._filled:
+            os.close(self._filled.pop())
 
 
 def removals(parent: Directory, name: bytes, node: Node) -> Iterator[tuple[Directory, bytes, Node]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from collections import OrderedDict
@@ -10,6 +11,8 @@ from ..nodes import Directory
 
 __all__ = ["Handles"]
 
+# Descriptors for all that is no directory of the tree: the image, the staging directory, pipes.
+_OTHERS = 16
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -29,10 +32,14 @@ class Handles:
         """
         self._root_fd = root_fd
         allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._limit = limit if allowed == resource.RLIM_INFINITY else min(limit, allowed // 4)
+        if allowed != resource.RLIM_INFINITY:
+            limit = min(limit, max((allowed - _OTHERS) // 2, 1))
+        self._limit = limit
         self._open: OrderedDict[Directory, int] = OrderedDict()
         self._last: Directory | None = None
         self._last_fd = -1
+        # One that stays open while another is looked for.
+        self._kept = -1
 
     def fd(self, directory: Directory) -> int:
         """Return a descriptor of a directory, valid until the next call.
@@ -47,6 +54,30 @@ class Handles:
         self._last_fd = self._find(directory)
         self._last = directory
         return self._last_fd
+
+    def two(self, one: Directory, other: Directory) -> tuple[int, int]:
+        """Return descriptors of two directories, valid until the next call.
+
+        Raises:
+            OSError: what the kernel says to opening one of them.
+        """
+        self._kept = self.fd(one)
+        try:
+            return self._kept, self.fd(other)
+        finally:
+            self._kept = -1
+
+    def spare(self, *used: int) -> bool:
+        """Close the directory that was used least recently; say whether there was one.
+
+        Args:
+            used: descriptors that stay open.
+        """
+        for directory, fd in self._open.items():
+            if fd != self._kept and fd not in used:
+                self.forget(directory)
+                return True
+        return False
 
     def _find(self, directory: Directory) -> int:
         found = self._open.get(directory)
@@ -65,11 +96,19 @@ class Handles:
             missing.append(node)
             node = node.parent
         for node in reversed(missing):
-            fd = os.open(node.name, _OPEN, dir_fd=fd)
+            fd = self._open_below(fd, node.name)
             self._open[node] = fd
             if len(self._open) > self._limit:
-                os.close(self._open.popitem(last=False)[1])
+                self.spare(fd)
         return fd
+
+    def _open_below(self, fd: int, name: bytes) -> int:
+        while True:
+            try:
+                return os.open(name, _OPEN, dir_fd=fd)
+            except OSError as error:
+                if error.errno != errno.EMFILE or not self.spare(fd):
+                    raise
 
     def forget(self, directory: Directory) -> None:
         """Close the descriptor of a directory that goes away."""

@@ -36,6 +36,7 @@ from ..notices import Notices
 from ..tar.stream import Data
 from ..tree import Tree
 from .directory import DirectoryWriter, removals
+from .standard import fill_standard
 
 __all__ = ["NoProcess", "ProcessWriter", "writing"]
 
@@ -132,6 +133,9 @@ class ProcessWriter:
             raise NoProcess from error
         requests, self._requests, self._answers, answers = fds
         if not pid:
+            # Behind its own ends it would wait in vain for the other process to close them.
+            os.close(self._requests)
+            os.close(self._answers)
             writer.share(counts[2:4], counts[0:2], looks=False)
             _serve(writer, notices, memoryview(self._memory), requests, answers)
         writer.share(counts[0:2], counts[2:4], looks=True)
@@ -377,6 +381,7 @@ class ProcessWriter:
             self._end = marshal.loads(answer[1:])  # noqa: S302 - our own words
             return
         if answer[:1] == _ERROR:
+            self._writer.close()  # to open a module takes descriptors, which may be few
             import pickle
 
             with suppress(EOFError, pickle.UnpicklingError):  # it was killed over it
@@ -455,9 +460,10 @@ def _say(fd: int, message: bytes) -> None:
 
 def _close_others(needed: set[int]) -> None:
     """Close what other descriptors were inherited: behind an open pipe there is one who waits."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in range(3):  # never a file of the image: libraries write to them
-        os.dup2(null, fd)
+    for fd in {0, 1, 2} - needed:
+        with suppress(OSError):
+            os.close(fd)
+    fill_standard()
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) not in needed:
             with suppress(OSError):  # that of the list itself
