@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from importlib import import_module
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -13,6 +13,8 @@ import click
 
 from .. import __version__
 from ..errors import OcirootError, UsageError, printable
+from .commands import Commands, explained
+from .streams import OutputError, prepare
 
 __all__ = ["EXIT_CODES", "command", "main"]
 
@@ -30,32 +32,12 @@ Exit codes:
 """
 
 
-_COMMANDS = ("cat", "cp", "diff", "extract", "find-layer", "inspect", "ls", "tree", "verify")
-
-
-class _Commands(click.Group):
-    """Loads the module of a command when it is wanted, which saves the others' 10 ms."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """See :class:`click.Group`."""
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """See :class:`click.Group`."""
-        if cmd_name not in _COMMANDS:
-            return None
-        name = cmd_name.replace("-", "_")
-        found = getattr(import_module(f".{name}", __name__), name)
-        assert isinstance(found, click.Command)  # noqa: S101
-        return found
-
-
 @click.group(
-    cls=_Commands,
+    cls=Commands,
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, prog_name="ociroot")
+@click.version_option(__version__, "--version", "-V", prog_name="ociroot")
 def command() -> None:
     """Turn a container image that lies in a file into a root file system.
 
@@ -83,6 +65,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def main() -> NoReturn:
     """Run the command and exit with its code."""
+    prepare()
     for number in _SIGNALS:
         # What our parent had us ignore (nohup) stays ignored.
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -91,6 +74,8 @@ def main() -> NoReturn:
     # looks through all of it, at the latest on the way out (50 ms for 60,000 entries).
     gc.disable()
     code = _run()
+    with suppress(OutputError):  # of which has been told; what is left unwritten is dropped
+        sys.stdout.close()
     gc.freeze()
     sys.exit(code)
 
@@ -99,8 +84,10 @@ def _run() -> int:
     try:
         # Outside standalone mode a command's `Exit` comes back as the result.
         result: object = command.main(prog_name="ociroot", standalone_mode=False)
+        sys.stdout.close()
     except click.ClickException as error:
-        error.show()
+        for line in explained(error):
+            click.echo(line, err=True)
         return error.exit_code
     except click.Abort:
         return 130
@@ -112,9 +99,9 @@ def _run() -> int:
     except _Stopped as stopped:
         _say(f"stopped by {signal.Signals(stopped.number).name}; nothing was left behind")
         return 128 + stopped.number
-    except BrokenPipeError:
-        # Whoever read our output has gone; there is nobody to tell.
-        sys.stderr.close()
+    except OutputError as error:
+        if not error.reader_gone:
+            _say(str(error))
         return 1
     except OSError as error:
         _say(printable(str(error)))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import image_options, opened, print_json, progress_bar
-from .limits import LimitedCommand
+from .commands import Command
+from .common import PATH, image_options, opened, print_json, progress_bar
 
 if TYPE_CHECKING:
     from ..api import Merged
@@ -22,8 +22,8 @@ __all__ = ["cat"]
 _JSON_LIMIT = 64 << 20
 
 
-@click.command(cls=LimitedCommand)
-@click.argument("image", type=click.Path())
+@click.command(cls=Command)
+@click.argument("image", type=PATH)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 @image_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array with contents in base64.")

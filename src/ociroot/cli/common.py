@@ -20,9 +20,21 @@ if TYPE_CHECKING:
     from ..merge import Progress, ProgressCallback
     from ..notices import Warning
 
-__all__ = ["counted", "image_options", "opened", "print_json", "progress_bar", "size", "warn"]
+__all__ = [
+    "PATH",
+    "counted",
+    "image_options",
+    "opened",
+    "print_json",
+    "progress_bar",
+    "size",
+    "warn",
+]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+# Whether it is there and can be read is for whoever opens it to say, and not a matter of usage.
+PATH = click.Path(readable=False)
 
 # Seconds between two drawings of the progress bar.
 _REFRESH = 0.1
@@ -43,12 +55,10 @@ _OPTIONS = (
     ),
     click.option(
         "--shared-blob-dir",
-        type=click.Path(),
+        type=PATH,
         help="Where the blobs of a layout directory lie, when several share them.",
     ),
-    click.option(
-        "--tmpdir", type=click.Path(), help="Where a compressed archive is decompressed to."
-    ),
+    click.option("--tmpdir", type=PATH, help="Where a compressed archive is decompressed to."),
 )
 
 

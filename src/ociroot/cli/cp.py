@@ -8,15 +8,15 @@ from typing import Any
 
 import click
 
-from .common import image_options, opened, progress_bar, warn
-from .limits import LimitedCommand
+from .commands import Command
+from .common import PATH, image_options, opened, progress_bar, warn
 
 __all__ = ["cp"]
 
 
-@click.command(cls=LimitedCommand)
+@click.command(cls=Command)
 @click.argument("source", metavar="IMAGE:PATH")
-@click.argument("destination", metavar="DEST", type=click.Path())
+@click.argument("destination", metavar="DEST", type=PATH)
 @image_options
 @click.option("--follow", "-L", is_flag=True, help="Follow a symbolic link at the end of PATH.")
 @click.option("--force", "-f", is_flag=True, help="Replace a file that is there.")
@@ -34,7 +34,7 @@ def cp(source: str, destination: str, follow: bool, force: bool, **choice: Any) 
       ociroot cp -L app.tar:/bin/sh .
     """  # noqa: D301
     from ..copying import copy_directory, copy_file
-    from ..errors import UsageError, printable
+    from ..errors import OcirootError, UsageError, printable
     from ..nodes import Directory
     from ..notices import Notices
 
@@ -45,7 +45,7 @@ def cp(source: str, destination: str, follow: bool, force: bool, **choice: Any) 
             merged = chosen.merged(verify=False, progress=progress)
         place = merged.tree.find(path.encode("utf-8", "surrogateescape"), follow=follow)
         if place is None:
-            raise UsageError(f"{printable(image)}: there is no {printable(path)}")
+            raise OcirootError(f"there is no {printable(path)}", source=image)
         _, name, node = place
         if destination == "-":
             if node.kind != "file":

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import image_options, opened, print_json, progress_bar, size
-from .limits import LimitedCommand
+from .commands import Command
+from .common import PATH, image_options, opened, print_json, progress_bar, size
 
 if TYPE_CHECKING:
     from ..api import Image, Layer
@@ -20,9 +20,9 @@ __all__ = ["diff"]
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
 
-@click.command(cls=LimitedCommand)
-@click.argument("image", type=click.Path())
-@click.argument("other", type=click.Path(), required=False)
+@click.command(cls=Command)
+@click.argument("image", type=PATH)
+@click.argument("other", type=PATH, required=False)
 @image_options
 @click.option(
     "--layers",

@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
-from .common import counted, image_options, opened, print_json, progress_bar, size, warn
-from .limits import LimitedCommand
+from .commands import Command
+from .common import PATH, counted, image_options, opened, print_json, progress_bar, size, warn
 
 __all__ = ["extract"]
 
 
-@click.command(cls=LimitedCommand)
-@click.argument("image", type=click.Path())
-@click.argument("rootfs", type=click.Path())
+@click.command(cls=Command)
+@click.argument("image", type=PATH)
+@click.argument("rootfs", type=PATH)
 @image_options
 @click.option(
     "--replace",
@@ -59,6 +59,10 @@ def extract(
     """  # noqa: D301
     from ..errors import printable
 
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose exclude each other")
+    if rootfs == "-":
+        raise click.UsageError("a directory cannot go to stdout; ./- is the one of that name")
     with (
         opened(
             image,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import image_options, opened, print_json, progress_bar
-from .limits import LimitedCommand
+from .commands import Command
+from .common import PATH, image_options, opened, print_json, progress_bar
 
 if TYPE_CHECKING:
     from ..api import Layer
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["find_layer"]
 
 
-@click.command("find-layer", cls=LimitedCommand)
-@click.argument("image", type=click.Path())
+@click.command("find-layer", cls=Command)
+@click.argument("image", type=PATH)
 @click.argument("path")
 @image_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of the events.")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import image_options, opened_source, print_json, size
-from .limits import LimitedCommand
+from .commands import Command
+from .common import PATH, image_options, opened_source, print_json, size
 
 if TYPE_CHECKING:
     from ..api import Image
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["inspect"]
 
 
-@click.command(cls=LimitedCommand)
-@click.argument("image", type=click.Path())
+@click.command(cls=Command)
+@click.argument("image", type=PATH)
 @image_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def inspect(

@@ -12,7 +12,7 @@ import click
 
 from ..limits import DEFAULTS, MEANINGS, Limits
 
-__all__ = ["LimitedCommand", "limit_options"]
+__all__ = ["is_limit", "limit_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -61,18 +61,6 @@ def _short(value: int, unit: str) -> str:
     return str(value)
 
 
-class LimitedCommand(click.Command):
-    """A command whose help shows the limits in a section of their own."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """See :class:`click.Command`."""
-        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Limits on the image": []}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None and isinstance(parameter, click.Option):
-                limits = (parameter.name or "").startswith("max_")
-                sections["Limits on the image" if limits else "Options"].append(record)
-        for title, records in sections.items():
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
+def is_limit(parameter: click.Parameter) -> bool:
+    """Say whether an option of a command is one of those that set limits."""
+    return isinstance(parameter, click.Option) and (parameter.name or "").startswith("max_")

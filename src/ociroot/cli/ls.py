@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import image_options, opened, print_json, progress_bar
-from .limits import LimitedCommand
+from .commands import Command
+from .common import PATH, image_options, opened, print_json, progress_bar
 
 if TYPE_CHECKING:
     from ..api import Image
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["ls"]
 
 
-@click.command(cls=LimitedCommand)
-@click.argument("image", type=click.Path())
+@click.command(cls=Command)
+@click.argument("image", type=PATH)
 @click.argument("paths", nargs=-1, metavar="[PATH]…")
 @image_options
 @click.option("--long", "-l", "long", is_flag=True, help="Show all about each file.")
@@ -53,7 +53,7 @@ def ls(
       ociroot ls app.tar
       ociroot ls -l app.tar '/etc/*.conf'
       ociroot ls --layer 2 app.tar
-      ociroot ls -R --json app.tar | jq -r '.[] | select(.mode >= "4000") | .path'
+      ociroot ls -aR --json app.tar | jq '.[] | select(.type == "file" and .mode >= "2000").path'
     """  # noqa: D301
     from ..errors import printable
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import image_options, opened, print_json, progress_bar, size
-from .limits import LimitedCommand
+from .commands import Command
+from .common import PATH, image_options, opened, print_json, progress_bar, size
 
 if TYPE_CHECKING:
     from ..nodes import Directory, Node
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["tree"]
 
 
-@click.command(cls=LimitedCommand)
-@click.argument("image", type=click.Path())
+@click.command(cls=Command)
+@click.argument("image", type=PATH)
 @image_options
 @click.option("--depth", type=click.IntRange(0), default=2, help="Levels of directories (2).")
 @click.option("--largest", type=click.IntRange(0), default=10, help="Largest files to show (10).")

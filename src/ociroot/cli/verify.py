@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import counted, image_options, opened_source, print_json, progress_bar, warn
-from .limits import LimitedCommand
+from .commands import Command
+from .common import PATH, counted, image_options, opened_source, print_json, progress_bar, warn
 
 if TYPE_CHECKING:
     from ..limits import Limits
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["verify"]
 
 
-@click.command(cls=LimitedCommand)
-@click.argument("image", type=click.Path())
+@click.command(cls=Command)
+@click.argument("image", type=PATH)
 @image_options
 @click.option("--all", "everything", is_flag=True, help="Verify every image of the source.")
 @click.option(
