@@ -537,7 +537,7 @@ def commanded(
     image: Path, root: Path, *, before: str = "", **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Extract by the command, in two processes; the one who calls it has prepared something."""
-    command = [sys.executable, "-c", before + COMMAND, "extract", "--quiet", image, root]
+    command = [sys.executable, "-c", before + COMMAND, "extract", "--quiet", str(image), str(root)]
     return subprocess.run(command, check=False, text=True, **options)
 
 
