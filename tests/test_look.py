@@ -314,7 +314,7 @@ def test_diff_of_layers(image: Path) -> None:
 
 
 def test_diff_of_images(image: Path, tmp_path: Path) -> None:
-    same = archive(tmp_path / "same", [Layer(BASE, "zstd"), Layer(TOP, "zstd")])
+    same = archive(tmp_path / "same", [Layer(BASE, "zstd"), Layer(TOP, "zstd")], config=CONFIG)
     assert good("diff", image, same).out == b""
     changes = [
         Member(b"new", data=b"N"),
@@ -326,14 +326,14 @@ def test_diff_of_images(image: Path, tmp_path: Path) -> None:
     other = archive(tmp_path / "other", [BASE, TOP, changes])
     result = run("diff", "--json", image, other)
     assert result.code == 1
-    assert {each["path"]: each["what"] for each in result.json} == {
+    assert {each["path"]: each["what"] for each in result.json["files"]} == {
         "/bin": ["target"],
         "/dev/null": ["device"],
         "/etc/b.conf": ["xattrs"],
         "/new": ["content"],
         "/usr/bin/tool": ["type"],
     }
-    with_times = run("diff", "--json", "--mtime", image, other).json
+    with_times = run("diff", "--json", "--mtime", image, other).json["files"]
     assert ["mtime", "xattrs"] in [each["what"] for each in with_times]
 
 
@@ -346,8 +346,125 @@ def test_diff_is_of_what_would_be_extracted(tmp_path: Path) -> None:
 
 
 def test_diff_usage(image: Path) -> None:
-    for arguments in ((image,), (image, image, "--layers", "1..2"), (image, "--layers", "1..9")):
+    layers = (image, "--layers", "1..2")
+    for arguments in ((image,), (image, *layers), (image, "--layers", "1..9")):
         assert run("diff", *arguments).code == 2
+    for option in ("--other-ref", "--other-digest", "--other-platform"):
+        assert run("diff", *layers, option, "x").code == 2
+
+
+def two(path: Path, **rest: Any) -> Path:
+    """Two images of one source, with names of their own."""
+
+    def named(name: str) -> dict[str, Any]:
+        return {"annotations": {"org.opencontainers.image.ref.name": name}}
+
+    return archive_of(
+        path,
+        [
+            Image([BASE], CONFIG, descriptor=named("a"), platform=("linux", "s390x")),
+            Image([BASE, TOP], descriptor=named("b"), platform=("linux", "ppc64le"), **rest),
+        ],
+    )
+
+
+def test_diff_of_two_images_of_one_source(tmp_path: Path) -> None:
+    path = two(tmp_path / "image", config=CONFIG)
+    with ociroot.open(path) as source:
+        digests = [str(each.digest) for each in source.listing().images]
+    changed = ["/etc", "/etc/a.conf", "/gone", "/new"]
+    ways = [
+        ["--ref", "a", "--other-ref", "b"],
+        ["--digest", digests[0], "--other-digest", digests[1]],
+        ["--platform", "linux/s390x", "--other-platform", "linux/ppc64le"],
+        ["--ref", "a", "--other-digest", digests[1]],
+        ["--digest", digests[0], "--other-ref", "b"],
+    ]
+    for way in ways:
+        for images in ([path], [path, path]):
+            result = run("diff", "--name-only", *images, *way)
+            assert (result.code, result.text.split()) == (1, changed), way
+    swapped = run("diff", "--ref", "b", "--other-ref", "a", path).text
+    assert "+ /gone" in swapped.splitlines()[2]
+    assert good("diff", "--ref", "a", path, path).out == b"", "the options are for both"
+    with path.open("rb") as file:
+        command = [sys.executable, "-m", "ociroot", "diff", "-", "--ref=a", "--other-ref=b"]
+        done = subprocess.run(command, stdin=file, capture_output=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert b"~ /etc/a.conf" in done.stdout
+
+
+CONFIGS: list[dict[str, Any]] = [
+    {
+        "config": {
+            "User": "0",
+            "Env": ["PATH=/bin", "GONE=x", "SAME=1"],
+            "Cmd": ["/bin/sh"],
+            "Labels": {"a": "1", "b": "\x1b[31m"},
+            "Volumes": {"/data": {}},
+        },
+        "author": "somebody",
+    },
+    {
+        "config": {
+            "User": "1000:1000",
+            "Env": ["SAME=1", "PATH=/usr/bin:/bin", "NEW=x=y"],
+            "Entrypoint": ["/bin/app", "ü"],
+            "Labels": {"a": "1", "b": "2"},
+            "StopSignal": "SIGINT",
+        },
+        "created": "2025-01-01T00:00:00Z",
+        "variant": "v9",
+    },
+]
+CONFIG_DIFFERENCES: list[tuple[str, str, str, Any, Any]] = [
+    ("variant", "", "added", None, "v9"),
+    ("User", "", "changed", "0", "1000:1000"),
+    ("Env", "GONE", "removed", "x", None),
+    ("Env", "NEW", "added", None, "x=y"),
+    ("Env", "PATH", "changed", "/bin", "/usr/bin:/bin"),
+    ("Entrypoint", "", "added", None, ["/bin/app", "ü"]),
+    ("Cmd", "", "removed", ["/bin/sh"], None),
+    ("Volumes", "/data", "removed", {}, None),
+    ("Labels", "b", "changed", "\x1b[31m", "2"),
+    ("StopSignal", "", "added", None, "SIGINT"),
+]
+
+
+def test_diff_of_configurations(tmp_path: Path) -> None:
+    """What a container starts with differs, and no file does: another author is no difference."""
+    paths = [archive(tmp_path / str(n), [BASE], config=each) for n, each in enumerate(CONFIGS)]
+    result = run("diff", "--json", *paths)
+    assert (result.code, result.err) == (1, "")
+    assert result.json["files"] == []
+    names = ("field", "name", "change", "before", "after")
+    assert result.json["config"] == [
+        dict(zip(names, each, strict=True)) for each in CONFIG_DIFFERENCES
+    ]
+    text = run("diff", *paths)
+    assert text.code == 1
+    assert text.text.splitlines() == [
+        "Configuration",
+        '+ variant: "v9"',
+        '~ User: "0" → "1000:1000"',
+        '- Env GONE: "x"',
+        '+ Env NEW: "x=y"',
+        '~ Env PATH: "/bin" → "/usr/bin:/bin"',
+        '+ Entrypoint: ["/bin/app", "ü"]',
+        '- Cmd: ["/bin/sh"]',
+        "- Volumes /data",
+        '~ Labels b: "\\u001b[31m" → "2"',
+        '+ StopSignal: "SIGINT"',
+    ]
+    names_alone = run("diff", "--name-only", *paths)
+    assert (names_alone.code, names_alone.out) == (1, b"")
+    other = archive(tmp_path / "other", [BASE], config={**CONFIGS[0], "author": "somebody else"})
+    assert good("diff", paths[0], other).out == b""
+    assert good("diff", "--json", paths[0], other).json == {"files": [], "config": []}
+    changed = archive(tmp_path / "changed", [BASE, TOP], config=CONFIGS[1])
+    both = run("diff", paths[0], changed).text
+    assert both.startswith("~ /etc")
+    assert "\n\nConfiguration\n+ variant" in both
 
 
 # find-layer

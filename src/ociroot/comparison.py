@@ -1,19 +1,30 @@
-"""Comparing two merged trees: what was added, removed and changed, and in what."""
+"""Comparing two images: what was added, removed and changed, and in what."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
 from .contents import pieces
+from .limits import DEFAULTS, Limits
 from .looking import as_text
 from .nodes import HOST_XATTRS, Directory, Node, NoOperations
+from .spec.config import Config
 from .tar.stream import Stream
+from .walking import CurrentPath
 
-__all__ = ["Difference", "Hashing", "Side", "compare", "copied"]
+__all__ = [
+    "ConfigDifference",
+    "Difference",
+    "Hashing",
+    "Side",
+    "compare",
+    "compare_configs",
+    "copied",
+]
 
 #: Bytes of holes that are hashed as the zeros that they are. An image may have holes without end;
 #: beyond this, files are the same only when their holes are.
@@ -75,6 +86,25 @@ class Difference(msgspec.Struct, frozen=True):
     size_after: int
 
 
+class ConfigDifference(msgspec.Struct, frozen=True):
+    """How two configurations differ in one setting.
+
+    Attributes:
+        field: the setting, as config.md names it: ``Env``, ``Entrypoint``, ``architecture`` …
+        name: which of them, where there are several: a variable's name, a label's key, a volume's
+            path, a port; otherwise empty.
+        change: ``added``, ``removed`` or ``changed``.
+        before: its value; None: it is not set.
+        after: its value after.
+    """
+
+    field: str
+    name: str
+    change: str
+    before: Any
+    after: Any
+
+
 def copied(root: Directory) -> Directory:
     """Return a copy of a tree, which stays as it is when further layers are applied to that one."""
     top = Directory(None, b"", root.layer)
@@ -89,34 +119,52 @@ def copied(root: Directory) -> Directory:
     return top
 
 
-def compare(before: Side, after: Side, *, mtime: bool = False) -> Iterator[Difference]:
+def compare(
+    before: Side,
+    after: Side,
+    *,
+    mtime: bool = False,
+    show: Callable[[bytes], str] = as_text,
+    limits: Limits = DEFAULTS,
+) -> Iterator[Difference]:
     """Compare two trees.
 
     Args:
         before: the one.
         after: the other.
         mtime: whether another modification time is a difference.
+        show: turns a name of a path into text.
+        limits: on the bytes of the paths of the differences.
 
     Yields:
         The differences, sorted by path, what is in a directory after it.
+
+    Raises:
+        LimitExceeded: the paths have more bytes than they may.
     """
-    todo: list[tuple[bytes, Node | None, Node | None]] = [(b"/", before.root, after.root)]
+    current = CurrentPath(show, limits)
+    todo: list[tuple[int, bytes, Node | None, Node | None]] = [
+        (0, b"", before.root, after.root),
+    ]
     while todo:
-        path, old, new = todo.pop()
+        depth, name, old, new = todo.pop()
+        if depth:
+            current.move(depth - 1, name)
         what: list[str] = []
         if old is not None and new is not None:
             what = _changes(before, old, after, new, mtime)
         if what or old is None or new is None:
             change = "added" if old is None else "removed" if new is None else "changed"
             sizes = [side.size if side is not None else 0 for side in (old, new)]
-            yield Difference(as_text(path), change, tuple(what), *sizes)
+            yield Difference(current.text(), change, tuple(what), *sizes)
         names: set[bytes] = set()
         for side in (old, new):
             if isinstance(side, Directory):
                 names.update(side.entries)
-        for name in sorted(names, reverse=True):
-            full = path.rstrip(b"/") + b"/" + name
-            todo.append((full, _entry(old, name), _entry(new, name)))
+        todo += [
+            (depth + 1, each, _entry(old, each), _entry(new, each))
+            for each in sorted(names, reverse=True)
+        ]
 
 
 def _entry(node: Node | None, name: bytes) -> Node | None:
@@ -144,3 +192,42 @@ def _changes(before: Side, old: Node, after: Side, new: Node, mtime: bool) -> li
 def _xattrs(node: Node) -> dict[bytes, bytes]:
     """Return the extended attributes that extraction would set."""
     return {n: v for n, v in (node.xattrs or {}).items() if not n.startswith(HOST_XATTRS)}
+
+
+# Settings outside of the `config` object that decide what a container runs on. What is left out
+# (created, author, history) says how the image was made, and what it makes is the file system.
+_PLATFORM = ("os", "os.version", "os.features", "architecture", "variant")
+
+
+def compare_configs(before: Config, after: Config) -> Iterator[ConfigDifference]:
+    """Compare what containers of two images are started with.
+
+    Args:
+        before: the one.
+        after: the other.
+
+    Yields:
+        The differences, in the order of the fields, and in a field by name.
+    """
+    old, new = _settings(before), _settings(after)
+    order = [*_PLATFORM, *(each.encode_name for each in msgspec.structs.fields(before.config))]
+    for field, name in sorted(old.keys() | new.keys(), key=lambda key: (order.index(key[0]), key)):
+        one, other = old.get((field, name)), new.get((field, name))
+        if one != other:
+            change = "added" if one is None else "removed" if other is None else "changed"
+            yield ConfigDifference(field, name, change, one, other)
+
+
+def _settings(config: Config) -> dict[tuple[str, str], Any]:
+    """Return what is set, by field and name; each variable, label, volume and port by its own."""
+    document = msgspec.to_builtins(config)
+    found = {(field, ""): document[field] for field in _PLATFORM if document.get(field)}
+    for field, value in msgspec.to_builtins(config.config).items():
+        if field == "Env":
+            # The last one of a name is the one that a process gets.
+            found |= {(field, each.partition("=")[0]): each.partition("=")[2] for each in value}
+        elif isinstance(value, dict):
+            found |= {(field, name): each for name, each in value.items()}
+        else:
+            found[field, ""] = value
+    return found

@@ -42,6 +42,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         members: members of the archive that the image lies in.
         window: bytes of memory that a frame of zstd, or a stream of xz, may ask for.
         ratio: uncompressed bytes for each compressed one, where there are more than ``RATIO_FROM``.
+        listing: bytes of the paths that one command prints. A tree of a few kilobytes can have a
+            million of them, of a megabyte each.
     """
 
     size: int | None = None
@@ -62,6 +64,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     members: int = 200_000
     window: int = 128 << 20
     ratio: int = 500
+    listing: int = 2 << 30
 
     def __post_init__(self) -> None:
         for name, value in msgspec.structs.asdict(self).items():
@@ -129,6 +132,7 @@ MEANINGS = {
     "members": Meaning("members of the archive"),
     "window": Meaning("bytes of memory to decompress", "bytes"),
     "ratio": Meaning("uncompressed bytes for each compressed one"),
+    "listing": Meaning("bytes of the paths in a listing", "bytes"),
 }
 
 #: The limits that hold when nobody says otherwise.

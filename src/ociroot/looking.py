@@ -59,15 +59,15 @@ def time_string(nanoseconds: int) -> str:
         return f"@{seconds}"
 
 
-def described(path: bytes, node: Node) -> dict[str, Any]:
+def described(path: str, node: Node) -> dict[str, Any]:
     """Return what programs want to know of a node.
 
     Args:
-        path: its path inside the root.
+        path: its path, with a leading ``/``.
         node: what it is.
     """
     about: dict[str, Any] = {
-        "path": "/" + as_text(path),
+        "path": path,
         "type": node.kind,
         "mode": f"{node.mode:04o}",
         "uid": node.uid,

@@ -40,7 +40,7 @@ def cat(image: str, paths: tuple[str, ...], as_json: bool, **choice: Any) -> Non
     """  # noqa: D301
     from ..contents import Keeping
     from ..errors import printable
-    from ..looking import described
+    from ..looking import as_text, described
 
     failed = False
     raw = [path.encode("utf-8", "surrogateescape") for path in paths]
@@ -75,7 +75,8 @@ def cat(image: str, paths: tuple[str, ...], as_json: bool, **choice: Any) -> Non
                 kept.keep(node, stream)
         if as_json:
             print_json(
-                [described(path, node) | _content(merged, kept, node) for path, node in wanted]
+                described("/" + as_text(path), node) | _content(merged, kept, node)
+                for path, node in wanted
             )
         else:
             for _, node in wanted:

@@ -119,12 +119,38 @@ def opened(
 
 
 def print_json(value: Any) -> None:
-    """Print a value of structs and plain types as one JSON document."""
+    """Print a value of structs and plain types as one JSON document.
+
+    An iterator, as the value or in an object that is the value, is printed as an array, element by
+    element: what an image can make long is not held in memory.
+    """
+    for piece in _json_pieces(value, "\n"):
+        click.echo(piece, nl=False)
+    click.echo()
+
+
+def _json_pieces(value: Any, newline: str) -> Iterator[str]:
     import json
 
     import msgspec
 
-    click.echo(json.dumps(msgspec.to_builtins(value, enc_hook=str), indent=2))
+    deeper = newline + "  "
+    if isinstance(value, Iterator):
+        before = "["
+        for each in value:
+            yield before + deeper + "".join(_json_pieces(each, deeper))
+            before = ","
+        yield "[]" if before == "[" else newline + "]"
+    elif isinstance(value, dict) and any(isinstance(each, Iterator) for each in value.values()):
+        before = "{"
+        for name, each in value.items():
+            yield f"{before}{deeper}{json.dumps(name)}: "
+            yield from _json_pieces(each, deeper)
+            before = ","
+        yield newline + "}"
+    else:
+        plain = msgspec.to_builtins(value, enc_hook=str)
+        yield json.dumps(plain, indent=2).replace("\n", newline)
 
 
 def warn(warnings: tuple[Warning, ...]) -> None:

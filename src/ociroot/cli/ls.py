@@ -12,8 +12,11 @@ from .common import PATH, image_options, opened, print_json, progress_bar
 
 if TYPE_CHECKING:
     from ..api import Image
-    from ..nodes import Node
+    from ..limits import Limits
+    from ..nodes import Directory, Node
     from ..tar.entry import Entry
+    from ..tree import Tree
+    from ..walking import CurrentPath
 
 __all__ = ["ls"]
 
@@ -55,8 +58,6 @@ def ls(
       ociroot ls --layer 2 app.tar
       ociroot ls -aR --json app.tar | jq '.[] | select(.type == "file" and .mode >= "2000").path'
     """  # noqa: D301
-    from ..errors import printable
-
     with opened(image, **choice) as chosen:
         if layer is not None:
             _list_layer(chosen, layer, long, xattrs, as_json)
@@ -64,13 +65,33 @@ def ls(
         with progress_bar() as progress:
             tree = chosen.merged(verify=False, progress=progress).tree
 
-    from ..looking import described, matches
+    alone, directories, missing = _found(image, paths or ("",), tree, directory)
+    rows = _Rows(long, xattrs, everything, recursive, choice["limits"])
+    if as_json:
+        print_json(rows.described(alone, directories))
+    else:
+        for line in rows.lines(alone, directories):
+            click.echo(line)
+    if missing:
+        raise click.exceptions.Exit(1)
+
+
+def _found(
+    image: str, paths: tuple[str, ...], tree: Tree, directory: bool
+) -> tuple[list[tuple[bytes, Node]], list[tuple[bytes, Directory]], bool]:
+    """Return what the paths mean: what is listed itself, and the directories to be listed.
+
+    Returns:
+        The two, and whether a path means nothing.
+    """
+    from ..errors import printable
+    from ..looking import matches
     from ..nodes import Directory
 
     missing = False
-    sections: list[tuple[str | None, list[tuple[bytes, bytes, Node]]]] = []
-    alone: list[tuple[bytes, bytes, Node]] = []
-    for path in paths or ("",):
+    alone: list[tuple[bytes, Node]] = []
+    directories: list[tuple[bytes, Directory]] = []
+    for path in paths:
         found = matches(tree, path.encode("utf-8", "surrogateescape"))
         if not found:
             missing = True
@@ -78,68 +99,110 @@ def ls(
         for each in found:
             # A slash at the end means the directory that a link leads to, as it does to ls.
             place = tree.find(each, follow=path.endswith("/"))
-            if place is None:
-                continue
-            if isinstance(place[2], Directory) and not directory:
-                sections += _sections(each, place[2], recursive, everything)
-            else:
-                alone.append((each, each or b".", place[2]))
-    if alone:
-        sections.insert(0, (None, alone))
-    if as_json:
-        print_json([described(full, node) for _, listed in sections for full, _, node in listed])
-    else:
-        headed = len(sections) > 1 or recursive
-        for number, (heading, listed) in enumerate(sections):
-            if headed and heading is not None:
-                click.echo(("\n" if number else "") + printable(heading) + ":")
-            for line in _lines(listed, long, xattrs):
-                click.echo(line)
-    if missing:
-        raise click.exceptions.Exit(1)
+            if place is not None and isinstance(place[2], Directory) and not directory:
+                directories.append((each, place[2]))
+            elif place is not None:
+                alone.append((each, place[2]))
+    return alone, directories, missing
 
 
-def _sections(
-    path: bytes, directory: Any, recursive: bool, everything: bool
-) -> Iterator[tuple[str, list[tuple[bytes, bytes, Node]]]]:
-    """Yield a directory's listing, and those of the directories below it."""
-    from ..looking import as_text
-    from ..nodes import Directory
+class _Rows:
+    """Lists files and directories, one after the other: a listing is never held whole."""
 
-    todo = [(path, directory)]
-    while todo:
-        path, directory = todo.pop()
-        listed = [
-            (path + b"/" + name if path else name, name, node)
-            for name, node in sorted(directory.entries.items())
-            if everything or not name.startswith(b".")
-        ]
-        yield "/" + as_text(path), listed
-        if recursive:
-            below = [(full, node) for full, _, node in listed if isinstance(node, Directory)]
-            todo += below[::-1]
+    def __init__(
+        self, long: bool, xattrs: bool, everything: bool, recursive: bool, limits: Limits
+    ) -> None:
+        self._long = long
+        self._xattrs = xattrs
+        self._everything = everything
+        self._recursive = recursive
+        self._limits = limits
+
+    def described(
+        self, alone: list[tuple[bytes, Node]], directories: list[tuple[bytes, Directory]]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield what programs want to know of each entry."""
+        from ..looking import as_text, described
+        from ..walking import CurrentPath
+
+        current = CurrentPath(as_text, self._limits)
+        for path, node in alone:
+            current.start(path)
+            yield described(current.text(), node)
+        for path, directory in directories:
+            for depth, listed in self._walk(current, path, directory):
+                for name, node in listed:
+                    current.move(depth, name)
+                    yield described(current.text(), node)
+
+    def lines(
+        self, alone: list[tuple[bytes, Node]], directories: list[tuple[bytes, Directory]]
+    ) -> Iterator[str]:
+        """Yield the lines for people: a heading for each directory, where there are several."""
+        from ..errors import printable
+        from ..walking import CurrentPath
+
+        current = CurrentPath(printable, self._limits)
+        yield from self._table([(path or b".", node) for path, node in alone])
+        headed = len(directories) + bool(alone) > 1 or self._recursive
+        between = "\n" if alone else ""
+        for path, directory in directories:
+            for _, listed in self._walk(current, path, directory):
+                if headed:
+                    yield f"{between}{current.text()}:"
+                yield from self._table(listed)
+                between = "\n"
+
+    def _walk(
+        self, current: CurrentPath, path: bytes, directory: Directory
+    ) -> Iterator[tuple[int, list[tuple[bytes, Node]]]]:
+        """Go to a directory, and to those below it; yield the depth of its entries, and them."""
+        from ..nodes import Directory
+
+        depth = current.start(path)
+        todo = [(depth, b"", directory)]
+        while todo:
+            depth, name, directory = todo.pop()
+            if name:
+                current.move(depth - 1, name)
+            listed = [
+                each
+                for each in sorted(directory.entries.items())
+                if self._everything or not each[0].startswith(b".")
+            ]
+            yield depth, listed
+            if self._recursive:
+                todo += [
+                    (depth + 1, name, node)
+                    for name, node in reversed(listed)
+                    if isinstance(node, Directory)
+                ]
+
+    def _table(self, listed: list[tuple[bytes, Node]]) -> Iterator[str]:
+        """Yield a line for each entry, the columns aligned."""
+        from ..errors import printable
+
+        widths = [0] * 7
+        for _, node in listed if self._long else ():
+            widths = [*map(max, widths, map(len, _columns(node)))]
+        for name, node in listed:
+            shown = printable(name)
+            if self._long:
+                aligned = map(str.rjust, _columns(node), widths)
+                target = f" -> {printable(node.target)}" if node.kind == "symlink" else ""
+                shown = " ".join([*aligned, shown + target])
+            yield shown
+            if self._xattrs:
+                yield from _xattr_lines(node.xattrs)
 
 
-def _lines(listed: list[tuple[bytes, bytes, Node]], long: bool, xattrs: bool) -> Iterator[str]:
-    from ..errors import printable
+def _columns(node: Node) -> list[str]:
     from ..looking import mode_string, time_string
 
-    rows: list[tuple[list[str], Node]] = []
-    for _, name, node in listed:
-        size = "{}, {}".format(*node.rdev) if node.kind in ("char", "block") else str(node.size)
-        shown = printable(name)
-        if node.kind == "symlink" and long:
-            shown += f" -> {printable(node.target)}"
-        mode = mode_string(node.kind, node.mode)
-        owner = (str(node.links), str(node.uid), str(node.gid))
-        when = time_string(node.mtime_ns)
-        rows.append(([mode, *owner, size, when, f"#{node.layer + 1}", shown], node))
-    widths = [max((len(row[column]) for row, _ in rows), default=0) for column in range(7)]
-    for row, node in rows:
-        aligned = [text.rjust(width) for text, width in zip(row, widths, strict=False)]
-        yield " ".join([*aligned, row[-1]]) if long else row[-1]
-        if xattrs:
-            yield from _xattr_lines(node.xattrs)
+    size = "{}, {}".format(*node.rdev) if node.kind in ("char", "block") else str(node.size)
+    owner = [str(node.links), str(node.uid), str(node.gid)]
+    when = time_string(node.mtime_ns)
+    return [mode_string(node.kind, node.mode), *owner, size, when, f"#{node.layer + 1}"]
 
 
 def _xattr_lines(xattrs: dict[bytes, bytes] | None) -> Iterator[str]:
