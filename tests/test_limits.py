@@ -131,7 +131,8 @@ def test_what_is_no_number_is_a_usage_error(text: str, tmp_path: Path) -> None:
 
 def test_every_limit_has_a_meaning_and_none_may_be_nothing() -> None:
     assert set(MEANINGS) == set(Limits.__struct_fields__)
-    assert set(CASES) | {"ratio"} == set(MEANINGS)
+    # What is listed: tests/test_long_paths.py.
+    assert set(CASES) | {"ratio", "listing"} == set(MEANINGS)
     for name in MEANINGS:
         arguments: dict[str, Any] = {name: 0}
         with pytest.raises(ValueError, match=name):

@@ -346,11 +346,10 @@ def test_diff_is_of_what_would_be_extracted(tmp_path: Path) -> None:
 
 
 def test_diff_usage(image: Path) -> None:
-    layers = (image, "--layers", "1..2")
-    for arguments in ((image,), (image, *layers), (image, "--layers", "1..9")):
+    for arguments in ((image,), (image, image, "--layers", "1..2"), (image, "--layers", "1..9")):
         assert run("diff", *arguments).code == 2
     for option in ("--other-ref", "--other-digest", "--other-platform"):
-        assert run("diff", *layers, option, "x").code == 2
+        assert run("diff", image, "--layers", "1..2", option, "x").code == 2
 
 
 def two(path: Path, **rest: Any) -> Path:
@@ -499,9 +498,59 @@ def test_tree(image: Path) -> None:
         (8, 0),
     ]
     assert shown["largest"][0] == {"path": "/etc/b.conf", "size": len(BIG), "layer": 1}
+    assert [each["created_by"] for each in shown["layers"]] == ["ADD base", "RUN change"]
+    assert (shown["size"], shown["waste"]) == (len(BIG) + 15, 1006)
     text = good("tree", "--depth", "0", "--largest", "1", image).text
     assert "    2.6 MB  /\n" in text
     assert "/etc/b.conf (layer 1)" in text
+
+
+def test_tree_begins_with_the_answer(tmp_path: Path) -> None:
+    """Nothing of it is about what takes no space."""
+    layers = [
+        [
+            Member(b"big/x", data=b"x" * 3000),
+            Member(b"big/gone", data=b"x" * 5000),
+            Member(b"small/y", data=b"y" * 1000),
+            Member(b"none/empty"),
+        ],
+        [Member(b".wh.nothing")],
+        [Member(b"big/.wh.gone"), Member(b"z", data=b"z" * 1000)],
+    ]
+    history = [
+        {"created_by": "ADD  base \n\x1b[31m"},
+        {"created_by": "ENV A=1", "empty_layer": True},
+        {"created_by": "RUN nothing"},
+        {"comment": "RUN rm"},
+    ]
+    image = archive(tmp_path / "image", layers, config={"history": history})
+    with ociroot.open(image) as source:
+        digests = [layer.diff_id.short for layer in source.image().layers]
+    assert good("tree", "--depth", "1", image).text.splitlines() == [
+        "5.0 kB in the file system; 5.0 kB wasted, 50 % of what the layers bring",
+        "",
+        "The file system",
+        "100 %     5.0 kB  /",
+        " 60 %     3.0 kB    /big",
+        " 20 %     1.0 kB    /small",
+        "",
+        "By layer: what is left of it, what later layers waste of it, what made it",
+        f" 40 %     4.0 kB  50 %     5.0 kB   1 {digests[0]}  ADD base \\x1b[31m",
+        f" 10 %     1.0 kB     -          -   3 {digests[2]}  RUN rm",
+        "",
+        "The largest files",
+        " 60 %     3.0 kB  /big/x (layer 1)",
+        " 20 %     1.0 kB  /small/y (layer 1)",
+        " 20 %     1.0 kB  /z (layer 3)",
+    ]
+    nothing = good("tree", archive(tmp_path / "empty", [[Member(b"none/empty")]])).text
+    assert nothing == "0 bytes in the file system; nothing wasted\n"
+
+
+def test_tree_tells_files_of_one_size_apart_by_path(tmp_path: Path) -> None:
+    members = [Member(name, data=b"x") for name in (b"c", b"a/z", b"b", b"a/a")]
+    shown = good("tree", "--json", archive(tmp_path / "image", [members])).json
+    assert [each["path"] for each in shown["largest"]] == ["/a/a", "/a/z", "/b", "/c"]
 
 
 # inspect
@@ -522,6 +571,28 @@ def test_inspect(image: Path) -> None:
     for part in ("A=1", "/bin/tool", chosen["image_id"], chosen["layers"][1]["diff_id"]):
         assert part in text
     assert "  - ENV A=1" in text
+
+
+def test_inspect_shows_layers_and_history_as_one(tmp_path: Path) -> None:
+    """There may be less history than layers, and more."""
+    compressions: tuple[build.Compression, ...] = ("gzip", "none", "zstd")
+    layers = [Layer([Member(b"%d" % n)], each) for n, each in enumerate(compressions)]
+    history = [{"created_by": "one  step"}, {"comment": "empty", "empty_layer": True}]
+    path = archive(tmp_path / "image", layers, config={"history": history})
+    shown = good("inspect", "--json", path).json["image"]
+    digests = [each["digest"][:19] for each in shown["layers"]]
+    sizes = [each["size"] for each in shown["layers"]]
+    table = good("inspect", path).text.partition("Layers and history")[2].splitlines()[1:5]
+    assert table == [
+        f"  1   {sizes[0]} bytes gzip  {digests[0]}  one step",
+        "  - empty",
+        f"  2    10.2 kB none  {digests[1]}",
+        f"  3   {sizes[2]} bytes zstd  {digests[2]}",
+    ]
+    history += [{"created_by": f"later {n}"} for n in range(3)]
+    more = archive(tmp_path / "more", layers, config={"history": history})
+    text = good("inspect", more).text
+    assert f"{digests[2]}  later 1\n  - later 2\n\nDigest" in text
 
 
 def test_inspect_of_several_images_and_other_things(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 
 from .support.build import CONFIG, HOST_ARCHITECTURE, LAYER_TYPES, MANIFEST
 from .support.needs import need_tools
+from .support.peak import measured
 from .support.room import roomy_directory
 
 MEGABYTE = 1_000_000
@@ -132,33 +132,11 @@ def header(name: str, size: int) -> bytes:
     return member.tobuf(tarfile.GNU_FORMAT)
 
 
-# execve(2) keeps the largest resident set of the process that forked, which here is pytest with
-# all that it has loaded; so a small process stands between.
-MEASURE = """
-import os, sys
-pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
-_, status, usage = os.wait4(pid, 0)
-print(usage.ru_maxrss * 1024)
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
-
-
 def peak(path: Path, root: Path) -> int:
     """Extract in a process of its own and return the largest resident set, in bytes."""
-    command = [
-        sys.executable,
-        "-m",
-        "ociroot",
-        "extract",
-        "--quiet",
-        "--max-ratio=1000000",
-        str(path),
-        str(root),
-    ]
-    measured = subprocess.run(
-        [sys.executable, "-c", MEASURE, *command], check=True, stdout=subprocess.PIPE
-    )
-    return int(measured.stdout)
+    result = measured("extract", "--quiet", "--max-ratio=1000000", path, root)
+    assert (result.code, result.err) == (0, "")
+    return result.peak
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])

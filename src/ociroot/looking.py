@@ -20,10 +20,12 @@ from .tree import Tree
 __all__ = [
     "Waste",
     "as_text",
+    "created_by",
     "described",
     "history_of_layers",
     "matches",
     "mode_string",
+    "once",
     "sizes",
     "time_string",
 ]
@@ -124,6 +126,17 @@ def matches(tree: Tree, pattern: bytes) -> list[bytes]:
     return sorted(found)
 
 
+def once(root: Directory) -> Iterator[tuple[Directory, bytes, Node]]:
+    """Yield all that is below a directory, as ``walk`` does, but of hard links only the first."""
+    seen: set[Node] = set()
+    for parent, name, node in root.walk():
+        if node.links > 1 and node.kind != "dir":
+            if node in seen:
+                continue
+            seen.add(node)
+        yield parent, name, node
+
+
 def sizes(root: Directory) -> dict[Directory, int]:
     """Return the bytes of the files below each directory; a hard-linked file counts once.
 
@@ -132,14 +145,11 @@ def sizes(root: Directory) -> dict[Directory, int]:
     """
     totals = {root: 0}
     order = [root]
-    counted: set[Node] = set()
-    for parent, _, node in root.walk():
+    for parent, _, node in once(root):
         if isinstance(node, Directory):
             totals[node] = 0
             order.append(node)
-        elif node.kind == "file" and node not in counted:
-            if node.links > 1:
-                counted.add(node)
+        elif node.kind == "file":
             totals[parent] += node.size
     for directory in reversed(order):
         if directory is not root and directory.parent is not None:
@@ -186,3 +196,12 @@ def history_of_layers(config: Config) -> Iterator[tuple[History, int | None]]:
         else:
             number += 1
             yield item, number
+
+
+def created_by(config: Config) -> dict[int, str]:
+    """Return what made each layer, as the history has it, by the layer's number from 1."""
+    return {
+        number: item.created_by or item.comment
+        for item, number in history_of_layers(config)
+        if number is not None
+    }

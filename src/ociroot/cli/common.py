@@ -36,6 +36,10 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 # Whether it is there and can be read is for whoever opens it to say, and not a matter of usage.
 PATH = click.Path(readable=False)
 
+# Characters of a command that are shown, and that are looked at for it.
+_LINE = 150
+_LINE_READ = 10_000
+
 # Seconds between two drawings of the progress bar.
 _REFRESH = 0.1
 
@@ -172,6 +176,19 @@ def size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
+
+
+def share(part: int, whole: int) -> str:
+    """Return a part of a whole in percent, for people."""
+    percent = 100 * part / whole if whole else 0
+    return f"{percent:.0f} %" if percent >= 1 or not part else "<1 %"
+
+
+def in_a_line(words: str) -> str:
+    """Return words of an image, such as the command that made a layer, as one line."""
+    from ..errors import printable
+
+    return printable(" ".join(words[:_LINE_READ].split()))[:_LINE]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .commands import Command
-from .common import PATH, image_options, opened_source, print_json, size
+from .common import PATH, image_options, in_a_line, opened_source, print_json, size
 
 if TYPE_CHECKING:
     from ..api import Image
@@ -127,6 +127,7 @@ def _about(image: Image) -> dict[str, Any]:
 
 def _show(about: dict[str, Any]) -> None:
     from ..errors import printable
+    from ..spec.digest import Digest
 
     parameters = about["config"].get("config", {})
     click.echo(f"\n{about['platform']}  image ID {about['image_id']}")
@@ -140,17 +141,23 @@ def _show(about: dict[str, Any]) -> None:
     for name, value in rows:
         for number, line in enumerate(value.split("\n") if value else ()):
             click.echo(f"  {'' if number else printable(name):13} {printable(line)}")
-    click.echo("\nLayers, base first: digest, diff_id, size, media type")
+    click.echo("\nLayers and history, base first: size, digest, what made it; - made no layer")
+    # There need be no history, or not of all the layers.
+    made = {item["layer"] for item in about["history"]}
+    unmade = [{"layer": each["layer"]} for each in about["layers"] if each["layer"] not in made]
+    for item in [*about["history"], *unmade]:
+        made_by = in_a_line(item.get("created_by") or item.get("comment") or "")
+        if item["layer"] is None:
+            click.echo(f"  - {made_by}".rstrip())
+            continue
+        layer = about["layers"][item["layer"] - 1]
+        packed = f"{size(layer['size'])} {layer['compression']}"
+        digest = Digest.parse(layer["digest"] or layer["diff_id"]).short
+        click.echo(f"{layer['layer']:3} {packed:>15}  {digest}  {made_by}".rstrip())
+    click.echo("\nDigest, diff_id and media type of each layer")
     for layer in about["layers"]:
-        packed = f"{size(layer['size'])} {layer['compression']}  {printable(layer['media_type'])}"
         place = f"{layer['layer']:3}"
         if layer["digest"] is not None:
             click.echo(f"{place} {layer['digest']}")
             place = "   "
-        click.echo(f"{place} {layer['diff_id']}  {packed}".rstrip())
-    if about["history"]:
-        click.echo("\nHistory: the layer that each step made")
-    for item in about["history"]:
-        made = f"{item['layer']:3}" if item["layer"] else "  -"
-        words = item.get("created_by") or item.get("comment") or ""
-        click.echo(f"{made} {printable(' '.join(words.split()))[:150]}")
+        click.echo(f"{place} {layer['diff_id']}  {printable(layer['media_type'])}".rstrip())
