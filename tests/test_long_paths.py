@@ -65,7 +65,11 @@ def test_what_is_listed_is_not_held(image: Path, empty: Path, command: tuple[str
 def test_the_bytes_of_listed_paths_have_a_limit(
     image: Path, empty: Path, as_json: tuple[str, ...]
 ) -> None:
-    commands = {"ls": ["-R"], "diff": [empty], "tree": ["--depth=0", "--largest=400"]}
+    commands: dict[str, list[str | Path]] = {
+        "ls": ["-R"],
+        "diff": [empty],
+        "tree": ["--depth=0", "--largest=400"],
+    }
     for command, arguments in commands.items():
         refused = run(command, *as_json, *arguments, image, "--max-listing=100M")
         assert refused.code == 6
