@@ -31,6 +31,7 @@ class Options:
     inputs: Sequence[str]
     compressions: Sequence[str]
     peers: Sequence[str] | None
+    before: Path | None
     places: Sequence[str]
     sizes: Sequence[str] | None
     runs: int
@@ -87,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     ):
         shown = f"{what}: some of {', '.join(known)}, with commas (all)"
         parser.add_argument(f"--{name}", type=several(known), default=default, help=shown)
+    parser.add_argument(
+        "--before",
+        type=Path,
+        metavar="PYTHON",
+        help="also measure the ociroot of another environment: its bin/python",
+    )
     parser.add_argument("--runs", type=int, default=5, help="of each program (5)")
     parser.add_argument(
         "--cache",
@@ -121,7 +128,7 @@ def _extract(options: Options, name: str, where: Place, results: Results) -> Non
     with tempfile.TemporaryDirectory(prefix=".floor-", dir=options.cache) as directory:
         floor = compile_floor(Path(directory))
         for image, _ in _images(options):
-            peers = usable(options.peers, image.compression)
+            peers = usable(options.peers, image.compression, options.before)
             found = extraction(image, peers, options.runs, where, floor, say)
             results.add("extract", f"{name}/{image.name}/{image.compression}", found)
 

@@ -35,6 +35,7 @@ class Goal:
 GOALS = (
     Goal("floor", 1.25, inputs=("node_modules", "wheels")),
     Goal("floor", 1.25, inputs=("debian", "layers"), allowance=0.060),
+    Goal("before", 1.03),
     Goal("umoci unpack", 0.15),
     Goal("umoci raw unpack", 0.25),
     Goal("skopeo + umoci", 0.15),

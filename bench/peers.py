@@ -17,7 +17,7 @@ from pathlib import Path
 from .images import Image, stored
 from .measure import Failed, Run, run, script_path
 
-__all__ = ["OURS", "PEERS", "Peer", "compile_floor", "measure", "script", "usable"]
+__all__ = ["BEFORE", "OURS", "PEERS", "Peer", "compile_floor", "measure", "script", "usable"]
 
 ALL = ("gzip", "zstd", "none")
 
@@ -46,6 +46,8 @@ class Peer:
 _STORE = "--root {out}/store --runroot {out}/run --storage-driver vfs"
 _TAR = "tar --numeric-owner -C {out}/rootfs -xpf"
 _LAYOUT = "ociroot on a layout"
+#: What another version of ociroot is called.
+BEFORE = "before"
 
 #: Ours: the archive read in place, and the layout.
 OURS = (
@@ -104,14 +106,21 @@ events_logger = "none"
 """
 
 
-def usable(names: Iterable[str] | None, compression: str) -> list[Peer]:
-    """Return the peers that know a compression, of those named (ours always)."""
+def usable(names: Iterable[str] | None, compression: str, before: Path | None = None) -> list[Peer]:
+    """Return the peers that know a compression.
+
+    Args:
+        names: of these; None: all. Ours always.
+        compression: of the layers.
+        before: the Python of an environment that holds another version of ociroot, measured too.
+    """
     ours = {each.name for each in OURS}
+    another = f"{shlex.quote(str(before))} -m ociroot extract --quiet {{archive}} {{out}}/rootfs"
     return [
         peer
-        for peer in PEERS
+        for peer in (*PEERS, *([Peer(BEFORE, another)] if before is not None else []))
         if compression in peer.compressions
-        and (names is None or peer.name in ours or peer.name in names)
+        and (names is None or peer.name in {*ours, *names, BEFORE})
     ]
 
 

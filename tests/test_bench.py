@@ -179,7 +179,7 @@ def test_ratios_are_of_pairs_and_goals_are_judged() -> None:
     assert judge("wheels", "gzip", "bsdtar", samples, "ociroot") == Verdict(0.5, 0.6)
     assert judge("tiny", "gzip", "bsdtar", samples, "ociroot") == Verdict(0.5, None)
     assert judge("debian", "none", "floor", samples, "ociroot").ratio < 1
-    names = {peer.name for peer in peers.PEERS}
+    names = {peers.BEFORE, *(peer.name for peer in peers.PEERS)}
     assert {goal.peer for goal in GOALS} <= names
     assert not any("," in name for name in names), "the command line takes them with commas"
     assert {name for goal in GOALS for name in goal.inputs} == set(inputs.INPUTS)
@@ -203,12 +203,14 @@ def test_the_whole_command(
     monkeypatch.setitem(inputs.INPUTS, "layers", made)
     arguments = ["--runs=2", "--inputs=layers", "--compressions=gzip", f"--cache={where / 'c'}"]
     arguments += [f"--results={where / 'r'}", "--peers=floor,gzip | tar,bsdtar"]
+    arguments += [f"--before={sys.executable}"]
     assert command.main(arguments) == 0
     assert capsys.readouterr().out == ""
     found = json.loads((where / "r/results.json").read_text())
     assert set(found["extract"]) == {"tmpfs/layers/gzip", "disk/layers/gzip"}
     figures = found["extract"]["tmpfs/layers/gzip"]["peers"]
-    assert set(figures) == {"ociroot", "ociroot on a layout", "floor", "gzip | tar", "bsdtar"}
+    ours = {"ociroot", "ociroot on a layout", "before"}
+    assert set(figures) == {*ours, "floor", "gzip | tar", "bsdtar"}
     assert "limit" not in found["extract"]["disk/layers/gzip"]["peers"]["floor"]
     assert figures["floor"]["limit"] == 1.25 and len(figures["floor"]["runs"]) == 2
     assert found["layers"]["gzip"]["sum"] > 0
