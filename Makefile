@@ -14,7 +14,7 @@ SETUP := PYTHON='$(PYTHON)' sh tools/setup.sh
 CODE := src tests examples tools fuzz bench
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test mutants bench bench-scale lint fuzz figures packages clean
+.PHONY: help venv demo test mutants bench bench-scale lint fuzz fuzz-readers figures packages clean
 
 help:
 	@echo 'make demo    build a sample image, extract it, show the tree and the configuration'
@@ -24,7 +24,8 @@ help:
 	@echo 'make bench   as root on Debian: measure extraction beside other programs, for hours'
 	@echo '             (ARGS=--help says what can be chosen); make bench-scale: how it grows'
 	@echo 'make lint    check with ruff and mypy'
-	@echo 'make fuzz    fuzz every target for FUZZ_SECONDS (20 minutes), and say what was found'
+	@echo 'make fuzz    fuzz every target for FUZZ_SECONDS (20 minutes), and say what was found;'
+	@echo '             make fuzz-readers: read small inputs with other programs, too'
 	@echo 'make figures run the tests that try to break things, and print what came of it'
 	@echo 'make clean   remove .venv and what was built or cached'
 
@@ -55,6 +56,9 @@ lint: venv
 fuzz: venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@$(BIN)/python -m fuzz.campaign $(FUZZ_SECONDS)
+
+fuzz-readers: venv packages
+	@$(BIN)/python -m fuzz.readers $(FUZZ_SECONDS) $(ARGS)
 
 figures: venv packages
 	@$(BIN)/python tools/figures.py $(ARGS)

@@ -9,7 +9,7 @@ from tests.support.build import BLOCK, base256, header, padded, pax_records
 
 from . import traps
 
-__all__ = ["fixed", "mutate_pax", "mutate_tar", "splice"]
+__all__ = ["fixed", "mutate_pax", "mutate_tar", "sparse_member", "splice", "split"]
 
 Raw = Callable[[bytes, int], bytes]
 Units = list[bytes]
@@ -17,7 +17,7 @@ Units = list[bytes]
 
 def mutate_tar(tar: bytes, random: Random, raw: Raw) -> bytes:
     """Change a member or a few of an archive."""
-    units, tail = _split(tar)
+    units, tail = split(tar)
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         if not units:
             units.append(_member(random))
@@ -29,8 +29,8 @@ def mutate_tar(tar: bytes, random: Random, raw: Raw) -> bytes:
 
 def splice(one: bytes, other: bytes, random: Random) -> bytes:
     """Put some members of an archive among those of another."""
-    units, tail = _split(one)
-    others, _ = _split(other)
+    units, tail = split(one)
+    others, _ = split(other)
     if others:
         start = random.randrange(len(others))
         at = random.randrange(len(units) + 1)
@@ -72,7 +72,7 @@ def mutate_pax(body: bytes, random: Random, raw: Raw) -> bytes:
 # -- Taking apart ---------------------------------------------------------------------------------
 
 
-def _split(tar: bytes) -> tuple[Units, bytes]:
+def split(tar: bytes) -> tuple[Units, bytes]:
     """Return the members, each with the extended headers before it, and what follows them."""
     units: Units = []
     begin = 0
@@ -175,7 +175,7 @@ def _member(random: Random) -> bytes:
     return head + padded(data)
 
 
-def _sparse(random: Random) -> bytes:
+def sparse_member(random: Random) -> bytes:
     """Return a sparse file in one of its forms, mostly a right one."""
     start, length = random.choice(((0, 512), (512, 512), (4096, 100), (0, 0), (1 << 40, 7)))
     size = start + length + random.choice((0, 0, 1, 10000, -1))
@@ -222,7 +222,7 @@ def _insert(units: Units, random: Random, raw: Raw) -> None:
 
 
 def _insert_sparse(units: Units, random: Random, raw: Raw) -> None:
-    units.insert(random.randrange(len(units) + 1), _sparse(random))
+    units.insert(random.randrange(len(units) + 1), sparse_member(random))
 
 
 def _field(

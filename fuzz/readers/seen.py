@@ -1,0 +1,106 @@
+"""What a reader sees in a tar archive, entry by entry, in one form for all readers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ociroot.tar.entry import Entry
+from ociroot.tar.reader import entries
+from ociroot.tar.stream import BLOCK, ChunkStream, Stream
+
+__all__ = ["Seen", "contents", "ours"]
+
+
+class Seen(NamedTuple):
+    """One entry. What a reader does not tell is None.
+
+    Attributes:
+        kind: as :attr:`ociroot.tar.entry.Entry.kind`.
+        name: as it stands in the archive, without slashes at its end.
+        mode: the permission, set-id and sticky bits.
+        uid: the owner.
+        gid: the group.
+        mtime_ns: the modification time in nanoseconds.
+        size: bytes of a regular file, holes included; 0 of all else.
+        target: what a link points to.
+        rdev: the numbers of a device.
+        content: the digest of a regular file's content.
+        xattrs: the extended attributes.
+        head: the entry's headers with what belongs to them (of ours only).
+    """
+
+    kind: str
+    name: bytes
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    mtime_ns: int | None = None
+    size: int | None = None
+    target: bytes = b""
+    rdev: tuple[int, int] | None = None
+    content: str | None = None
+    xattrs: dict[bytes, bytes] | None = None
+    head: bytes = b""
+
+    @property
+    def header(self) -> bytes:
+        """The entry's own header, without the extensions before it."""
+        return self.head[-BLOCK:]
+
+
+class _Noting(ChunkStream):
+    """Knows where the last header was."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(iter((data,)))
+        self.header_end = 0
+
+    def block(self) -> tuple[bytes, int] | None:
+        found = super().block()
+        self.header_end = self.position
+        return found
+
+
+def contents(tar: bytes) -> Iterator[bytes]:
+    """Yield the contents of an archive's regular files."""
+    stream = ChunkStream(iter((tar,)))
+    for entry in entries(stream):
+        if entry.kind == "file":
+            yield _content(entry, stream)
+
+
+def _content(entry: Entry, stream: Stream) -> bytes:
+    if entry.segments is None:
+        return b"".join(stream.pieces(entry.size))
+    content = bytearray(entry.size)
+    for offset, length in entry.segments:
+        content[offset : offset + length] = b"".join(stream.pieces(length))
+    return bytes(content)
+
+
+def ours(tar: bytes) -> Iterator[Seen]:
+    """Yield what we see in an archive.
+
+    Raises:
+        OcirootError: we refuse it.
+    """
+    stream = _Noting(tar)
+    for entry in entries(stream):
+        head = tar[entry.offset : stream.header_end]
+        is_file = entry.kind == "file"
+        yield Seen(
+            entry.kind,
+            entry.name.rstrip(b"/"),
+            entry.mode,
+            entry.uid,
+            entry.gid,
+            entry.mtime_ns,
+            entry.size if is_file else 0,
+            entry.target if entry.kind in ("link", "symlink") else b"",
+            entry.rdev if entry.kind in ("char", "block") else None,
+            hashlib.sha256(_content(entry, stream)).hexdigest() if is_file else None,
+            entry.xattrs or {},
+            head,
+        )

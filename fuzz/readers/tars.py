@@ -1,0 +1,131 @@
+"""What GNU tar and bsdtar see in a tar archive."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ociroot.errors import OcirootError
+
+from . import seen
+from .seen import Seen
+
+__all__ = ["by_bsdtar", "by_gnu_tar", "contents_by_gnu_tar"]
+
+_ENVIRONMENT = {**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC0"}
+_SECONDS = 20
+_KINDS = {
+    "-": "file",
+    "C": "file",
+    "d": "dir",
+    "l": "symlink",
+    "h": "link",
+    "c": "char",
+    "b": "block",
+    "p": "fifo",
+}
+_TEXT = r'"(?:[^"\\]|\\.)*"'
+_LINE = re.compile(
+    r"block \d+: (?P<kind>.)(?P<mode>.{9})\S* (?P<uid>-?\d+)/(?P<gid>-?\d+) +"
+    r"(?P<size>-?\d+(?:,-?\d+)?) (?P<date>-?\d+(?:-\d\d-\d\d \d\d:\d\d:\d\d)?(?:\.\d+)?) +"
+    rf"(?P<name>{_TEXT})(?: (?:->|link to) (?P<target>{_TEXT}))?(?P<more>.*)"
+)
+
+
+def _run(command: list[str], tar: Path) -> bytes | None:
+    """Run a program on an archive; return its output, or None when it refuses the archive."""
+    with tar.open("rb") as archive:
+        done = subprocess.run(
+            command,
+            stdin=archive,
+            capture_output=True,
+            check=False,
+            env=_ENVIRONMENT,
+            cwd=tar.parent,
+            timeout=_SECONDS,
+        )
+    return None if done.returncode else done.stdout
+
+
+def by_gnu_tar(tar: Path) -> list[Seen] | None:
+    """List an archive with GNU tar; None: it refuses it."""
+    listed = _run(
+        ["tar", "-tvR", "--numeric-owner", "--full-time", "--quoting-style=c", "-f", "-"], tar
+    )
+    if listed is None:
+        return None
+    found = []
+    for line in listed.decode("ascii", "backslashreplace").splitlines():
+        match = _LINE.fullmatch(line)
+        if match is None:
+            if line.endswith(("** Block of NULs **", "** End of File **")):
+                continue
+            raise ValueError(f"a line of tar -t: {line!r}")
+        if match["kind"] in "VMN":
+            continue  # labels and the like are no files
+        kind = _KINDS.get(match["kind"], "unknown " + match["kind"])
+        device = kind in ("char", "block")
+        major, _, minor = match["size"].partition(",")
+        found.append(
+            Seen(
+                kind,
+                _unquoted(match["name"]).rstrip(b"/"),
+                _mode(match["mode"]),
+                int(match["uid"]),
+                int(match["gid"]),
+                _nanoseconds(match["date"]),
+                int(match["size"]) if kind == "file" else 0,
+                _unquoted(match["target"]) if match["target"] else b"",
+                (int(major), int(minor)) if device else None,
+            )
+        )
+    return found
+
+
+def contents_by_gnu_tar(tar: Path) -> str | None:
+    """Return the digest of all files' contents, one after the other; None: GNU tar refuses it."""
+    content = _run(["tar", "-xO", "-f", "-"], tar)
+    return None if content is None else hashlib.sha256(content).hexdigest()
+
+
+def _unquoted(text: str) -> bytes:
+    return text[1:-1].encode("latin-1").decode("unicode_escape").encode("latin-1")
+
+
+def _mode(text: str) -> int:
+    mode = 0
+    for place, letter in enumerate(text):
+        bit = 0o400 >> place
+        if letter in "rwxst":
+            mode |= bit
+        if letter in "sStT" and place % 3 == 2:
+            mode |= 0o4000 >> place // 3
+    return mode
+
+
+def _nanoseconds(date: str) -> int | None:
+    whole, _, fraction = date.partition(".")
+    if " " not in whole:
+        return None  # beyond the calendar
+    year, rest = whole.split("-", 1) if not whole.startswith("-") else ("0", "")
+    if not 1000 <= int(year) <= 9999:
+        return None
+    moment = datetime.strptime(f"{year}-{rest}+0000", "%Y-%m-%d %H:%M:%S%z")
+    seconds = int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds())
+    return seconds * 10**9 + int((fraction + "0" * 9)[:9])
+
+
+def by_bsdtar(tar: Path) -> list[Seen] | None:
+    """Have bsdtar write an archive anew, in plain pax, and look at that; None: it refuses it."""
+    written = _run(["bsdtar", "-cf", "-", "--format=pax", "@-"], tar)
+    if written is None:
+        return None
+    try:
+        # Plain pax as libarchive writes it, whatever it was before.
+        return list(seen.ours(written))
+    except OcirootError:
+        return None
