@@ -83,6 +83,8 @@ def _apply(root: Node, members: Sequence[Member]) -> None:
         path = clean(member.name)
         if any(part.startswith(WHITEOUT) for part in path[:-1]):
             continue  # below a whiteout: its content is ignored
+        if member.kind == "file" and member.name.endswith(b"/") and WHITEOUT not in member.name:
+            raise ModelRefusal(f"a file with a directory's name: {member.name!r}")
         if not path or not path[-1].startswith(WHITEOUT):
             others.append((path, member))
         elif path[-1] in (b".wh.", b".wh..", b".wh..."):

@@ -76,6 +76,13 @@ def changes(entries: Iterable[Entry], notices: Notices) -> Iterator[Change]:
             raise MalformedImage("an entry with an empty name", offset=entry.offset)
         # Nearly all names are clean but for `./` before and `/` behind them.
         if name[-1] == 47:
+            if entry.kind == "file" and _WHITEOUT not in name:
+                # Go takes it for a file, as its type says; GNU tar and bsdtar for a directory.
+                raise MalformedImage(
+                    "a regular file whose name ends in a slash",
+                    member=entry.name,
+                    offset=entry.offset,
+                )
             name = name.rstrip(b"/")
         if name[:2] == b"./":
             name = name[2:]

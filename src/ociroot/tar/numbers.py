@@ -1,9 +1,9 @@
 """The numbers of tar headers and of pax records.
 
 POSIX.1-2017, pax, "ustar Interchange Format": numeric fields are "octal numbers … zero-filled …
-terminated by one or more <space> or NUL characters". Real archivers pad with spaces or NULs on
-either side, and leave what they like behind the terminator. GNU tar and star write what does not
-fit as base-256, marked by the top bit of the first byte.
+terminated by one or more <space> or NUL characters". Real archivers pad with spaces on the left,
+leave whole fields empty, and leave what they like behind the terminator. GNU tar and star write
+what does not fit as base-256, marked by the top bit of the first byte.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from ..errors import MalformedImage
 
 __all__ = ["decimal", "number", "seconds"]
 
-_OCTAL = re.compile(rb"[ \0]*([0-7]*)(?:[ \0].*)?", re.DOTALL)
+# Digits behind a NUL are none to GNU tar and bsdtar, for whom it ends the number.
+_OCTAL = re.compile(rb" *(?:([0-7]+)(?:[ \0].*)?|[ \0]*)", re.DOTALL)
 # int64 has 19 digits; more digits than this are an attack on int().
 _DECIMAL = re.compile(rb"-?[0-9]{1,20}")
 _SECONDS = re.compile(rb"(-?)([0-9]{1,20})(?:\.([0-9]*))?")

@@ -46,7 +46,8 @@ def parse_records(content: bytes) -> tuple[Records, list[tuple[bytes, bytes]]]:
         if end > len(content) or equals < 0 or content[end - 1 : end] != b"\n":
             raise MalformedImage(f"a broken pax record: {content[at : at + 40]!r}")
         keyword, value = content[space + 1 : equals], content[equals + 1 : end - 1]
-        if not keyword or b"\0" in keyword:
+        # GNU tar skips blanks before it.
+        if not keyword or keyword[0] in b" \t" or b"\0" in keyword:
             raise MalformedImage(f"a pax record with the keyword {keyword[:40]!r}")
         if b"\0" in value and not keyword.startswith(XATTR):
             raise MalformedImage(f"the pax record {keyword[:40]!r} holds a NUL")

@@ -105,7 +105,9 @@ def entries(stream: Stream, limits: Limits = DEFAULTS) -> Iterator[Entry]:
             kind = kinds.get(flag)
             if kind is None:
                 if flag == b"V":  # a volume label is no file
-                    stream.skip(stored + -stored % BLOCK)
+                    if stored:
+                        # GNU tar skips it, and bsdtar reads it as the next header.
+                        raise MalformedImage(f"a volume label with {stored} bytes of data")
                 elif flag in b"xgXLK":
                     extensions.take(flag, stream, offset, stored)
                 else:

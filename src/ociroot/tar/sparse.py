@@ -50,6 +50,9 @@ def old_gnu(
         MalformedImage: a map that is impossible or cut off.
         LimitExceeded: a map of too many runs.
     """
+    # Elsewhere these bytes are the prefix, and to GNU tar the entry is a file with no holes.
+    if header[257:265] != b"ustar  \0":
+        raise MalformedImage("a sparse entry (type S) whose header is not GNU's")
     segments: Segments = []
 
     def take(block: bytes, at: int, count: int) -> None:
