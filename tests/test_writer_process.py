@@ -16,6 +16,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -578,28 +579,58 @@ resource.setrlimit(resource.RLIMIT_NOFILE, ({handles}, {handles}))
     assert list(tmp_path.iterdir()) == [image]
 
 
-@pytest.mark.parametrize("closed", [{0}, {1, 2}, {0, 1}, {0, 1, 2}])
-def test_closed_descriptors(closed: set[int]) -> None:
+@contextmanager
+def without(*closed: int) -> Iterator[None]:
+    """Close descriptors of this process for a while; they must be as closed at the end."""
+    held = [os.dup(fd) for fd in closed]
+    for fd in closed:
+        os.close(fd)
+    try:
+        yield
+        left = [fd for fd in closed if Path(f"/proc/self/fd/{fd}").exists()]
+    finally:
+        for fd, kept in zip(closed, held, strict=True):
+            os.dup2(kept, fd)
+            os.close(kept)
+    assert left == []
+
+
+@pytest.mark.parametrize("closed", [(0,), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("writer_process", [False, True])
+def test_closed_descriptors(
+    monkeypatch: pytest.MonkeyPatch, closed: tuple[int, ...], writer_process: bool
+) -> None:
     """Whatever a library writes to one of them must not go into a file of the image."""
-    before = """
-import os, signal
-def checking(path, flags, *rest, **options):
-    fd = real(path, flags, *rest, **options)
-    if flags & os.O_CREAT and fd < 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return fd
-real, os.open = os.open, checking
-"""
+    real = os.open
+
+    def checking(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        fd = real(path, flags, *rest, **options)
+        assert not (flags & os.O_CREAT and fd < 3)
+        return fd
+
     with workshop() as where:
         image = archive(where / "image", MANY)
         extract(image, where / "whole", writer_process=False)
+        monkeypatch.setattr(os, "open", checking)
+        with ociroot.open(image) as source:
+            chosen = source.image()
+            with without(*closed):
+                chosen.extract(where / "root", writer_process=writer_process)
+        assert differences(snapshot(where / "whole"), snapshot(where / "root")) == []
 
-        def close() -> None:
-            for fd in closed:
-                os.close(fd)
 
-        done = commanded(image, where / "root", before=before, preexec_fn=close)
-        assert done.returncode == 0
+@pytest.mark.parametrize("closed", [(1, 2), (0, 1, 2)])
+def test_a_command_with_closed_descriptors(closed: tuple[int, ...]) -> None:
+    """They become what is opened first: the image, the directory that is written to."""
+
+    def close() -> None:
+        for fd in closed:
+            os.close(fd)
+
+    with workshop() as where:
+        image = archive(where / "image", MANY)
+        extract(image, where / "whole", writer_process=False)
+        assert commanded(image, where / "root", preexec_fn=close).returncode == 0
         assert differences(snapshot(where / "whole"), snapshot(where / "root")) == []
 
 
@@ -609,17 +640,8 @@ def test_no_dev_null(monkeypatch: pytest.MonkeyPatch, closed: tuple[int, ...]) -
     monkeypatch.setattr(os, "devnull", "/absent")
     with workshop() as where:
         image = archive(where / "image", MANY)
-        held = [os.dup(fd) for fd in closed]
-        try:
-            for fd in closed:
-                os.close(fd)
+        with without(*closed):
             extract(image, where / "two")
-            left = [fd for fd in closed if Path(f"/proc/self/fd/{fd}").exists()]
-        finally:
-            for fd, kept in zip(closed, held, strict=True):
-                os.dup2(kept, fd)
-                os.close(kept)
-        assert left == []
         extract(image, where / "one", writer_process=False)
         assert differences(snapshot(where / "one"), snapshot(where / "two")) == []
 
