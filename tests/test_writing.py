@@ -6,6 +6,7 @@ import errno
 import os
 import struct
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import ociroot
 from ociroot import extract as extracting
 from ociroot.errors import DestinationError
 
-from .support.build import Member, archive
-from .support.needs import need_root
+from .support.build import Member, archive, seconds
+from .support.mounts import disk
+from .support.needs import need_root, need_tools
 from .support.snapshot import snapshot
 from .support.user import as_ordinary_user, workshop
 
@@ -108,3 +110,101 @@ def test_what_has_come_in_the_way_of_a_file(
     assert sorted(path.name for path in place.iterdir()) == ["image", "victim"]
     assert victim.read_text() == "the victim's"
     assert victim.stat().st_mode & 0o777 == 0o644
+
+
+# Times.
+
+YEAR_2100, YEAR_2500, YEAR_1900 = 4_102_444_800, 16_725_225_600, -2_208_988_800
+TIMES: dict[bytes, Fraction | int] = {
+    b"usual": 1_234_567_890,
+    b"1970": 0,
+    b"parts": seconds(1_234_567_890_123_456_789),
+    b"1969": -1,
+    b"1900": YEAR_1900,
+    b"2038": 2**31 - 1,
+    b"later": 2**31,
+    b"2100": YEAR_2100,
+    b"2500": YEAR_2500,
+}
+MAKE: dict[str, tuple[str, ...]] = {
+    "ext4": ("-q",),
+    "ext4 with small inodes": ("-q", "-I", "128"),
+    "xfs": ("-q",),
+    "xfs without bigtime": ("-q", "-m", "bigtime=0"),
+    "btrfs": (),
+}
+CHANGED: dict[str, set[bytes]] = {
+    "ext4": {b"1900", b"2500"},
+    "ext4 with small inodes": {b"parts", b"1900", b"later", b"2100", b"2500"},
+    "xfs": {b"1900", b"2500"},
+    "xfs without bigtime": {b"1900", b"later", b"2100", b"2500"},
+    "btrfs": set(),
+}
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_times_that_the_destination_does_not_have(place: Path, extract: Extract, kind: str) -> None:
+    """They are what the kernel made of them, and counted, of files of any kind."""
+    need_root()
+    name, size = kind.split()[0], {"ext4": "16M", "xfs": "320M", "btrfs": "128M"}[kind.split()[0]]
+    need_tools(f"mkfs.{name}", "mount")
+    members = []
+    for path, mtime in TIMES.items():
+        members += [
+            Member(b"file-" + path, data=b"x", mtime=mtime),
+            Member(b"large-" + path, data=LARGE, mtime=mtime),
+            Member(b"dir-" + path, "dir", mtime=mtime),
+            Member(b"dir-" + path + b"/in", mtime=1),
+            Member(b"link-" + path, "symlink", target=b"x", mtime=mtime),
+            Member(b"fifo-" + path, "fifo", mtime=mtime, uid=7),
+        ]
+    image = archive(place / "image", [members])
+    with disk(place / "fs", name, size, *MAKE[kind]) as fs:
+        report = extract(image, fs / "root")
+        found = snapshot(fs / "root")
+    for path, mtime in TIMES.items():
+        for what in (b"file-", b"large-", b"dir-", b"link-", b"fifo-"):
+            kept = found[what + path].mtime_ns == mtime * 10**9
+            assert kept == (path not in CHANGED[kind]), (what, path)
+    assert {w.code: w.count for w in report.warnings} == (
+        {"times": 5 * len(CHANGED[kind])} if CHANGED[kind] else {}
+    )
+    if kind == "ext4 with small inodes":
+        message = "modification times were changed to what the destination can hold: first "
+        first = "@1234567890.123456789 as @1234567890"
+        assert {w.message for w in report.warnings} == {message + first}
+
+
+def test_a_time_of_the_root_that_the_destination_does_not_have(
+    place: Path, extract: Extract
+) -> None:
+    """It gets its attributes last of all, when the writer has ended."""
+    need_root()
+    need_tools("mkfs.ext4", "mount")
+    members = [Member(b"./", "dir", mtime=YEAR_2100), Member(b"f", data=b"x", mtime=YEAR_2500)]
+    image = archive(place / "image", [members])
+    with disk(place / "fs", "ext4", "16M", "-q", "-I", "128") as fs:
+        warnings = extract(image, fs / "root").warnings
+        assert [(w.code, w.count) for w in warnings] == [("times", 2)]
+
+
+def test_usual_times_are_not_looked_at(
+    place: Path, monkeypatch: pytest.MonkeyPatch, extract: Extract
+) -> None:
+    """One more call for each file would cost more than it tells."""
+    looked: list[int] = []
+    real = os.fstat
+
+    def fstat(fd: int) -> os.stat_result:
+        looked.append(fd)
+        return real(fd)
+
+    def count(number: int, mtime: int) -> int:
+        members = [Member(b"%d" % n, data=b"x", mtime=mtime) for n in range(number)]
+        image = archive(place / "image", [members])
+        looked.clear()
+        assert extract(image, place / f"root{number}-{mtime}").warnings == ()
+        return len(looked)
+
+    monkeypatch.setattr(os, "fstat", fstat)
+    assert count(100, 1_234_567_890) == count(200, 1_234_567_890)

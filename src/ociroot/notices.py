@@ -33,6 +33,7 @@ _KINDS: dict[str, tuple[str, str | None]] = {
     ),
     "owners": ("owners were left out: only root can give files away", None),
     "devices": ("devices were left out: they may not be made here", None),
+    "times": ("modification times were changed to what the destination can hold", None),
     "left-over": (
         "what was there before could not all be removed; what is left lies beside",
         None,

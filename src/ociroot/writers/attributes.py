@@ -18,6 +18,8 @@ __all__ = ["Attributes"]
 # What the kernel reads before it takes it.
 _CHECKED = (b"system.posix_acl_", b"security.capability")
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
+# Times before this one are kept by every file system that keeps nanoseconds: 2038, 32 bits.
+_SURE = (1 << 31) * 10**9
 
 
 def _current_umask() -> int:
@@ -30,6 +32,12 @@ def _current_umask() -> int:
     except (OSError, ValueError):
         pass
     return 0o777  # unknown: every mode is then set a second time
+
+
+def _stamp(nanoseconds: int) -> str:
+    """Return a time as date(1) takes it: ``date -d @1234567890.5``."""
+    whole, fraction = divmod(nanoseconds, 10**9)
+    return f"@{whole}.{fraction:09}".rstrip("0").rstrip(".") if fraction else f"@{whole}"
 
 
 class Attributes:
@@ -50,6 +58,9 @@ class Attributes:
         ours = status.st_uid == os.geteuid() and status.st_gid == os.getegid()
         self._ours = (os.geteuid(), os.getegid()) if ours else (-1, -1)
         self._umask = _current_umask()
+        # A time from 1970 on and before this one is kept as it is; of another one it is looked up.
+        os.utime(root_fd, ns=(1, 1))
+        self._sure = _SURE if os.fstat(root_fd).st_mtime_ns == 1 else 0
 
     @property
     def umask_hinders(self) -> bool:
@@ -110,12 +121,17 @@ class Attributes:
             made: whether it has just been made with ``node.mode``.
             ours: whether we have made it at all.
         """
-        times = (node.mtime_ns, node.mtime_ns)
         if made and not node.xattrs and (node.uid, node.gid) == self._ours:
             if not self.may_skip_mode(node.mode):
                 os.fchmod(fd, node.mode)
-            os.utime(fd, ns=times)
-            return
+        else:
+            self._set_all_but_time(fd, node, made, ours)
+        mtime = node.mtime_ns
+        os.utime(fd, ns=(mtime, mtime))
+        if not 0 <= mtime < self._sure:
+            self._compare_time(mtime, os.fstat(fd))
+
+    def _set_all_but_time(self, fd: int, node: Node, made: bool, ours: bool) -> None:
         self.set_owner(fd, node, ours=ours)
         if node.xattrs and not self.privileged and node.mode & 0o600 != 0o600:
             # The owner needs the permission to write for user.*, and not for the others.
@@ -123,12 +139,16 @@ class Attributes:
             self.set_xattrs(fd, node, user=True)
             os.fchmod(fd, node.mode)
             self.set_xattrs(fd, node, user=False)
-        else:
-            if not (made and self.may_skip_mode(node.mode)):
-                os.fchmod(fd, node.mode)
-            if node.xattrs:
-                self.set_xattrs(fd, node)
-        os.utime(fd, ns=times)
+            return
+        if not (made and self.may_skip_mode(node.mode)):
+            os.fchmod(fd, node.mode)
+        if node.xattrs:
+            self.set_xattrs(fd, node)
+
+    def _compare_time(self, wanted: int, status: os.stat_result) -> None:
+        """Count a time that the file system did not take as it is: it has others, or no parts."""
+        if status.st_mtime_ns != wanted:
+            self._notices.add("times", f"first {_stamp(wanted)} as {_stamp(status.st_mtime_ns)}")
 
     def set_by_name(self, name: bytes, dir_fd: int, node: Node) -> None:
         """Set all the attributes of what cannot be opened: a symbolic link, a device, a FIFO."""
@@ -138,8 +158,10 @@ class Attributes:
             os.chmod(name, node.mode, dir_fd=dir_fd)
         if node.xattrs:
             self.set_xattrs(b"/proc/self/fd/%d/%b" % (dir_fd, name), node)
-        times = (node.mtime_ns, node.mtime_ns)
-        os.utime(name, ns=times, dir_fd=dir_fd, follow_symlinks=False)
+        mtime = node.mtime_ns
+        os.utime(name, ns=(mtime, mtime), dir_fd=dir_fd, follow_symlinks=False)
+        if not 0 <= mtime < self._sure:
+            self._compare_time(mtime, os.stat(name, dir_fd=dir_fd, follow_symlinks=False))
 
     def set_xattrs(self, target: int | bytes, node: Node, user: bool | None = None) -> None:
         """Set the extended attributes, as far as the destination has them.
