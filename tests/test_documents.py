@@ -291,6 +291,12 @@ def test_the_default_is_this_machine(tmp_path: Path) -> None:
         ("linux/arm64/v8.2", ["linux/arm64/v8.1", "linux/arm64/v9"], "linux/arm64/v8.1"),
         ("linux/arm64/v9.0", ["linux/arm64/v8", "linux/arm64/v8.5"], "linux/arm64/v8.5"),
         ("linux/ppc64le/power9", ["linux/ppc64le/power8", "linux/ppc64le/power9"], None),
+        ("arm64", ["linux/amd64", "linux/arm64"], "linux/arm64"),
+        ("aarch64", ["linux/amd64", "linux/arm64"], "linux/arm64"),
+        ("arm/v6", ["linux/arm/v7", "linux/arm/v6", "linux/arm/v5"], "linux/arm/v6"),
+        ("armhf", ["linux/arm/v7", "linux/arm64"], "linux/arm/v7"),
+        ("AMD64", ["windows/amd64", "linux/amd64"], "linux/amd64"),
+        ("riscv64", ["linux/amd64", "linux/riscv64"], "linux/riscv64"),
     ],
 )
 def test_platforms(tmp_path: Path, wanted: str, there: list[str], chosen: str | None) -> None:
@@ -298,7 +304,7 @@ def test_platforms(tmp_path: Path, wanted: str, there: list[str], chosen: str | 
     assert str(choose(path, wanted).platform) == (chosen or wanted)
 
 
-@pytest.mark.parametrize("text", ["linux", "linux/", "/amd64", "a/b/c/d", "linux/am d64", ""])
+@pytest.mark.parametrize("text", ["linux", "linux/", "/amd64", "a/b/c/d", "linux/am d64", "", "arm128", "v7", "arm/"])
 def test_what_is_no_platform(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match="os/arch"):
         choose(archive(tmp_path / "a.tar", [LAYER]), text)

@@ -339,8 +339,8 @@ class OpenedSource:
         """Choose an image and verify its documents.
 
         Args:
-            platform: what it must run on, as in ``linux/arm/v7``; None for this machine, or for any
-                when there is but one image.
+            platform: what it must run on, as in ``linux/arm/v7`` or ``arm64``; None for this
+                machine, or for any when there is but one image.
             ref: a name of the image, full or short.
             digest: the digest of its manifest or its image ID, or the beginning of one.
             strict: whether a warning that is a breach of the specification is an error.

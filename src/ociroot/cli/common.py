@@ -46,9 +46,9 @@ _REFRESH = 0.1
 _OPTIONS = (
     click.option(
         "--platform",
-        metavar="OS/ARCH[/VARIANT]",
-        help="The platform to choose, as in linux/arm/v7. Default: this machine's; where there is "
-        "one image, that one.",
+        metavar="[OS/]ARCH[/VARIANT]",
+        help="The platform to choose, as in linux/arm/v7 or arm64. Default: this machine's; where "
+        "there is one image, that one.",
     ),
     click.option("--ref", default="", metavar="NAME", help="The name of the image, full or short."),
     click.option(

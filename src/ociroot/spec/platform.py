@@ -40,6 +40,12 @@ _ALIASES = {
     "i386": ("386", ""),
 }
 
+# What may stand without an operating system, which is Linux then: Go's architectures that it has.
+_ARCHITECTURES = {
+    *("386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle"),
+    *("ppc64", "ppc64le", "riscv64", "s390x", *_ALIASES),
+}
+
 # An architecture without a variant means this one.
 _DEFAULT_VARIANT = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
 _LEVEL = re.compile(r"v([0-9]{1,3})(?:\.([0-9]{1,3}))?")
@@ -59,12 +65,14 @@ class Platform(msgspec.Struct, frozen=True):
         """Read what a user asks for.
 
         Args:
-            text: ``os/arch[/variant]``, as in ``linux/arm/v7``.
+            text: ``os/arch[/variant]``, as in ``linux/arm/v7``; of Linux also ``arch[/variant]``.
 
         Raises:
             UsageError: it is not of that form.
         """
         parts = text.strip().lower().split("/")
+        if parts[0] in _ARCHITECTURES:
+            parts.insert(0, "linux")
         if not 2 <= len(parts) <= 3 or not all(re.fullmatch(r"[a-z0-9_.-]+", p) for p in parts):
             raise UsageError(
                 f"{quoted(text)} is not a platform: os/arch[/variant], as in linux/arm64"
