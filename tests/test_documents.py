@@ -304,7 +304,9 @@ def test_platforms(tmp_path: Path, wanted: str, there: list[str], chosen: str | 
     assert str(choose(path, wanted).platform) == (chosen or wanted)
 
 
-@pytest.mark.parametrize("text", ["linux", "linux/", "/amd64", "a/b/c/d", "linux/am d64", "", "arm128", "v7", "arm/"])
+@pytest.mark.parametrize(
+    "text", ["linux", "linux/", "/amd64", "a/b/c/d", "linux/am d64", "", "arm128", "v7", "arm/"]
+)
 def test_what_is_no_platform(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match="os/arch"):
         choose(archive(tmp_path / "a.tar", [LAYER]), text)
