@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import subprocess
@@ -136,6 +137,25 @@ def test_every_form_gives_the_same(
         assert shown["image"][part] == reference["image"][part], part
     diff_ids = [[each["diff_id"] for each in s["image"]["layers"]] for s in (shown, reference)]
     assert diff_ids[0] == diff_ids[1]
+
+
+def test_skopeo_and_we_mean_the_same_by_a_name(forms: Forms) -> None:
+    for name in (
+        f"oci:{forms.path('skopeo-layout')}:1",
+        f"oci:{forms.path('skopeo-layout')}",
+        f"oci:{forms.path('umoci-layout')}:again",
+        f"oci-archive:{forms.path('buildah-oci-archive')}:1",
+        f"oci-archive:{forms.path('skopeo-oci-archive')}",
+        f"docker-archive:{forms.path('skopeo-docker-archive')}:{NAME}",
+        f"docker-archive:{forms.path('podman-several')}:{NAME}",
+        f"docker-archive:{forms.path('podman-several')}:localhost/other:1",
+    ):
+        theirs = subprocess.run(
+            ["skopeo", "inspect", "--config", "--raw", name], stdout=subprocess.PIPE, check=True
+        ).stdout
+        with ociroot.open(name) as source:
+            image_id = source.image().image_id
+        assert str(image_id) == "sha256:" + hashlib.sha256(theirs).hexdigest()
 
 
 def test_the_names_are_those_that_the_tools_gave(forms: Forms) -> None:

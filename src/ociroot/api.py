@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
-from .errors import OcirootError, Unsupported
+from .errors import OcirootError, SourceError, Unsupported, UsageError, quoted
 from .extract import Report, extract
 from .image import LayerBlob, Wanted, choose, pair
 from .layer.stream import Pipeline, blame, compression_of
@@ -22,6 +22,7 @@ from .nodes import Node, NoOperations, Operations
 from .notices import Notices, Warning
 from .sources import Source
 from .sources.forms import open_source
+from .sources.transports import Name, parse, remedy_for_absent
 from .spec.config import Config
 from .spec.digest import Digest
 from .spec.manifest import Manifest
@@ -296,8 +297,9 @@ class Merged:
 class OpenedSource:
     """A source of images; a context manager that closes it."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, ref: str = "") -> None:
         self._source = source
+        self._ref = ref
 
     def __enter__(self) -> Self:
         return self
@@ -318,6 +320,11 @@ class OpenedSource:
     def form(self) -> str:
         """What it is: ``oci-archive``, ``oci-layout`` or ``docker-archive``."""
         return self._source.form
+
+    @property
+    def ref(self) -> str:
+        """The name of an image that it was opened with, as in ``oci:DIR:NAME``; empty: none."""
+        return self._ref
 
     def listing(self) -> Listing:
         """Return what is in it: its images, and what is no image.
@@ -341,7 +348,8 @@ class OpenedSource:
         Args:
             platform: what it must run on, as in ``linux/arm/v7`` or ``arm64``; None for this
                 machine, or for any when there is but one image.
-            ref: a name of the image, full or short.
+            ref: a name of the image, full or short; empty: the one that the source was opened with,
+                or any.
             digest: the digest of its manifest or its image ID, or the beginning of one.
             strict: whether a warning that is a breach of the specification is an error.
 
@@ -354,10 +362,14 @@ class OpenedSource:
             VerificationError: a document is not what its descriptor says.
             Unsupported: there is no image, only something else.
         """
+        if self._ref and ref not in ("", self._ref):
+            raise UsageError(
+                f"two names are given, {quoted(self._ref)} with the source and {quoted(ref)}"
+            ).locate(source=self._source.name)
         notices = Notices(strict)
         wanted = Platform.parse(platform) if isinstance(platform, str) else platform
         try:
-            found = choose(self.listing(), Wanted(wanted, ref, digest), notices)
+            found = choose(self.listing(), Wanted(wanted, ref or self._ref, digest), notices)
         except OcirootError as error:
             raise error.locate(source=self._source.name) from error.__cause__
         return Image(self._source, found, notices.warnings())
@@ -374,7 +386,9 @@ def open(
     """Open what holds images: an oci-archive, a docker-archive, or an OCI layout directory.
 
     Args:
-        path: a file or a directory, told apart by content; ``-`` is standard input.
+        path: a file or a directory, told apart by content; ``-`` is standard input. Text may be
+            one of skopeo's transports, too: ``oci:DIR[:REF]``, ``oci-archive:FILE[:REF]`` or
+            ``docker-archive:FILE[:REF]``, unless something of just that name is there.
         shared_blobs: where the blobs of a layout directory lie, when several share them.
         tmpdir: where a compressed archive is decompressed to; None: the system's place.
         progress: called while an archive is decompressed or copied, with the bytes read and, where
@@ -389,9 +403,14 @@ def open(
         MalformedImage: it is no form of an image.
         Unsupported: it is something else, with what.
         DestinationError: there is no space for decompressing it.
+        UsageError: a transport without a path.
     """
-    return OpenedSource(
-        open_source(
+    path, ref = parse(path) if isinstance(path, str) else Name(os.fspath(path))
+    try:
+        source = open_source(
             path, shared_blobs=shared_blobs, tmpdir=tmpdir, progress=progress, limits=limits
         )
-    )
+    except SourceError as error:
+        error.remedy = error.remedy or remedy_for_absent(path)
+        raise
+    return OpenedSource(source, ref)

@@ -42,7 +42,16 @@ def command() -> None:
     """Turn a container image that lies in a file into a root file system.
 
     Every byte is verified before anything becomes visible. Data goes to stdout, all else to stderr.
-    """
+
+    \b
+    IMAGE is one of:
+      FILE  an oci-archive or a docker-archive
+      DIR   an OCI image layout
+      -     an archive on standard input
+      oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME]
+            the same in skopeo's words; NAME is what --ref takes. A file that
+            has just this name comes first, and ./ before it makes sure of it.
+    """  # noqa: D301
 
 
 class _Stopped(BaseException):

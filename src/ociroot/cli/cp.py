@@ -72,10 +72,11 @@ def cp(source: str, destination: str, follow: bool, force: bool, **choice: Any) 
 def _split(source: str) -> tuple[str, str]:
     """Part IMAGE:PATH; either may have colons in it."""
     from ..errors import printable
+    from ..sources.transports import exists
 
     at = len(source)
     while (at := source.rfind(":", 0, at)) > 0:
-        if source[:at] == "-" or os.path.exists(source[:at]):
+        if exists(source[:at]):
             return source[:at], source[at + 1 :]
     # None of them is there: which file is missing is for whoever opens it to say.
     image, colon, path = source.rpartition(":")

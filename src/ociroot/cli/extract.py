@@ -43,7 +43,8 @@ def extract(
 ) -> None:
     """Extract the root file system of IMAGE to the directory ROOTFS.
 
-    IMAGE is an oci-archive, a docker-archive or an OCI layout directory; `-` reads standard input.
+    IMAGE is an oci-archive, a docker-archive or an OCI layout directory; `-` reads standard input,
+    and names such as oci:DIR:NAME mean what they mean to skopeo (ociroot --help has them all).
     Archives are read in place; a compressed one is decompressed once, beside ROOTFS by default.
 
     ROOTFS is an absent path, an empty directory or an empty mount point. It appears whole, when all

@@ -54,7 +54,7 @@ def inspect(
             if listing.images:
                 chosen = source.image(platform, ref=ref, digest=digest)
         except UsageError as error:
-            if platform or ref or digest:
+            if platform or ref or digest or source.ref:
                 raise
             click.echo(f"ociroot: {error}", err=True)
         about = _about(chosen) if chosen is not None else None

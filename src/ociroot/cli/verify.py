@@ -51,6 +51,8 @@ def verify(
     outcomes: list[dict[str, Any]] = []
     code = 0
     with opened_source(image, shared_blob_dir, tmpdir, limits) as source:
+        if everything and (ref or digest or source.ref):
+            raise click.UsageError("--all verifies every image, and not one of a name or a digest")
         if everything:
             # One image may have several names; it is verified once.
             digests = dict.fromkeys(str(found.digest) for found in source.listing().images)
