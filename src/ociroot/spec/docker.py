@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from ..errors import MalformedImage
+from ..errors import Unsupported
 from ..limits import DEFAULTS, Limits
-from .document import parse, typed
+from .document import expected, parse, typed
 
 __all__ = ["ArchivedImage", "decode_manifest"]
 
@@ -28,9 +28,15 @@ def decode_manifest(content: bytes, limits: Limits = DEFAULTS) -> tuple[Archived
 
     Raises:
         MalformedImage: it is not a list of images, or breaks a rule of JSON.
+        Unsupported: it is the manifest of skopeo's ``dir:``.
         LimitExceeded: it is too long or nested too deeply.
     """
     value = parse(content, limits)
+    if isinstance(value, dict) and "schemaVersion" in value:
+        raise Unsupported(
+            "an image manifest and not a list of images, as in a directory of skopeo's `dir:`",
+            remedy="skopeo copy dir:… oci:… makes a layout of it",
+        )
     if not isinstance(value, list):
-        raise MalformedImage(f"a JSON array is expected, not {type(value).__name__}")
-    return typed(value, tuple[ArchivedImage, ...])
+        raise expected("an array", value)
+    return typed(value, tuple[ArchivedImage, ...], ArchivedImage)

@@ -4,7 +4,8 @@ considerations.md, "JSON": "All JSON content MUST follow the I-JSON limitations 
 encoding MUST be UTF-8 … Objects MUST NOT contain duplicate names." A document that breaks this can
 mean one thing to us and another to whoever checked it, so it is refused. "Implementations
 processing content SHOULD NOT generate an error if they encounter an unknown property in a known
-media type" (considerations.md, "Extensibility"): unknown properties are ignored.
+media type" (considerations.md, "Extensibility"): unknown properties are ignored, but for those that
+Go's readers take for a known one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from typing import Any, NoReturn, TypeVar
+from functools import cache
+from typing import Any, NamedTuple, NoReturn, TypeVar, get_args
 
 import msgspec
 
@@ -26,19 +28,39 @@ from ..errors import (
 )
 from ..limits import DEFAULTS, Limits
 
-__all__ = ["decode", "parse", "typed"]
+__all__ = ["decode", "expected", "parse", "typed"]
 
 _T = TypeVar("_T")
+
+# How JSON calls what Python makes of it; anything else is an object.
+_KINDS: dict[type, str] = {
+    list: "an array",
+    str: "a string",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
+
+
+class _WithNulls(dict[str, Any]):
+    """An object without its names whose value is null, which are remembered."""
+
+    nulls: tuple[str, ...] = ()
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise MalformedImage(f"the name {quoted(twice[:100])} stands twice in one object")
+        raise MalformedImage(f"duplicate key {quoted(twice[:100])} in one object")
+    if None not in result.values():
+        return result
     # config.md, "Properties": "Any OPTIONAL field MAY also be set to null, which is equivalent to
     # being absent." Go writes an empty list as null, too.
-    return {name: value for name, value in pairs if value is not None}
+    kept = _WithNulls((name, value) for name, value in pairs if value is not None)
+    kept.nulls = tuple(name for name, value in pairs if value is None)
+    return kept
 
 
 def _constant(text: str) -> NoReturn:
@@ -124,24 +146,34 @@ def decode(content: bytes, kind: type[_T], limits: Limits = DEFAULTS) -> _T:
     """
     value = parse(content, limits)
     if not isinstance(value, dict):
-        raise MalformedImage(f"a JSON object is expected, not {type(value).__name__}")
+        raise expected("an object", value)
     # CVE-2021-41190: one document that is an index to some and a manifest to others.
-    if "manifests" in value and ("layers" in value or "config" in value):
+    names = set(map(_fold, value))
+    if "manifests" in names and names & {"layers", "config"}:
         raise MalformedImage("both an index (`manifests`) and a manifest (`config`, `layers`)")
-    return typed(value, kind)
+    return typed(value, kind, kind)
 
 
-def typed(value: Any, kind: type[_T]) -> _T:
+def expected(kind: str, value: Any) -> MalformedImage:
+    """Return what to raise for a value of another kind, as in ``an array``, than is expected."""
+    found = _KINDS.get(type(value), "an object")
+    return MalformedImage(f"JSON: {kind} is expected, not {found}")
+
+
+def typed(value: Any, kind: type[_T], struct: type[msgspec.Struct] | Any) -> _T:
     """Make plain values a document of a known type.
 
     Args:
         value: as :func:`parse` returns it.
         kind: what it should be.
+        struct: the struct that it is, or that its items are.
 
     Raises:
-        MalformedImage: a value of another type, or that breaks a rule, with its JSON path.
+        MalformedImage: a value of another type, or that breaks a rule, with its JSON path; or a
+            name that Go's readers take for another.
         Unsupported: a value that means something ociroot does not do, with its JSON path.
     """
+    _check_names(value, struct)
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -149,3 +181,56 @@ def typed(value: Any, kind: type[_T]) -> _T:
         why = error.__cause__
         found = Unsupported if isinstance(why, Unsupported) else MalformedImage
         raise found(printable(str(error)[:400])) from None
+
+
+class _Names(NamedTuple):
+    """The names of a struct's properties.
+
+    Attributes:
+        known: each of them, and the struct that its value is or holds, if it is one.
+        folded: the same by what Go's readers fold them to.
+    """
+
+    known: dict[str, Any]
+    folded: dict[str, str]
+
+
+@cache
+def _names_of(struct: type[msgspec.Struct]) -> _Names:
+    known = {each.encode_name: _struct_in(each.type) for each in msgspec.structs.fields(struct)}
+    return _Names(known, {_fold(name): name for name in known})
+
+
+def _struct_in(hint: Any) -> Any:
+    """Return the struct in a type such as ``tuple[Descriptor, ...]`` or ``Platform | None``."""
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return hint
+    return next((found for each in get_args(hint) if (found := _struct_in(each))), None)
+
+
+def _fold(name: str) -> str:
+    """Return a name as Go's encoding/json compares it, where it is not known as it stands.
+
+    Each character stands for all those of its Unicode simple folding: those of ASCII for the other
+    case, and ``s`` and ``k`` for two more, the long s and the Kelvin sign.
+    """
+    return name.replace("\u017f", "s").lower()  # which makes the Kelvin sign a k
+
+
+def _check_names(value: Any, struct: type[msgspec.Struct]) -> None:
+    """Refuse names that one reader ignores and another takes for a property, and which one wins."""
+    if isinstance(value, list):
+        for each in value:
+            _check_names(each, struct)
+    if not isinstance(value, dict):
+        return  # which msgspec refuses where it is none
+    names = _names_of(struct)
+    for name in (*value, *value.nulls) if isinstance(value, _WithNulls) else value:
+        if name not in names.known and (exact := names.folded.get(_fold(name))):
+            raise MalformedImage(
+                f"the key {quoted(name)}, which some readers take for {quoted(exact)} "
+                "and others ignore"
+            )
+    for name, inner in names.known.items():
+        if inner is not None and name in value:
+            _check_names(value[name], inner)
