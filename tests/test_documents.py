@@ -61,8 +61,8 @@ def test_the_documents_of_a_good_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b'{"a": 1, "a": 2}', "twice"),
-        (b'{"a": {"b": 1, "b": 1}}', "twice"),
+        (b'{"a": 1, "a": 2}', "duplicate key"),
+        (b'{"a": {"b": 1, "b": 1}}', "duplicate key"),
         (b'{"a": "\xff"}', "UTF-8"),
         (b'{"a": "\\ud800"}', "surrogate"),
         (b'{"a": NaN}', "NaN"),
@@ -82,6 +82,86 @@ def test_json_nested_deeply_is_a_limit() -> None:
         parse(b"[" * 200_000)
     with pytest.raises(LimitExceeded, match="bytes"):
         parse(b" " * (DEFAULTS.document + 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("null", "null"),
+        ("{}", "an object"),
+        ('"x"', "a string"),
+        ("7", "a number"),
+        ("true", "a b"),
+    ],
+)
+def test_a_document_of_another_kind_is_named_as_json_has_it(
+    tmp_path: Path, text: str, kind: str
+) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(build.tar([Member(b"manifest.json", data=text.encode())]))
+    refused(path, MalformedImage, f"manifest.json: JSON: an array is expected, not {kind}")
+    content = text.encode() if text != "{}" else b"[]"
+    refused(archive(path, [LAYER], index=content), MalformedImage, "an object is expected, not")
+
+
+# Go's encoding/json takes a key for a field that differs in case only, or has the long s or the
+# Kelvin sign for s and k; the last of two such keys wins. Others ignore it.
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        ({"manifest": {"Layers": []}}, "Layers"),
+        ({"manifest": {"Layers": None}}, "Layers"),
+        ({"manifest": {"layer\u017f": []}}, "layer\u017f"),
+        ({"manifest": {"CONFIG": {}}}, "CONFIG"),
+        ({"config": {"rootf\u017f": {"type": "layers", "diff_ids": []}}}, "rootf\u017f"),
+        ({"config": {"rootfs": {"type": "layers", "Diff_IDs": [], "diff_ids": []}}}, "Diff_IDs"),
+        ({"config": {"config": {"Wor\u212aingDir": "/"}}}, "Wor\u212aingDir"),
+        ({"config": {"config": {"env": ["A=1"]}}}, "env"),
+        ({"config": {"history": [{"created": "x"}, {"Empty_Layer": True}]}}, "Empty_Layer"),
+        ({"config_descriptor": {"Digest": ZEROS}}, "Digest"),
+        ({"descriptor": {"platform": {"os": "a", "architecture": "b", "OS": "c"}}}, "OS"),
+        ({"index": {"schemaversion": 2}}, "schemaversion"),
+        ({"layout": {"imageLayoutVersion": "1.0.0", "ImageLayoutVersion": "2"}}, "ImageLayoutVer"),
+    ],
+    ids=str,
+)
+def test_a_key_that_some_readers_take_for_another(
+    tmp_path: Path, overrides: dict[str, Any], key: str
+) -> None:
+    path = archive(tmp_path / "a.tar", [LAYER], **overrides)
+    refused(path, MalformedImage, f"the key '{key}.*some readers take for")
+
+
+@pytest.mark.parametrize("key", ["Manifests", "manife\u017ft\u017f"])
+def test_an_index_and_a_manifest_at_once_for_some_readers(tmp_path: Path, key: str) -> None:
+    path = archive(tmp_path / "a.tar", [LAYER], manifest={key: []})
+    refused(path, MalformedImage, "both an index")
+
+
+def test_keys_that_no_reader_takes_for_another(tmp_path: Path) -> None:
+    """Docker's own fields, those of its first format, and what only looks alike."""
+    config = {
+        "id": "1",
+        "Id": "2",
+        "parent": "3",
+        "container_config": {"env": ["A=1"], "Env": ["A=2"]},
+        "docker_version": "20.10",
+        "con\ufb01g": 1,
+        "\u1e9eize": 1,
+        "Size": 5,
+        "config": {
+            "Env": ["A=3"],
+            "Healthcheck": None,
+            "OnBuild": None,
+            "Labels": {"a": "", "A": ""},
+        },
+    }
+    manifest = {"annotations": {"a": "1", "A": "2"}, "Subject": None, "layerz": 1}
+    image = choose(archive(tmp_path / "a.tar", [LAYER], config=config, manifest=manifest))
+    assert image.config.config.env == ("A=3",)
+    assert image.config.config.labels == {"a": "", "A": ""}
 
 
 # Digests (descriptor.md, "Digests").
@@ -148,7 +228,7 @@ def test_chain_ids() -> None:
         (
             {"index": b'{"schemaVersion": 2, "schemaVersion": 2}'},
             MalformedImage,
-            "index.json.*twice",
+            "index.json.*duplicate key",
         ),
         ({"index": b" " * (DEFAULTS.document + 9)}, LimitExceeded, "index.json"),
         ({"layout": {"imageLayoutVersion": "2.0.0"}}, Unsupported, "2.0.0"),
@@ -410,7 +490,7 @@ def test_what_is_no_oci_archive(
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     refused(tmp_path / "absent", SourceError, "No such file")
-    refused(tmp_path, MalformedImage, "no image in it, only nothing")
+    refused(tmp_path, MalformedImage, "no image in it: it is empty")
     os.mkfifo(tmp_path / "fifo")
     refused(tmp_path / "fifo", SourceError, "regular file")
 

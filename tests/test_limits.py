@@ -49,6 +49,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], int, int]] = {
     "sparse_runs": (lambda p: archive(p, [[runs(9)]]), 8, 9),
     "memory": (lambda p: archive(p, [[Member(b"%d" % n) for n in range(100)]]), 30_000, 60_000),
     "document": (lambda p: archive(p, [[FILE]]), 200, 5000),
+    "documents": (lambda p: archive(p, [[FILE]]), 700, 5000),
     "nesting": (lambda p: archive(p, [[FILE]]), 2, 9),
     "index_depth": (lambda p: nested(p), 2, 4),
     "descriptors": (lambda p: nested(p), 2, 9),

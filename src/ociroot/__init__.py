@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from .extract import Report
     from .limits import Limits
-    from .listing import FoundImage, Listing, Other
+    from .listing import ChosenImage, FoundImage, Listing, Other
     from .merge import LayerReport, Progress
     from .nodes import Directory, Node
     from .notices import Warning
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .tree import Tree
 
 __all__ = [
+    "ChosenImage",
     "Config",
     "Descriptor",
     "DestinationError",
@@ -78,6 +79,7 @@ __version__ = "0.1.0"
 # Where each name comes from, imported when it is asked for: all of it takes 60 ms, which `ociroot
 # --help` need not wait for.
 _HOMES = {
+    "ChosenImage": "listing",
     "Config": "spec.config",
     "Descriptor": "spec.descriptor",
     "DestinationError": "errors",

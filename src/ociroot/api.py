@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
-from .errors import OcirootError, SourceError, Unsupported, UsageError, quoted
+from .catalog import Catalog
+from .errors import OcirootError, SourceError, Unsupported, UsageError, printable, quoted
 from .extract import Report, extract
-from .image import LayerBlob, Wanted, choose, pair
+from .image import LayerBlob, Wanted, find, pair
 from .layer.stream import Pipeline, blame, compression_of
 from .limits import DEFAULTS, Limits
-from .listing import FoundImage, Listing, list_images
+from .listing import ChosenImage, FoundImage, Listing, Other
 from .merge import LayerReport, Plan, ProgressCallback, in_right_order, merge
 from .nodes import Node, NoOperations, Operations
 from .notices import Notices, Warning
@@ -104,7 +105,7 @@ class Image:
         warnings: what came up while it was chosen.
     """
 
-    def __init__(self, source: Source, found: FoundImage, warnings: tuple[Warning, ...]) -> None:
+    def __init__(self, source: Source, found: ChosenImage, warnings: tuple[Warning, ...]) -> None:
         self._source_name = source.name
         self._limits = source.limits
         self._places = source.places
@@ -300,6 +301,7 @@ class OpenedSource:
     def __init__(self, source: Source, ref: str = "") -> None:
         self._source = source
         self._ref = ref
+        self._catalog = Catalog(source)
 
     def __enter__(self) -> Self:
         return self
@@ -330,10 +332,36 @@ class OpenedSource:
         """Return what is in it: its images, and what is no image.
 
         Raises:
-            MalformedImage: a document breaks a rule of the specification.
-            VerificationError: a document is not what its descriptor says.
+            MalformedImage: a document that leads to the others breaks a rule of the specification,
+                or two of them contradict each other. What concerns one image alone is no error but
+                listed among the others, as ``unreadable``.
+            LimitExceeded: there is more to read than may be.
         """
-        return list_images(self._source)
+        try:
+            return self._catalog.listing()
+        except OcirootError as error:
+            raise error.locate(source=self._source.name) from error.__cause__
+
+    def load(self, found: FoundImage | Other) -> Image:
+        """Return an image of the listing.
+
+        Args:
+            found: the image, or what is none.
+
+        Raises:
+            OcirootError: one of its layers is not there, or of an unknown type; or it is no image,
+                and why.
+        """
+        if isinstance(found, FoundImage):
+            return self._load(found, ())
+        error = found.error or Unsupported(f"this is no image but {printable(found.kind[:200])}")
+        raise error.locate(source=self._source.name)
+
+    def _load(self, found: FoundImage, warnings: tuple[Warning, ...]) -> Image:
+        try:
+            return Image(self._source, self._catalog.load(found), warnings)
+        except OcirootError as error:
+            raise error.locate(source=self._source.name) from error.__cause__
 
     def image(
         self,
@@ -369,10 +397,10 @@ class OpenedSource:
         notices = Notices(strict)
         wanted = Platform.parse(platform) if isinstance(platform, str) else platform
         try:
-            found = choose(self.listing(), Wanted(wanted, ref or self._ref, digest), notices)
+            found = find(self._catalog, Wanted(wanted, ref or self._ref, digest), notices)
         except OcirootError as error:
             raise error.locate(source=self._source.name) from error.__cause__
-        return Image(self._source, found, notices.warnings())
+        return self._load(found, notices.warnings())
 
 
 def open(

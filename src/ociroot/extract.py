@@ -12,7 +12,7 @@ import msgspec
 from .errors import DestinationError, OcirootError
 from .image import LayerBlob
 from .limits import DEFAULTS, Limits
-from .listing import FoundImage
+from .listing import ChosenImage
 from .merge import LayerReport, Plan, ProgressCallback, in_right_order, merge
 from .notices import Notices, Warning
 from .publish.directory import staged
@@ -55,7 +55,7 @@ class Report(msgspec.Struct, frozen=True):
 
 def extract(
     source_name: str,
-    image: FoundImage,
+    image: ChosenImage,
     blobs: tuple[LayerBlob, ...],
     destination: str | os.PathLike[str],
     *,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
+from .catalog import Catalog, Entry
+from .documents import check_size
 from .errors import (
     MalformedImage,
     OcirootError,
@@ -15,14 +19,18 @@ from .errors import (
     printable,
     quoted,
 )
-from .listing import FoundImage, Listing, check_size
+from .listing import ChosenImage, FoundImage, Listing, Other
+from .names import short_names
 from .notices import Notices
 from .sources import Blob, Source
-from .spec.descriptor import LAYER_TYPES, Descriptor
+from .spec.descriptor import LAYER_TYPES, MANIFEST_TYPES, Descriptor
 from .spec.digest import Digest
 from .spec.platform import Platform
 
-__all__ = ["LayerBlob", "Wanted", "choose", "pair"]
+__all__ = ["LayerBlob", "Wanted", "choose", "find", "pair"]
+
+# Characters of a name that a message shows.
+_SHOWN = 200
 
 
 class LayerBlob(msgspec.Struct, frozen=True):
@@ -64,13 +72,59 @@ class Wanted(msgspec.Struct, frozen=True):
     digest: str = ""
 
 
+def find(catalog: Catalog, wanted: Wanted, notices: Notices) -> FoundImage:
+    """Choose an image, and read for that no more of the source than it takes.
+
+    Args:
+        catalog: what is there.
+        wanted: what to choose by.
+        notices: told what is odd about the choice.
+
+    Returns:
+        The image.
+
+    Raises:
+        OcirootError: as :func:`choose`, or what leads to the images cannot be read.
+    """
+    likely = _likely(catalog, wanted)
+    if likely:
+        # Where that gives nothing, all that is there says why.
+        with suppress(OcirootError):
+            return choose(catalog.listing_of(likely), wanted, notices)
+    return choose(catalog.listing(), wanted, notices)
+
+
+def _likely(catalog: Catalog, wanted: Wanted) -> list[Entry]:
+    """Return what must be meant, as far as the indexes alone tell; empty: they do not."""
+    if catalog.is_archive:
+        return []  # what both documents have is known only when all has been read
+    entries = [
+        entry
+        for entry in catalog.entries
+        if entry.subject is None
+        and entry.descriptor.media_type in MANIFEST_TYPES
+        and not entry.descriptor.artifact_type
+        and _is_called(entry.names, wanted.ref)
+    ]
+    whole = [
+        e for e in entries if wanted.digest in (e.descriptor.digest, e.descriptor.checked.encoded)
+    ]
+    entries = whole or entries
+    if all(entry.descriptor.platform for entry in entries):
+        here = wanted.platform or Platform.of_this_machine()
+        fitting = [entry for entry in entries if _fits(entry.descriptor.platform, here)]
+        entries = fitting or entries
+    return entries if len(entries) < len(catalog.entries) else []
+
+
 def choose(listing: Listing, wanted: Wanted, notices: Notices) -> FoundImage:
     """Choose an image.
 
     Args:
         listing: what is there.
         wanted: what to choose by.
-        notices: told when the only image is for another platform.
+        notices: told when the only image is for another platform, and when another one was to be
+            had by the same name.
 
     Returns:
         The image.
@@ -78,79 +132,143 @@ def choose(listing: Listing, wanted: Wanted, notices: Notices) -> FoundImage:
     Raises:
         UsageError: no image is what is wanted, or more than one is; with the choices.
         Unsupported: there is no image at all.
+        OcirootError: what is wanted cannot be read.
     """
-    if not listing.images:
-        what = ", ".join(sorted({printable(other.kind) for other in listing.others})[:5])
-        raise Unsupported(f"there is no container image in it, only {what or 'nothing'}")
-    images = [image for image in listing.images if _is_called(image, wanted.ref)]
-    images = [image for image in images if _has_digest(image, wanted.digest)]
-    if not images:
-        asked = [f"named {wanted.ref!r}"] if wanted.ref else []
-        asked += [f"with the digest {wanted.digest!r}"] if wanted.digest else []
-        raise _no_choice(f"there is no image {printable(' and '.join(asked))}", listing.images)
     here = wanted.platform or Platform.of_this_machine()
-    if wanted.platform is None and len({image.digest for image in images}) == 1:
+    images = [image for image in listing.images if _is_asked_for(image, wanted)]
+    if images and wanted.platform is None and len({image.digest for image in images}) == 1:
         if images[0].platform.rank_for(here) is None:
             notices.add("platform", f"{images[0].platform}, this machine is {here}")
         return images[0]
     ranked = [(rank, i) for i in images if (rank := i.platform.rank_for(here)) is not None]
     if not ranked:
-        raise _no_choice(f"there is no image for {here}", images)
+        raise _no_image(listing, images, wanted, here)
     best = min(rank for rank, _ in ranked)
-    fitting = [image for rank, image in ranked if rank == best]
-    # image-index.md: "If multiple manifests match a client or runtime's requirements, the first
-    # matching entry SHOULD be used" - but images of different names are different images.
-    if len({image.digest for image in fitting}) > 1 and len({i.names for i in fitting}) > 1:
-        raise _no_choice(f"there are several images for {here}", fitting)
-    return fitting[0]
+    return _first([image for rank, image in ranked if rank == best], here, notices)
 
 
-def _is_called(image: FoundImage, ref: str) -> bool:
-    """Say whether an image has a name, as users shorten it."""
-    return not ref or any(ref in short_names(name) for name in image.names)
+def _first(images: list[FoundImage], here: Platform, notices: Notices) -> FoundImage:
+    """Choose between the images that fit best.
+
+    image-index.md: "If multiple manifests match a client or runtime's requirements, the first
+    matching entry SHOULD be used" - but images of different names are different images, and so are
+    those of a docker-archive, of which that is not said.
+    """
+    first = images[0]
+    is_one = len({image.names for image in images}) == 1 and all(i.descriptor for i in images)
+    if len({image.digest for image in images}) > 1 and not is_one:
+        raise _no_choice(f"there are several images for {here}", images)
+    # One image may be there twice, as with its layers in gzip and in zstd.
+    if any(i.image_id != first.image_id and _is_same(i.platform, first.platform) for i in images):
+        notices.add("same-name", " ".join([*first.names[:1], str(first.digest)]))
+    return first
 
 
-def short_names(name: str) -> list[str]:
-    """Return a name and what users shorten it to, as in ``docker.io/library/alpine:latest``."""
-    hosts = ("docker.io/library/", "docker.io/", "localhost/")
-    names = [name] + [name.removeprefix(host) for host in hosts if name.startswith(host)]
-    last = names[-1].rpartition("/")[2].partition("@")[0]
-    names += [last] if last not in names else []
-    return names + [n.removesuffix(":latest") for n in names if n.endswith(":latest")]
+def _is_same(one: Platform, other: Platform) -> bool:
+    """Say whether two platforms that fit equally well are one."""
+    return (one.os_version, one.os_features) == (other.os_version, other.os_features)
 
 
-def _has_digest(image: FoundImage, prefix: str) -> bool:
+def _no_image(
+    listing: Listing, images: list[FoundImage], wanted: Wanted, here: Platform
+) -> OcirootError:
+    """Return what to raise when none of the images is what is wanted.
+
+    Args:
+        listing: what is there.
+        images: those of another platform, and otherwise what is wanted.
+        wanted: what to choose by.
+        here: the platform that is wanted.
+    """
+    named = [other for other in listing.others if other.error and _is_asked_for(other, wanted)]
+    # What it is for nobody knows, where no descriptor says so.
+    known = [other for other in named if _fits(other.platform, here)]
+    if not images:
+        known += [o for o in named if o.platform is None or wanted.platform is None]
+    broken = next((other.error for other in known if other.is_unreadable), None)
+    if broken is None and not images and known and (wanted.ref or wanted.digest):
+        broken = known[0].error  # that it is missing
+    if broken is not None:
+        return broken
+    if images:
+        problem = f"there is no image for {here}"
+        if known:
+            problem = f"the image for {here}, {known[0].digest}, is missing"
+        return _no_choice(problem, images)
+    if not listing.images:
+        return _nothing(listing)
+    asked = [f"named {wanted.ref!r}"] if wanted.ref else []
+    asked += [f"with the digest {wanted.digest!r}"] if wanted.digest else []
+    return _no_choice(f"there is no image {printable(' and '.join(asked))}", listing.images)
+
+
+def _nothing(listing: Listing) -> Unsupported:
+    """Say what there is when there is no image."""
+    kinds = {printable(o.kind[:200]) for o in listing.others if o.kind != "missing"}
+    missing = [other for other in listing.others if other.kind == "missing"]
+    found = [f"only {', '.join(sorted(kinds)[:5])}"] if kinds else []
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        found.append(f"the blob {missing[0].digest} is missing{more}")
+    problem = "there is no container image in it: " + ("; ".join(found) or "its list is empty")
+    remedy = missing[0].error.remedy if missing and missing[0].error is not None else None
+    return Unsupported(problem, remedy=remedy)
+
+
+def _fits(platform: Platform | None, wanted: Platform) -> bool:
+    return platform is not None and platform.rank_for(wanted) is not None
+
+
+def _is_asked_for(what: FoundImage | Other, wanted: Wanted) -> bool:
+    """Say whether something has the name and the digest that are asked for."""
+    own = (str(what.digest), str(what.image_id) if isinstance(what, FoundImage) else "")
+    return _is_called(what.names, wanted.ref) and _has_digest(own, wanted.digest)
+
+
+def _is_called(names: tuple[str, ...], ref: str) -> bool:
+    """Say whether one of the names is what users may mean."""
+    return not ref or any(ref in short_names(name) for name in names)
+
+
+def _has_digest(digests: tuple[str, ...], prefix: str) -> bool:
     if not prefix:
         return True
     if not re.fullmatch(r"(?:sha(?:256|512):)?[0-9a-f]+", prefix):
         raise UsageError(f"{quoted(prefix)} is no digest, nor the beginning of one")
-    own = (image.digest, image.image_id)
-    return any(str(d).startswith(prefix) or d.encoded.startswith(prefix) for d in own)
+    return any(d.startswith(prefix) or d.partition(":")[2].startswith(prefix) for d in digests)
 
 
 def _no_choice(problem: str, images: list[FoundImage] | tuple[FoundImage, ...]) -> UsageError:
     """Say what can be chosen, and by which option."""
-    choices = tuple(_choice(image, images) for image in images)
+    names = Counter(name for image in images for name in set(image.names))
+    platforms = Counter(image.platform for image in images)
+    choices = tuple(_choice(image, names, platforms) for image in images)
     shown = ", ".join(f"{platform} {name}".rstrip() for platform, name, _ in choices[:20])
     more = f" and {len(choices) - 20} more" if len(choices) > 20 else ""
     return UsageError(f"{problem}; there is {shown}{more}", choices=choices)
 
 
 def _choice(
-    image: FoundImage, images: list[FoundImage] | tuple[FoundImage, ...]
+    image: FoundImage, names: Counter[str], platforms: Counter[Platform]
 ) -> tuple[str, str, str]:
-    """Return an image's platform, its name, and the option that chooses it and no other."""
+    """Return an image's platform, its name, and the option that chooses it and no other.
+
+    Args:
+        image: the image.
+        names: how many images have each name.
+        platforms: how many there are for each platform.
+    """
     name = image.names[0] if image.names else ""
-    if name and [i for i in images if name in i.names] == [image]:
+    if name and names[name] == 1 and len(name) <= _SHOWN:
         option = f"--ref {printable(name)}"
-    elif [i for i in images if i.platform == image.platform] == [image]:
+    elif platforms[image.platform] == 1:
         option = f"--platform {image.platform}"
     else:
         option = f"--digest {image.digest}"
-    return str(image.platform), printable(name), option
+    return str(image.platform)[:_SHOWN], printable(name[:_SHOWN]), option[: 2 * _SHOWN]
 
 
-def pair(source: Source, image: FoundImage) -> tuple[LayerBlob, ...]:
+def pair(source: Source, image: ChosenImage) -> tuple[LayerBlob, ...]:
     """Pair the layers with the diff_ids, and check of the layers what can be checked unread.
 
     Args:
@@ -167,8 +285,9 @@ def pair(source: Source, image: FoundImage) -> tuple[LayerBlob, ...]:
         LimitExceeded: too many layers.
     """
     diff_ids = image.config.rootfs.checked
+    # A manifest of Docker 25.0's first releases has no layers, which `manifest.json` has.
     places: Sequence[Descriptor | str] = image.members
-    if image.manifest is not None:
+    if image.manifest is not None and not image.members:
         places = image.manifest.layers
     if len(places) != len(diff_ids):
         raise MalformedImage(
@@ -184,16 +303,15 @@ def pair(source: Source, image: FoundImage) -> tuple[LayerBlob, ...]:
         try:
             if isinstance(place, str):
                 blob = source.member(place)
-                missing = f"the member {printable(place)}"
+                if blob is None:
+                    raise MalformedImage(f"the member {printable(place[:_SHOWN])} is not there")
             else:
                 digest, media_type = place.checked, place.media_type
                 label = f"{number}/{len(places)} {digest}"
                 _check_type(media_type)
                 blob = source.blob(digest)
-                missing = f"the blob {digest}"
-            if blob is None:
-                raise MalformedImage(f"{missing} is not there")
-            if not isinstance(place, str):
+                if blob is None:
+                    raise source.missing(digest)
                 check_size(blob, place)
         except OcirootError as error:
             raise error.locate(source=source.name, layer=label) from None
@@ -205,6 +323,6 @@ def _check_type(media_type: str) -> None:
     if media_type not in LAYER_TYPES:
         encrypted = "+encrypted" in media_type
         raise Unsupported(
-            f"the media type {quoted(media_type)}",
+            f"the media type {quoted(media_type[:_SHOWN])}",
             remedy="decrypt the image first" if encrypted else None,
         )

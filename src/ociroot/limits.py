@@ -36,10 +36,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         memory: bytes of memory that the merged tree takes, roughly.
         document: bytes of one JSON document. The distribution-spec ("Pushing Manifests") has
             registries accept manifests of up to 4 megabytes.
+        documents: bytes of all JSON documents of a source, and of what its indexes say of them.
         nesting: arrays and objects in each other in a JSON document.
         index_depth: indexes in each other.
         descriptors: descriptors that are looked at while following indexes.
-        members: members of the archive that the image lies in.
+        members: members of the archive that the image lies in; a long name counts as several.
         window: bytes of memory that a frame of zstd, or a stream of xz, may ask for.
         ratio: uncompressed bytes for each compressed one, where there are more than ``RATIO_FROM``.
         listing: bytes of the paths that one command prints. A tree of a few kilobytes can have a
@@ -58,6 +59,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sparse_runs: int = 1 << 18
     memory: int = 4 << 30
     document: int = 4 << 20
+    documents: int = 32 << 20
     nesting: int = 100
     index_depth: int = 8
     descriptors: int = 10_000
@@ -126,6 +128,7 @@ MEANINGS = {
     "sparse_runs": Meaning("runs of data in a sparse file"),
     "memory": Meaning("bytes of memory for the tree", "bytes"),
     "document": Meaning("bytes of a JSON document", "bytes"),
+    "documents": Meaning("bytes of all JSON documents", "bytes"),
     "nesting": Meaning("levels of a JSON document"),
     "index_depth": Meaning("indexes in each other"),
     "descriptors": Meaning("descriptors in the indexes"),

@@ -15,6 +15,10 @@ __all__ = ["Notices", "Warning"]
 # The kinds, what they say, and the sentence that they break, where one does.
 _KINDS: dict[str, tuple[str, str | None]] = {
     "platform": ("the image is for another platform", None),
+    "same-name": (
+        "another image has the same name and platform; the first one was taken",
+        'image-index.md: "the first matching entry SHOULD be used"',
+    ),
     "layer-order": (
         "the manifest lists its layers in another order than rootfs.diff_ids, which was followed",
         'manifest.md: "layers MUST … follow in stack order"',

@@ -51,7 +51,7 @@ def inspect(
         listing = source.listing()
         chosen: Image | None = None
         try:
-            if listing.images:
+            if listing.images or any(other.is_unreadable for other in listing.others):
                 chosen = source.image(platform, ref=ref, digest=digest)
         except UsageError as error:
             if platform or ref or digest or source.ref:
@@ -85,7 +85,17 @@ def _listed(listing: Listing) -> dict[str, Any]:
         }
         for found in listing.images
     ]
-    return {"images": images, "others": [_plain(other) for other in listing.others]}
+    others = [
+        {
+            "kind": other.kind,
+            "digest": other.digest,
+            "size": other.size,
+            "subject": other.subject,
+            "names": list(other.names),
+        }
+        for other in listing.others
+    ]
+    return {"images": images, "others": others}
 
 
 def _plain(struct: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +12,7 @@ from .commands import Command
 from .common import PATH, counted, image_options, opened_source, print_json, progress_bar, warn
 
 if TYPE_CHECKING:
+    from ..api import Image, OpenedSource
     from ..limits import Limits
 
 __all__ = ["verify"]
@@ -18,7 +21,12 @@ __all__ = ["verify"]
 @click.command(cls=Command)
 @click.argument("image", type=PATH)
 @image_options
-@click.option("--all", "everything", is_flag=True, help="Verify every image of the source.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Verify every image of the source, and report what cannot be read as one.",
+)
 @click.option(
     "--strict", is_flag=True, help="Refuse an image for a warning that breaches the specification."
 )
@@ -53,22 +61,9 @@ def verify(
     with opened_source(image, shared_blob_dir, tmpdir, limits) as source:
         if everything and (ref or digest or source.ref):
             raise click.UsageError("--all verifies every image, and not one of a name or a digest")
-        if everything:
-            # One image may have several names; it is verified once.
-            digests = dict.fromkeys(str(found.digest) for found in source.listing().images)
-            choices = [{"digest": each} for each in digests]
-            platforms = {str(f.digest): f.platform for f in source.listing().images}
-        else:
-            choices = [{"ref": ref, "digest": digest}]
-            platforms = {}
-        if not choices:
-            source.image()  # which says what there is instead
-        for choice in choices:
-            outcome: dict[str, Any] = {"digest": choice.get("digest") or None, "ok": True}
+        for outcome, load in _chosen(source, everything, strict, platform, ref, digest):
             try:
-                chosen = source.image(
-                    platforms.get(choice["digest"], platform), strict=strict, **choice
-                )
+                chosen = load()
                 outcome |= {"digest": str(chosen.digest), "platform": str(chosen.platform)}
                 with progress_bar() as progress:
                     merged = chosen.merged(strict=strict, progress=progress)
@@ -91,3 +86,28 @@ def verify(
         print_json(outcomes)
     if code:
         raise click.exceptions.Exit(code)
+
+
+def _chosen(
+    source: OpenedSource,
+    everything: bool,
+    strict: bool,
+    platform: str | None,
+    ref: str,
+    digest: str,
+) -> Iterator[tuple[dict[str, Any], Callable[[], Image]]]:
+    """Yield for each image to verify what is known of its outcome, and what gives the image."""
+
+    def choose() -> Image:
+        return source.image(platform, ref=ref, digest=digest, strict=strict)
+
+    listing = source.listing() if everything else None
+    if listing is None or not (listing.images or any(o.is_unreadable for o in listing.others)):
+        yield {"digest": digest or None, "ok": True}, choose  # or it says what there is instead
+        return
+    # One image may have several names; it is verified once.
+    for found in {str(found.digest): found for found in listing.images}.values():
+        yield {"digest": str(found.digest), "ok": True}, partial(source.load, found)
+    for other in listing.others:
+        if other.is_unreadable:
+            yield {"digest": other.digest or None, "ok": True}, partial(source.load, other)

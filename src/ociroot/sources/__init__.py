@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
-from ..errors import SourceError
+from ..errors import MalformedImage, SourceError
 from ..limits import DEFAULTS, Limits
 from ..spec.digest import Digest
 
@@ -86,6 +86,14 @@ class Files(Protocol):
     def get(self, name: str) -> Blob | None:
         """Return where a file lies; None: it is not there."""
 
+    def check_unique(self, name: str) -> None:
+        """Refuse a file that two readers could take for two different ones.
+
+        Raises:
+            MalformedImage: there are several of that name, or it is one that readers read
+                differently.
+        """
+
     def close(self) -> None:
         """Close what is open."""
 
@@ -98,6 +106,7 @@ class Source:
         form: what it is: ``oci-archive``, ``oci-layout`` or ``docker-archive``.
         limits: what its images may ask for.
         places: the files and directories that it is read from.
+        missing_remedy: what may help where a blob is missing; None: nothing.
     """
 
     def __init__(
@@ -107,18 +116,24 @@ class Source:
         files: Files,
         limits: Limits = DEFAULTS,
         places: tuple[str, ...] = (),
+        missing_remedy: str | None = None,
     ) -> None:
         self.places = places
         self.name = name
         self.form = form
         self.limits = limits
+        self.missing_remedy = missing_remedy
         self._files = files
 
     def document(self, name: str) -> bytes | None:
-        """Return the content of a file that nothing but itself vouches for; None: it is not there.
+        """Return the content of a file that has no digest to check against; None: it is not there.
 
         Of one that is longer than any document may be, one byte more than that is returned.
+
+        Raises:
+            MalformedImage: there are several of that name.
         """
+        self._files.check_unique(name)
         found = self._files.get(name)
         if found is None:
             return None
@@ -135,6 +150,10 @@ class Source:
         `<alg>:<encoded>`". A Digest's parts are checked, so they may stand in a name.
         """
         return self._files.get(f"blobs/{digest.algorithm}/{digest.encoded}")
+
+    def missing(self, digest: Digest) -> MalformedImage:
+        """Return what to raise for a blob that is not there."""
+        return MalformedImage(f"the blob {digest} is not there", remedy=self.missing_remedy)
 
     def close(self) -> None:
         """Close the files behind it."""

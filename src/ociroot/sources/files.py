@@ -5,13 +5,16 @@ Both give a :class:`~ociroot.sources.Blob` for a name, and neither unpacks anyth
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections.abc import Iterator
 
 import msgspec
 
 from ..errors import LimitExceeded, MalformedImage, SourceError, printable
 from ..limits import DEFAULTS, Limits
+from ..tar.entry import Entry
 from ..tar.names import clean
 from ..tar.reader import entries
 from ..tar.stream import FileStream
@@ -21,6 +24,12 @@ __all__ = ["ArchiveFiles", "DirectoryFiles", "Files"]
 
 #: Links that are followed from one member to another.
 MAX_LINKS = 16
+
+# Bytes of a name that count as one member; a longer one counts as several. Those of images have a
+# hundred.
+_NAME = 256
+# Bytes of a path that Linux takes, without the NUL byte (limits.h, PATH_MAX).
+_PATH_MAX = 4095
 
 
 class ArchiveFiles:
@@ -35,8 +44,8 @@ class ArchiveFiles:
 
         Args:
             fd: an open regular file; this object's, once it is made.
-            limits: on its members. An image has a few for each layer; what has more is something
-                else.
+            limits: on its members, where a long name counts as several. An image has a few for each
+                layer; what has more is something else.
 
         Raises:
             MalformedImage: it is not a tar archive, or a broken one.
@@ -45,7 +54,11 @@ class ArchiveFiles:
         self._fd = fd
         self._blobs: dict[bytes, Blob] = {}
         self._links: dict[bytes, bytes] = {}
+        # What is there and is neither of these, and what is there more than once.
+        self._odd: set[bytes] = set()
+        self._twice: set[bytes] = set()
         self.names: list[bytes] = []
+        count = 0
         stream = FileStream(fd, os.fstat(fd).st_size)
         common: list[bytes] | None = None
         try:
@@ -54,7 +67,8 @@ class ArchiveFiles:
                 name = clean(entry.name)
                 if not name:
                     continue
-                if len(self._blobs) + len(self._links) == limits.members:
+                count += 1 + (len(name) + len(entry.target)) // _NAME if entry.kind != "dir" else 0
+                if count > limits.members:
                     first = ", ".join(map(printable, self.names[:3]))
                     raise LimitExceeded(
                         f"an archive of more than {limits.members} members is no image; "
@@ -63,16 +77,7 @@ class ArchiveFiles:
                     )
                 if len(self.names) < 100:
                     self.names.append(name)
-                # The last of a name counts, as tar has it.
-                if entry.kind == "file" and entry.segments is None:
-                    self._blobs[name] = Blob(fd, stream.position, entry.stored)
-                    self._links.pop(name, None)
-                elif entry.kind == "link":
-                    self._links[name] = clean(entry.target)
-                    self._blobs.pop(name, None)
-                elif entry.kind == "symlink":
-                    self._links[name] = clean(_beside(name, entry.target))
-                    self._blobs.pop(name, None)
+                self._add(name, entry, stream.position)
                 if entry.kind != "dir":
                     parts = name.split(b"/")[:-1]
                     common = parts if common is None else _shared(common, parts)
@@ -83,19 +88,45 @@ class ArchiveFiles:
         #: What all names have before them: someone packed the directory, not what is in it.
         self._base = b"/".join(common or []) + b"/" if common else b""
 
+    def _add(self, name: bytes, entry: Entry, position: int) -> None:
+        """Take note of a member. The last of a name counts, as tar has it."""
+        if name in self._blobs or name in self._links or name in self._odd:
+            self._twice.add(name)
+            self._blobs.pop(name, None)
+            self._links.pop(name, None)
+        if entry.kind == "file" and entry.segments is None:
+            self._blobs[name] = Blob(self._fd, position, entry.stored)
+        elif entry.kind == "link":
+            self._links[name] = clean(entry.target)
+        elif entry.kind == "symlink":
+            self._links[name] = clean(_beside(name, entry.target))
+        elif entry.kind != "dir":
+            self._odd.add(name)
+
     def get(self, name: str) -> Blob | None:
         """Return where a member lies, through links to other members; None: it is not there."""
+        for way in self._ways(name):
+            if (found := self._blobs.get(way[-1])) is not None:
+                return found
+        return None
+
+    def check_unique(self, name: str) -> None:
+        """See :class:`ociroot.sources.Files`."""
+        for way in self._ways(name):
+            for member in way:
+                if member in self._twice:
+                    raise MalformedImage("duplicate member of the archive", member=member)
+                if member in self._odd:
+                    raise MalformedImage("not a plain file", member=member)
+
+    def _ways(self, name: str) -> Iterator[list[bytes]]:
+        """Yield where a name leads: it, and what links lead to, one after the other."""
         path = clean(name.encode("utf-8", "surrogateescape"))
         for base in dict.fromkeys((b"", self._base)):
-            target = base + path
-            for _ in range(MAX_LINKS):
-                found = self._blobs.get(target)
-                if found is not None:
-                    return found
-                if target not in self._links:
-                    break
-                target = self._links[target]
-        return None
+            way = [base + path]
+            while len(way) < MAX_LINKS and way[-1] in self._links:
+                way.append(self._links[way[-1]])
+            yield way
 
     def close(self) -> None:
         """Close the archive."""
@@ -117,6 +148,7 @@ class DirectoryFiles:
         self._root = os.path.realpath(path)
         self._shared = os.path.realpath(blobs) if blobs is not None else None
         self._found: dict[str, Blob] = {}
+        self._parents: dict[str, str] = {}
         self.names: list[bytes] = []
         try:
             self.names = sorted(map(os.fsencode, os.listdir(self._root)))[:100]
@@ -134,17 +166,23 @@ class DirectoryFiles:
             return self._found[name]
         if "\0" in name:
             return None
+        if len(os.fsencode(name)) > _PATH_MAX:
+            return None
         root, inside = self._root, name
         if self._shared is not None and name.startswith("blobs/"):
             root, inside = self._shared, name.removeprefix("blobs/")
-        path = os.path.realpath(os.path.join(root, inside))
-        if os.path.commonpath((root, path)) != root:
-            raise MalformedImage(f"it leads out of the layout, to {path}", member=name)
         try:
+            path = self._real(os.path.join(root, inside))
+            if os.path.commonpath((root, path)) != root:
+                raise MalformedImage(
+                    f"it leads out of the layout, to {printable(path)}", member=name
+                )
             status = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return None
             raise SourceError(
                 f"cannot open: {os.strerror(error.errno or 0)}", member=name
             ) from error
@@ -152,6 +190,22 @@ class DirectoryFiles:
             raise MalformedImage("it is not a regular file", member=name)
         blob = self._found[name] = Blob(-1, 0, status.st_size, path)
         return blob
+
+    def _real(self, path: str) -> str:
+        """Return a path without links; what is no link is not gone through name by name.
+
+        Raises:
+            OSError: it is not there.
+        """
+        os.lstat(path)  # what is not there is found out at once
+        parent, name = os.path.split(path)
+        if parent not in self._parents:
+            self._parents[parent] = os.path.realpath(parent)
+        path = os.path.join(self._parents[parent], name)
+        return os.path.realpath(path) if name in ("", ".", "..") or os.path.islink(path) else path
+
+    def check_unique(self, name: str) -> None:
+        """Do nothing: a directory has one file of a name."""
 
     def close(self) -> None:
         """Do nothing: each file is closed when it has been read."""

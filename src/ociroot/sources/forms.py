@@ -45,6 +45,8 @@ _MAGIC = (
     (0, b"SIF", "a Singularity image", None),
 )
 
+_SHARED = "--shared-blob-dir names the directory, where layouts share their blobs"
+
 
 def open_source(
     path: str | os.PathLike[str],
@@ -88,7 +90,9 @@ def open_source(
         # Standard input, too, may be a file of which we would not know otherwise.
         named = ("/proc/self/fd/0" if name == "-" else name, shared_blobs)
         places = tuple(os.path.realpath(each) for each in named if each is not None)
-        return Source(name, _form(files), files, limits, places)
+        form = _form(files)
+        remedy = _SHARED if form == "oci-layout" and shared_blobs is None else None
+        return Source(name, form, files, limits, places, remedy)
     except OcirootError as error:
         if files is not None:
             files.close()
@@ -102,6 +106,8 @@ def open_source(
 
 def _form(files: Files) -> str:
     """Tell the form by the files that are there."""
+    for name in ("oci-layout", "index.json", "manifest.json"):
+        files.check_unique(name)
     layout = files.get("oci-layout")
     if layout is not None and files.get("index.json") is not None:
         try:
@@ -231,4 +237,6 @@ def _looks_like(files: Files) -> OcirootError:
     if files.get("oci-layout") is not None:
         return MalformedImage("oci-layout is there, but index.json is missing")
     shown = ", ".join(map(printable, files.names[:3]))
-    return MalformedImage(f"there is no image in it, only {shown or 'nothing'}")
+    return MalformedImage(
+        "there is no image in it" + (f", only {shown}" if shown else ": it is empty")
+    )

@@ -1,0 +1,292 @@
+"""What nobody chose never stops what was chosen: it is listed, and fails when it is chosen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import ociroot
+from ociroot.cli import command
+from ociroot.errors import (
+    LimitExceeded,
+    MalformedImage,
+    OcirootError,
+    Unsupported,
+    UsageError,
+    VerificationError,
+)
+
+from .support import build
+from .support.build import HOST, Image, Layer, Member, archive, archive_of
+from .support.docker import docker_archive
+
+ZEROS = "sha256:" + "0" * 64
+NAME = "org.opencontainers.image.ref.name"
+GOOD = [Member(b"good", data=b"good")]
+BAD = [Member(b"bad", data=b"bad")]
+
+
+def called(name: str, **more: Any) -> dict[str, Any]:
+    return {"annotations": {NAME: name}, **more}
+
+
+def run(*arguments: str | Path) -> tuple[int, str, str]:
+    """Return the exit code, and what the command printed."""
+    result = CliRunner().invoke(command, list(map(str, arguments)))
+    error = result.exception
+    if isinstance(error, OcirootError):
+        return error.exit_code, result.stdout, f"{result.stderr}{error}"
+    return result.exit_code, result.stdout, result.stderr
+
+
+def digest_of(path: Path, ref: str) -> str:
+    """Return the digest of what has a name, whatever it is."""
+    with ociroot.open(path) as source:
+        listing = source.listing()
+    found = [str(image.digest) for image in listing.images if ref in image.names]
+    found += [other.digest for other in listing.others if ref in other.names]
+    return found[0]
+
+
+# For each way to be bad: overrides of the image, the error, and what it says.
+WAYS: dict[str, tuple[dict[str, Any], type[OcirootError], str]] = {
+    "an artifact with an image's config type": ({"config": b"{}"}, MalformedImage, "architecture"),
+    "no configuration": ({"config_descriptor": {"digest": ZEROS}}, MalformedImage, "is not there"),
+    "a wrong size": ({"descriptor": called("bad", size=7)}, VerificationError, "says 7"),
+    "too large": ({"descriptor": called("bad", size=1 << 40)}, LimitExceeded, "--max-document"),
+    "no JSON": ({"manifest": b"hello"}, MalformedImage, "not JSON"),
+    "another schema": ({"manifest": {"schemaVersion": 1}}, MalformedImage, "schemaVersion is 1"),
+    "an index, too": ({"manifest": {"manifests": []}}, MalformedImage, "both an index"),
+    "a key of two fields": ({"manifest": {"Layers": []}}, MalformedImage, "some readers take for"),
+    "lazy layers": ({"config": {"rootfs": {"type": "x", "diff_ids": []}}}, Unsupported, "rootfs"),
+    "an unknown digest": ({"config_descriptor": {"digest": "md5:1"}}, Unsupported, "md5"),
+    "nested too deeply": ({"config": {"a": [[[[[[]]]]]]}}, LimitExceeded, "--max-nesting"),
+}
+
+
+def two(path: Path, overrides: dict[str, Any]) -> Path:
+    """Write a bad image, `bad`, and behind it a good one, `good`."""
+    bad = {"descriptor": called("bad"), **overrides}
+    return archive_of(path, [Image([BAD], **bad), Image([GOOD], descriptor=called("good"))])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_bad_neighbour(tmp_path: Path, way: str) -> None:
+    overrides, error, says = WAYS[way]
+    path = two(tmp_path / "a.tar", overrides)
+    limits = ociroot.Limits(nesting=4)
+    with ociroot.open(path, limits=limits) as source:
+        good = source.image()
+        assert good.names == ("good",)
+        for choice in ({"ref": "good"}, {"digest": str(good.digest)}, {"platform": "/".join(HOST)}):
+            assert source.image(**choice).digest == good.digest  # type: ignore[arg-type]
+        assert list(good.tree().root.entries) == [b"good"]
+        listing = source.listing()
+    assert [image.names for image in listing.images] == [("good",)]
+    [other] = listing.others
+    assert other.kind.startswith("unreadable: ")
+    assert other.names == ("bad",)
+    for choice in ({"ref": "bad"}, {"digest": digest_of(path, "bad")}):
+        with (
+            ociroot.open(path, limits=limits) as source,
+            pytest.raises(error, match=says) as caught,
+        ):
+            source.image(**choice)  # type: ignore[arg-type]
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_bad_neighbour_is_shown_and_verified(tmp_path: Path, way: str) -> None:
+    overrides, error, _ = WAYS[way]
+    path = two(tmp_path / "a.tar", overrides)
+    nesting = ["--max-nesting", "4"]
+    code, shown, _ = run("inspect", *nesting, path)
+    assert (code, "  unreadable: " in shown) == (0, True)
+    assert run("inspect", *nesting, "--ref", "good", path)[0] == 0
+    others = json.loads(run("inspect", *nesting, "--json", path)[1])["others"]
+    assert [other["names"] for other in others] == [["bad"]]
+    assert run("verify", *nesting, path)[0] == 0
+    code, outcomes, _ = run("verify", *nesting, "--all", "--json", path)
+    assert code == error.exit_code
+    [good, bad] = json.loads(outcomes)
+    assert good["ok"]
+    assert not bad["ok"]
+    assert bad["exit_code"] == error.exit_code
+    assert bad["error"].startswith(f"{path}, ")
+    assert bad["digest"] == others[0]["digest"]
+
+
+def test_a_nested_index_that_is_broken(tmp_path: Path) -> None:
+    content = b'{"schemaVersion": 2, "manifests": 7}'
+    nested = build.describe(build.INDEX, content, annotations={NAME: "bad"})
+    path = archive(tmp_path / "a.tar", [GOOD], descriptor=called("good"))
+    with ociroot.open(path) as source:
+        good = source.image().digest
+    entry = build.describe(build.MANIFEST, b"", **called("good"))
+    with ociroot.open(path) as source:
+        descriptor = source.listing().images[0].descriptor
+    assert descriptor is not None
+    entry |= {"digest": descriptor.digest, "size": descriptor.size}
+    archive(path, [GOOD], index={"manifests": [nested, entry]}, blobs={nested["digest"]: content})
+    with ociroot.open(path) as source:
+        assert source.image().digest == source.image(ref="good").digest == good
+        with pytest.raises(MalformedImage, match=r"index sha256:.*manifests"):
+            source.image(ref="bad")
+        assert [other.names for other in source.listing().others] == [("bad",)]
+
+
+def test_the_platform_that_is_asked_for_is_the_broken_one(tmp_path: Path) -> None:
+    """Its descriptor says so; then it is not another platform's image that is wanted."""
+    images = [
+        Image([BAD], config=b"{}", platform=("linux", "s390x")),
+        Image([GOOD], platform=("linux", "ppc64le")),
+    ]
+    path = archive_of(tmp_path / "a.tar", images)
+    with ociroot.open(path) as source:
+        assert str(source.image("linux/ppc64le").platform) == "linux/ppc64le"
+        with pytest.raises(MalformedImage, match="architecture"):
+            source.image("linux/s390x")
+        with pytest.raises(UsageError, match="no image for linux/386; there is linux/ppc64le"):
+            source.image("linux/386")
+
+
+def test_only_bad_ones_are_an_error_of_the_first(tmp_path: Path) -> None:
+    path = archive_of(tmp_path / "a.tar", [Image([BAD], config=b"{}"), Image([BAD], config=b"[]")])
+    with ociroot.open(path) as source, pytest.raises(MalformedImage, match="architecture"):
+        source.image()
+    assert run("verify", "--all", path)[0] == 3
+    assert run("inspect", path)[0] == 3
+
+
+def test_a_bad_neighbour_in_a_docker_archive(tmp_path: Path) -> None:
+    tar = build.tar(GOOD)
+    more = {"broken": b"{}"}
+    path = docker_archive(tmp_path / "a", {"one.tar": tar}, tags=("good:1",), more=more)
+    listed = json.loads(_member(path, "manifest.json"))
+    bad = {"Config": "broken", "RepoTags": ["bad:1"], "Layers": []}
+    missing = {"Config": "nowhere", "RepoTags": ["gone:1"], "Layers": []}
+    members = [
+        Member(n.encode(), data=_member(path, n))
+        for n in ("one.tar", "broken", listed[0]["Config"])
+    ]
+    manifest = json.dumps([bad, *listed, missing]).encode()
+    path.write_bytes(build.tar([*members, Member(b"manifest.json", data=manifest)]))
+    with ociroot.open(path) as source:
+        assert source.image().names == ("good:1",)
+        assert [other.names for other in source.listing().others] == [("bad:1",), ("gone:1",)]
+        with pytest.raises(MalformedImage, match=r"broken: .*architecture"):
+            source.image(ref="bad:1")
+        with pytest.raises(MalformedImage, match=r"nowhere: .*is not there"):
+            source.image(ref="gone:1")
+
+
+def _member(path: Path, name: str) -> bytes:
+    import tarfile
+
+    with tarfile.open(path) as tar:
+        file = tar.extractfile(name)
+        assert file is not None
+        return file.read()
+
+
+# What is missing.
+
+
+def test_only_missing_says_what_and_where_it_may_be(tmp_path: Path) -> None:
+    images = [Image([GOOD], platform=("linux", each)) for each in ("s390x", "ppc64le")]
+    path = archive_of(tmp_path / "a.tar", images)
+    with ociroot.open(path) as source:
+        digests = [str(image.digest) for image in source.listing().images]
+    archive_of(path, images, blobs=dict.fromkeys(digests))
+    with ociroot.open(path) as source:
+        with pytest.raises(
+            Unsupported, match=f"the blob {digests[0]} is missing and 1 more"
+        ) as caught:
+            source.image()
+        assert "--shared-blob-dir" not in str(caught.value), "an archive shares no blobs"
+        with pytest.raises(MalformedImage, match=f"the blob {digests[1]} is not there"):
+            source.image(digest=digests[1])
+    assert run("verify", "--all", path)[0] == 5
+    archive_of(path, images, blobs={digests[1]: None})
+    says = f"{digests[1]}, is missing; there is linux/s390x"
+    with ociroot.open(path) as source, pytest.raises(UsageError, match=says):
+        source.image("linux/ppc64le")
+    assert run("verify", "--all", path)[0] == 0, "what was not saved is no fault"
+
+
+def test_a_missing_index(tmp_path: Path) -> None:
+    nested = build.describe(build.INDEX, b"{}")
+    path = archive(tmp_path / "a.tar", [GOOD], index={"manifests": [nested]})
+    with ociroot.open(path) as source:
+        assert [other.kind for other in source.listing().others] == ["missing"]
+        with pytest.raises(Unsupported, match=f"{nested['digest']} is missing"):
+            source.image()
+
+
+def test_a_list_of_nothing(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.tar", [GOOD], index={"manifests": []})
+    with ociroot.open(path) as source, pytest.raises(Unsupported, match="it: its list is empty"):
+        source.image()
+
+
+# Two images of one name.
+
+
+def twins(path: Path, **second: Any) -> Path:
+    return archive_of(path, [Image([GOOD]), Image(**{"layers": [BAD], **second})])
+
+
+def test_two_images_of_one_name_are_the_first_with_a_warning(tmp_path: Path) -> None:
+    path = twins(tmp_path / "a.tar")
+    with ociroot.open(path) as source:
+        image = source.image()
+        assert list(image.tree().root.entries) == [b"good"]
+        assert [(warning.code, warning.breach) for warning in image.warnings] == [
+            ("same-name", True)
+        ]
+        with pytest.raises(MalformedImage, match="--strict"):
+            source.image(strict=True)
+    assert "warning: another image has the same name" in run("extract", path, tmp_path / "b")[2]
+    assert run("extract", "--strict", path, tmp_path / "c")[0] == 3
+
+
+def test_one_image_in_two_compressions_is_one(tmp_path: Path) -> None:
+    """As `podman push --add-compression zstd` lists it."""
+    path = twins(tmp_path / "a.tar", layers=[Layer(GOOD, "zstd")])
+    with ociroot.open(path) as source:
+        assert len({image.digest for image in source.listing().images}) == 2
+        assert source.image(strict=True).warnings == ()
+
+
+def test_two_platforms_or_names_are_no_two_of_one_name(tmp_path: Path) -> None:
+    other = "arm" if HOST[1] == "amd64" else "amd64"
+    with ociroot.open(twins(tmp_path / "a.tar", platform=("linux", other))) as source:
+        assert source.image(strict=True).warnings == ()
+    path = twins(tmp_path / "b.tar", descriptor=called("other"))
+    with ociroot.open(path) as source, pytest.raises(UsageError, match="several images"):
+        source.image()
+
+
+def test_two_images_of_a_docker_archive_with_one_tag(tmp_path: Path) -> None:
+    """`docker load` gives the tag to the last, others to the first."""
+    tars = [build.tar(GOOD), build.tar(BAD)]
+    items, members = [], []
+    for number, tar in enumerate(tars):
+        one = docker_archive(tmp_path / "a", {f"{number}.tar": tar}, tags=("app:1",))
+        [item] = json.loads(_member(one, "manifest.json"))
+        items.append(item)
+        members += [
+            Member(n.encode(), data=_member(one, n)) for n in (f"{number}.tar", item["Config"])
+        ]
+    members.append(Member(b"manifest.json", data=json.dumps(items).encode()))
+    path = tmp_path / "b"
+    path.write_bytes(build.tar(members))
+    with ociroot.open(path) as source:
+        with pytest.raises(UsageError, match="several images") as caught:
+            source.image(ref="app:1")
+        for _, _, option in caught.value.choices:
+            assert source.image(digest=option.split()[1]).names == ("app:1",)
