@@ -9,14 +9,16 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import ociroot
 from ociroot import Limits
-from ociroot.errors import DestinationError
+from ociroot import extract as extracting
+from ociroot.errors import DestinationError, LimitExceeded
 
-from .support.build import Layer, Member, archive
+from .support.build import Kind, Layer, Member, archive
 from .support.mounts import disk, mounted, room
 from .support.needs import need_root, need_tools
 from .support.snapshot import differences, snapshot
@@ -176,6 +178,125 @@ def test_a_small_reserve_is_left(place: Path, members: list[Member]) -> None:
         with pytest.raises(DestinationError, match="a reserve of 209715 bytes is left"):
             extract(image, fs / "root", limits=Limits())
         assert list(fs.iterdir()) == []
+
+
+def scattered(name: bytes, runs: int, every: int = 4096, at: int = 0) -> Member:
+    """A sparse file with single bytes of data, each in a block of its own: sparse format 1.0."""
+    numbers = [runs, *(n for run in range(runs) for n in (at + run * every, 1))]
+    text = b"".join(b"%d\n" % number for number in numbers)
+    records = {b"major": b"1", b"minor": b"0", b"name": name, b"realsize": b"%d" % (runs * every)}
+    return Member(
+        name,
+        data=text.ljust(-len(text) // 512 * -512, b"\0") + b"x" * runs,
+        pax={b"GNU.sparse." + key: value for key, value in records.items()},
+    )
+
+
+def value(number: int) -> dict[bytes, bytes]:
+    """An extended attribute that is stored for this inode alone."""
+    return {b"trusted.k": b"%d" % number + bytes(60_000)}
+
+
+KINDS: tuple[Kind, ...] = ("file", "fifo", "symlink")
+LARGER = {
+    "runs": [scattered(b"%d" % n, 1500) for n in range(12)],
+    "a single file": [scattered(b"f", 20_000)],
+    "names": [
+        Member(b"file"),
+        *(Member(b"%05d" % n + b"n" * 240, "link", target=b"file") for n in range(30_000)),
+    ],
+    "attributes": [
+        Member(b"%d" % n, KINDS[n % 3], target=b"t", xattrs=value(n)) for n in range(400)
+    ],
+    "attributes of directories": [Member(b"%d" % n, "dir", xattrs=value(n)) for n in range(400)],
+}
+
+
+@pytest.mark.parametrize("writer_process", [False, True])
+@pytest.mark.parametrize("case", LARGER)
+def test_a_reserve_is_left_by_what_has_few_bytes(
+    place: Path, monkeypatch: pytest.MonkeyPatch, case: str, writer_process: bool
+) -> None:
+    """A few hundred kilobytes of an image could fill a disk to the last byte."""
+    image = archive(place / "image", [Layer(LARGER[case], "gzip")])
+    assert image.stat().st_size < 1_000_000
+    options = ("-q", "-m", "0", "-N", "2000", "-O", "^has_journal,ea_inode")
+    with disk(place / "fs", "ext4", "6M", *options) as fs:
+        before = room(fs)
+        least = free_at_the_end(image, fs, monkeypatch, writer_process)
+        assert least > reserve(fs) // 2
+        if case not in ("runs", "a single file"):  # of which it is known before it is written
+            assert least < before[0] // 3  # it is not refused for nothing
+        assert room(fs) == before
+
+
+def reserve(fs: Path) -> int:
+    status = os.statvfs(fs)
+    return status.f_blocks * status.f_frsize // 100
+
+
+def free_at_the_end(
+    image: Path, fs: Path, monkeypatch: pytest.MonkeyPatch, writer_process: bool
+) -> int:
+    """What is free when an image has been refused, before anything is removed."""
+    monkeypatch.setattr(extracting, "WORTH_A_PROCESS", 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    free: list[int] = []
+    real = os.scandir
+
+    def scandir(*arguments: Any) -> Any:
+        free.append(room(fs)[0])
+        return real(*arguments)
+
+    with ociroot.open(image) as source:
+        chosen = source.image()
+        monkeypatch.setattr(os, "scandir", scandir)
+        words = f"a reserve of {reserve(fs)} bytes is left"
+        with pytest.raises(DestinationError, match=words):
+            chosen.extract(fs / "root", writer_process=writer_process)
+    return free[0]
+
+
+@pytest.mark.parametrize("writer_process", [False, True])
+def test_a_reserve_is_left_where_blocks_are_large(
+    place: Path, monkeypatch: pytest.MonkeyPatch, writer_process: bool
+) -> None:
+    """Each of these files takes 64 KiB; that shows in what is free."""
+    members = [Member(b"%d" % n, data=b"x") for n in range(4000)]
+    image = archive(place / "image", [Layer(members, "gzip")])
+    options = ("-q", "-m", "0", "-N", "6000", "-O", "^has_journal,bigalloc", "-C", "65536")
+    with disk(place / "fs", "ext4", "100M", *options) as fs:
+        before = room(fs)
+        least = free_at_the_end(image, fs, monkeypatch, writer_process)
+        assert least > reserve(fs) // 2
+        assert room(fs) == before
+
+
+def test_a_sparse_file_is_counted_by_its_blocks(place: Path) -> None:
+    """--max-size is of what lands on the disk; what has gone from there counts no more."""
+    layers = [
+        [scattered(b"f", 100), Member(b"g", data=bytes(5000))],
+        [scattered(b"f", 101, at=4095), Member(b".wh.g")],
+        # Many runs in few blocks.
+        [Member(b".wh.f"), scattered(b"h", 4096, every=2), Member(b"i", data=bytes(50))],
+    ]
+    image = archive(place / "image", layers)
+    most = 101 * 4096 + 5000
+    with tmpfs(place, 32 << 10, 100) as fs:
+        extract(image, fs / "root", limits=Limits(size=most))
+        assert (fs / "root/h").stat().st_blocks * 512 == 8192
+        with pytest.raises(LimitExceeded, match=str(most)):
+            extract(image, fs / "other", limits=Limits(size=most - 1))
+
+
+def test_usual_files_are_counted_by_their_bytes(place: Path) -> None:
+    members = [Member(b"%d" % n, data=b"x" * n) for n in range(100)]
+    attributes = {b"user.k": bytes(1000)}
+    image = archive(place / "image", [[*members, Member(b"a", data=b"x", xattrs=attributes)]])
+    size = sum(range(100)) + 1
+    extract(image, place / "root", limits=Limits(size=size))
+    with pytest.raises(LimitExceeded):
+        extract(image, place / "other", limits=Limits(size=size - 1))
 
 
 def test_no_room_to_decompress_the_archive(place: Path) -> None:

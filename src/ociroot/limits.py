@@ -21,8 +21,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How much an image may ask for.
 
     Attributes:
-        size: bytes of all files of the root file system, as layers store them; None: what the
-            destination has free, less a reserve.
+        size: bytes of all files of the root file system, of a sparse file those of all blocks of
+            4096 bytes that hold data; None: what the destination has free, less a reserve.
         file_size: bytes of one file, its holes included.
         entries: entries of all layers, and the directories that they imply.
         layers: layers.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from .space import occupied
 from .tar.entry import Entry, Kind
 from .tar.sparse import Segments
 from .tar.stream import Stream
@@ -75,6 +76,15 @@ class Node:
     def stored(self) -> int:
         """How many bytes of a regular file its layer stores: all but the holes."""
         return self.size if self.segments is None else sum(length for _, length in self.segments)
+
+    @property
+    def space(self) -> int:
+        """How many bytes of disk a regular file is counted as.
+
+        Its size: what is lost of its last block is not the image's to say. But runs of single bytes
+        in a sparse file take a block each, so there all blocks count that hold a byte.
+        """
+        return self.size if self.segments is None else occupied(self.segments)
 
     @classmethod
     def of(cls, entry: Entry, layer: int) -> Node:

@@ -1,11 +1,29 @@
-"""What a file system has free, and what of it is left for others."""
+"""What files take of a file system, what it has free, and what of that is left for others."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 
-__all__ = ["free_space", "reserve"]
+__all__ = ["BLOCK", "free_space", "occupied", "reserve"]
+
+#: Bytes of a block: what file systems give out at least.
+BLOCK = 4096
+
+
+def occupied(runs: Iterable[tuple[int, int]]) -> int:
+    """Return the bytes of all blocks in which a sparse file has data.
+
+    Args:
+        runs: offset and length of each run of data, ascending, none of them empty.
+    """
+    blocks = end = 0
+    for offset, length in runs:
+        first = max(offset // BLOCK, end)
+        end = (offset + length - 1) // BLOCK + 1
+        blocks += end - first
+    return blocks * BLOCK
 
 
 def free_space(fd: int) -> int:

@@ -221,7 +221,7 @@ class Tree:
             node.size = entry.size
             node.offset = data.position
             node.segments = entry.segments
-            self._size += entry.stored
+            self._size += entry.size if entry.segments is None else node.space
             if self._size > self._most:
                 raise self._limits.exceeded("size", self._size)
             self._operations.make_file(parent, name, node, data)
@@ -481,7 +481,7 @@ class Tree:
         node.links -= 1
         self._memory -= _weight(name, node)
         if not node.links:
-            self._size -= node.stored
+            self._size -= node.space
 
 
 def _weight(name: bytes, node: Node) -> int:

@@ -16,19 +16,23 @@ from collections.abc import Iterator
 from ..errors import DestinationError
 from ..nodes import Directory, Node
 from ..notices import Notices
-from ..space import free_space, reserve
+from ..space import BLOCK, free_space, reserve
 from ..tar.stream import Data
 from .attributes import Attributes
 from .handles import Handles
 from .standard import fill_standard
 
-__all__ = ["DirectoryWriter", "removals"]
+__all__ = ["NAME", "DirectoryWriter", "removals", "space_of"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# Bytes to write before the free space is looked at again: half of it, and at most these.
-_MOST = 64 << 20
-# Bytes that a file system needs for anything beside its data: what is lost of its last block.
-_BLOCK = 4096
+# Bytes to write before the free space is looked at again: half of it, and at most as many as have
+# been written before, within these.
+_LEAST, _MOST = 1 << 20, 64 << 20
+# How many times more than the blocks that we know of a file system is thought to take: 64 KiB are
+# the largest in use, and others may be writing beside us.
+_FACTOR = 16
+#: Bytes of disk that a further name of a file takes, which may be long.
+NAME = 512
 _TYPES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 
 
@@ -49,13 +53,17 @@ class DirectoryWriter:
         """
         self.root_fd = root_fd
         self._notices = notices
-        # How many files and directories have been made, and the bytes of the files: here, and by
-        # another process below the same root.
-        self._counts = memoryview(bytearray(16)).cast("Q")
-        self._counts_beside = memoryview(bytearray(16)).cast("Q")
+        # How many files and directories have been made, the bytes of the files, and what space
+        # was claimed beside those and a block for each: here, and by another process below the
+        # same root.
+        self._counts = memoryview(bytearray(24)).cast("Q")
+        self._counts_beside = memoryview(bytearray(24)).cast("Q")
         # The space of all that is made here or there, and where to look at what is free.
         self._claimed = 0
         self._look_at = 0 if spare else sys.maxsize
+        # What had been made and what was free when that was done last, and by how many times more
+        # space what was made had taken.
+        self._looked = (0, 0, 1)
         self._handles = Handles(root_fd)
         try:
             self._reserve = reserve(root_fd)
@@ -70,7 +78,8 @@ class DirectoryWriter:
         """Write beside another process that has a writer for the same root.
 
         Args:
-            counts: for the number of files and directories made here, and the bytes of the files.
+            counts: for three numbers: files and directories made here, the bytes of the files, and
+                the space claimed beside those.
             counts_beside: those of the other process.
             looks: whether to stop before the file system is full; one of them looks for both.
         """
@@ -82,7 +91,7 @@ class DirectoryWriter:
         """See :class:`~ociroot.nodes.Operations`."""
         parent = directory.parent
         assert parent is not None  # noqa: S101
-        self.claim(0, parent, directory.name)
+        self.claim(BLOCK, parent, directory.name)
         try:
             dir_fd = self._handles.fd(parent)
             os.mkdir(directory.name, 0o700, dir_fd=dir_fd)
@@ -94,8 +103,10 @@ class DirectoryWriter:
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
-        size = node.size if node.segments is None else node.stored
-        self.claim(size, parent, name)
+        size = space = node.size
+        if node.segments is not None or node.xattrs is not None:
+            size, space = node.stored, space_of(node)
+        self.claim(space + BLOCK, parent, name)
         try:
             dir_fd = self._handles.fd(parent)
             try:
@@ -117,37 +128,50 @@ class DirectoryWriter:
             raise self._failed(error, "write the file", parent, name) from error
         self._counts[0] += 1
         self._counts[1] += size
+        if space != size:
+            self._counts[2] += space - size
 
-    def claim(self, size: int, parent: Directory, name: bytes) -> None:
+    def claim(self, space: int, parent: Directory, name: bytes) -> None:
         """Make sure that there is space for something, here or in the other process.
 
         Args:
-            size: bytes of its data.
+            space: the bytes that it takes.
             parent: the directory that it will be in.
             name: its name there.
 
         Raises:
             DestinationError: the file system would be full, or nearly so.
         """
-        self._claimed += size + _BLOCK
+        self._claimed += space
         if self._claimed <= self._look_at:
             return
-        made = [sum(two) for two in zip(self._counts, self._counts_beside, strict=True)]
-        under_way = self._claimed - made[1] - made[0] * _BLOCK
-        left = free_space(self.root_fd) - self._reserve - under_way
+        made, stored, more = self._made()
+        done = made * BLOCK + stored + more
+        free = free_space(self.root_fd)
+        before, free_before, factor = self._looked
+        if done > before:
+            # A file system may give out larger pieces than blocks.
+            factor = min(max((free_before - free) // (done - before), 1), _FACTOR)
+        self._looked = (done, free, factor)
+        left = free - self._reserve - (self._claimed - done) * factor
         # Nobody but us would write; whatever is not foreseen must not take more than the reserve.
-        self._look_at = self._claimed + max(min(left // 2, _MOST), self._reserve // 2)
+        step = max(min(left // 2, _MOST), self._reserve // 2)
+        self._look_at = self._claimed + min(step, max(self._claimed, _LEAST)) // factor
         if left < 0:
             raise DestinationError(
-                f"no space for {size} bytes more {self._so_far()}: a reserve of "
+                f"no space for {space} bytes more {self._so_far()}: a reserve of "
                 f"{self._reserve} bytes is left",
                 member=parent.path_of(name),
                 errno=errno.ENOSPC,
                 remedy="--max-size, of what the image may take, does without this reserve",
             )
 
+    def _made(self) -> list[int]:
+        """Return what has been counted here and in the other process."""
+        return [sum(two) for two in zip(self._counts, self._counts_beside, strict=True)]
+
     def _so_far(self) -> str:
-        made, size = (sum(two) for two in zip(self._counts, self._counts_beside, strict=True))
+        made, size, _ = self._made()
         return f"after {size} bytes in {made} files and directories"
 
     def _failed(
@@ -165,10 +189,12 @@ class DirectoryWriter:
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
+        space = space_of(node)
+        self.claim(space + BLOCK, parent, name)
+        self._counts[2] += space if node.kind == "symlink" else space + BLOCK
         try:
             dir_fd = self._handles.fd(parent)
             if node.kind == "symlink":
-                self.claim(0, parent, name)
                 os.symlink(node.target, name, dir_fd=dir_fd)
                 self._counts[0] += 1
             elif not self._make_node(name, node, dir_fd):
@@ -195,6 +221,8 @@ class DirectoryWriter:
         self, parent: Directory, name: bytes, node: Node, at: tuple[Directory, bytes]
     ) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
+        self.claim(NAME, parent, name)
+        self._counts[2] += NAME
         if at in self._absent:
             self._absent.add((parent, name))
             return
@@ -251,6 +279,10 @@ class DirectoryWriter:
 
     def finish_one(self, directory: Directory) -> None:
         """Set the attributes of a directory into which nothing more will go."""
+        if directory.xattrs:
+            space = space_of(directory)
+            self.claim(space, directory.parent or directory, directory.name)
+            self._counts[2] += space
         try:
             self._attributes.set_on_fd(self._handles.fd(directory), directory)
         except OSError as error:
@@ -281,6 +313,13 @@ class DirectoryWriter:
         self._handles.close()
         while self._filled:
             os.close(self._filled.pop())
+
+
+def space_of(node: Node) -> int:
+    """Return the bytes of disk that a file takes, beside the block that each of any kind takes."""
+    if not node.xattrs:
+        return node.space
+    return node.space + sum(len(name) + len(value) for name, value in node.xattrs.items())
 
 
 def removals(parent: Directory, name: bytes, node: Node) -> Iterator[tuple[Directory, bytes, Node]]:

@@ -33,9 +33,10 @@ from ..image import LayerBlob
 from ..layer.stream import blame
 from ..nodes import Directory, Node
 from ..notices import Notices
+from ..space import BLOCK
 from ..tar.stream import Data
 from ..tree import Tree
-from .directory import DirectoryWriter, removals
+from .directory import NAME, DirectoryWriter, removals, space_of
 from .standard import fill_standard
 
 __all__ = ["NoProcess", "ProcessWriter", "writing"]
@@ -136,9 +137,9 @@ class ProcessWriter:
             # Behind its own ends it would wait in vain for the other process to close them.
             os.close(self._requests)
             os.close(self._answers)
-            writer.share(counts[2:4], counts[0:2], looks=False)
+            writer.share(counts[3:6], counts[0:3], looks=False)
             _serve(writer, notices, memoryview(self._memory), requests, answers)
-        writer.share(counts[0:2], counts[2:4], looks=True)
+        writer.share(counts[0:3], counts[3:6], looks=True)
         self._pid = pid
         self._status: int | None = None
         os.close(requests)
@@ -170,13 +171,15 @@ class ProcessWriter:
         if not self._in_order():
             self._writer.make_directory(directory)
             return
-        self._writer.claim(0, directory.parent or directory, directory.name)
+        self._writer.claim(BLOCK, directory.parent or directory, directory.name)
         # The place of something that is removed there, perhaps; what goes into it waits, too.
         self._add(("make_directory", self._number(directory)), ordered=True)
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
-        size = node.size if node.segments is None else node.stored
+        size = space = node.size
+        if node.segments is not None or node.xattrs is not None:
+            size, space = node.stored, space_of(node)
         in_order = self._removing >= self._done and self._in_order()
         if size > _SMALL:
             if in_order:
@@ -190,7 +193,7 @@ class ProcessWriter:
         if full and not self._begin(wait=in_order):
             self._writer.make_file(parent, name, node, data)
             return
-        self._writer.claim(size, parent, name)
+        self._writer.claim(space + BLOCK, parent, name)
         at = self._at
         at_hand = data.at_hand(size)
         if at_hand is not None:
@@ -212,8 +215,7 @@ class ProcessWriter:
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
-        if node.kind == "symlink":
-            self._writer.claim(0, parent, name)
+        self._writer.claim(space_of(node) + BLOCK, parent, name)
         self._add(
             (
                 *("make_other", self._number(parent), name, node.kind, node.target, node.rdev),
@@ -226,6 +228,7 @@ class ProcessWriter:
         self, parent: Directory, name: bytes, node: Node, at: tuple[Directory, bytes]
     ) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
+        self._writer.claim(NAME, parent, name)
         self._add(("make_link", self._number(parent), name, self._number(at[0]), at[1]))
 
     def remove(self, parent: Directory, name: bytes, node: Node) -> None:
