@@ -180,14 +180,15 @@ def test_a_small_reserve_is_left(place: Path, members: list[Member]) -> None:
         assert list(fs.iterdir()) == []
 
 
-def scattered(name: bytes, runs: int, every: int = 4096, at: int = 0) -> Member:
+def scattered(name: bytes, runs: int, every: int = 4096, at: int = 0, length: int = 1) -> Member:
     """A sparse file with single bytes of data, each in a block of its own: sparse format 1.0."""
-    numbers = [runs, *(n for run in range(runs) for n in (at + run * every, 1))]
+    numbers = [runs, *(n for run in range(runs) for n in (at + run * every, length))]
+    size = at + runs * every + length
     text = b"".join(b"%d\n" % number for number in numbers)
-    records = {b"major": b"1", b"minor": b"0", b"name": name, b"realsize": b"%d" % (runs * every)}
+    records = {b"major": b"1", b"minor": b"0", b"name": name, b"realsize": b"%d" % size}
     return Member(
         name,
-        data=text.ljust(-len(text) // 512 * -512, b"\0") + b"x" * runs,
+        data=text.ljust(-len(text) // 512 * -512, b"\0") + b"x" * runs * length,
         pax={b"GNU.sparse." + key: value for key, value in records.items()},
     )
 
@@ -276,7 +277,7 @@ def test_a_sparse_file_is_counted_by_its_blocks(place: Path) -> None:
     """--max-size is of what lands on the disk; what has gone from there counts no more."""
     layers = [
         [scattered(b"f", 100), Member(b"g", data=bytes(5000))],
-        [scattered(b"f", 101, at=4095), Member(b".wh.g")],
+        [scattered(b"f", 100, at=4095, length=2), Member(b".wh.g")],  # each in two blocks
         # Many runs in few blocks.
         [Member(b".wh.f"), scattered(b"h", 4096, every=2), Member(b"i", data=bytes(50))],
     ]
