@@ -1,4 +1,5 @@
-# Needs Python 3.11 or later, git and make; the rest is put into .venv, in this checkout.
+# Needs git, make, and Python 3.11 or later with its venv module (Debian: python3-venv), uv or
+# virtualenv. The rest is put into .venv, in this checkout.
 #
 #   PYTHON   the interpreter to make .venv with          make test PYTHON=python3.13
 #   ARGS     what pytest gets                            make test ARGS='-k whiteout -x'
@@ -11,10 +12,14 @@ FUZZ_SECONDS ?= 1200
 # Another place that has ociroot installed, and nothing to prepare: how the tests call `make demo`.
 BIN := .venv/bin
 SETUP := PYTHON='$(PYTHON)' sh tools/setup.sh
+# The tests see of the environment what tools/clean-env.sh keeps: HOME, PATH, TMPDIR, the locale, CI,
+# proxies (they bootstrap a Debian) and their own OCIROOT_* and HYPOTHESIS_*. No setting of Python's,
+# pip's or make's that a machine happens to have can hide what fails on the next one.
+CLEAN := sh tools/clean-env.sh
 CODE := src tests examples tools fuzz bench
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test mutants bench bench-scale lint fuzz fuzz-readers figures packages clean
+.PHONY: help venv dev demo test mutants bench bench-scale lint fuzz fuzz-readers figures packages clean
 
 help:
 	@echo 'make demo    build a sample image, extract it, show the tree and the configuration'
@@ -32,36 +37,40 @@ help:
 venv:
 	@$(SETUP)
 
+# With what the tests and the checks need.
+dev:
+	@$(SETUP) test,lint
+
 demo: venv
 	@sh tools/demo.sh '$(BIN)'
 
 test: packages lint
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(CLEAN) $(BIN)/python -m pytest $(ARGS)
 
-mutants: venv packages
-	@$(BIN)/python -m tools.mutants $(ARGS)
+mutants: dev packages
+	@$(CLEAN) $(BIN)/python -m tools.mutants $(ARGS)
 
-bench: venv packages
+bench: dev packages
 	@command -v npm >/dev/null || sh tools/apt-install.sh npm
 	@$(BIN)/python -m bench $(ARGS)
 
-bench-scale: venv packages
+bench-scale: dev packages
 	@$(BIN)/python -m bench scale $(ARGS)
 
-lint: venv
+lint: dev
 	@$(BIN)/python -m ruff check $(CODE)
 	@$(BIN)/python -m ruff format --check $(CODE)
 	@$(BIN)/python -m mypy
 
-fuzz: venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+fuzz: dev
+	@$(SETUP) fuzz
 	@$(BIN)/python -m fuzz.campaign $(FUZZ_SECONDS)
 
-fuzz-readers: venv packages
+fuzz-readers: dev packages
 	@$(BIN)/python -m fuzz.readers $(FUZZ_SECONDS) $(ARGS)
 
-figures: venv packages
-	@$(BIN)/python tools/figures.py $(ARGS)
+figures: dev packages
+	@$(CLEAN) $(BIN)/python tools/figures.py $(ARGS)
 
 packages:
 	@sh tools/packages.sh

@@ -1,11 +1,14 @@
 #!/bin/sh
-# Make .venv with ociroot and all that its tests and checks need, unless that has been done.
-# PYTHON names the interpreter; without it, python3 or the newest of those that are recent enough.
+# Make .venv with ociroot, unless that has been done: setup.sh [EXTRAS]
+# EXTRAS are those of pyproject.toml that are installed as well, as in test,lint. PYTHON names the
+# interpreter; without it, python3 or the newest of those that are recent enough.
 set -eu
+extras=${1:-}
 cd "$(dirname "$0")/.."
 umask 022 # the tests also run ociroot as another user
 
 stamp=.venv/.made-for
+stamp_of_extras=$stamp${extras:+-$extras}
 log=.venv/setup.log
 
 fail() {
@@ -75,20 +78,27 @@ create() {
     fi
 }
 
+made_for() {
+    [ -f "$1" ] && [ "$(cat "$1")" = "$(wanted)" ]
+}
+
 keep=no
 if works; then
-    [ -f "$stamp" ] || keep=yes # begun by us or made by you: it is completed
-    [ "$keep" = yes ] || [ "$(cat "$stamp")" != "$(wanted)" ] || exit 0
+    # Begun by us or made by you: it is completed.
+    if [ ! -f "$stamp" ] || made_for "$stamp"; then keep=yes; fi
+    if made_for "$stamp" && made_for "$stamp_of_extras"; then exit 0; fi
 fi
 python=$(choose)
-echo "Preparing .venv with $("$python" --version), for a minute or so" >&2
+echo "Preparing .venv with $("$python" --version)${extras:+ ($extras)}, for a minute or so" >&2
 if [ "$keep" = no ]; then
     rm -rf .venv
     create
 fi
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
-if ! .venv/bin/python -m pip install --editable '.[test,lint]' </dev/null >"$log" 2>&1; then
+package=.${extras:+[$extras]}
+if ! .venv/bin/python -m pip install --editable "$package" </dev/null >"$log" 2>&1; then
     cat "$log" >&2
     fail "The packages that ociroot needs could not be installed; see above."
 fi
 wanted >"$stamp"
+wanted >"$stamp_of_extras"
