@@ -43,6 +43,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], int, int]] = {
     "layers": (lambda p: archive(p, [[FILE]] * 3), 2, 3),
     "path": (lambda p: archive(p, [[Member(b"a/" * 500 + b"f")]]), 1000, 1001),
     "depth": (lambda p: archive(p, [[Member(b"a/" * 50 + b"f")]]), 49, 50),
+    "steps": (lambda p: archive(p, [[Member(b"a/b/c/f"), Member(b"x/f")]]), 3, 4),
     "extension": (lambda p: archive(p, [[xattrs(1, 3000)]]), 3000, 4000),
     "xattrs": (lambda p: archive(p, [[xattrs(5)]]), 4, 5),
     "xattr_size": (lambda p: archive(p, [[xattrs(1, 500)]]), 499, 500),

@@ -28,6 +28,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         layers: layers.
         path: bytes of one path. Linux takes 4095 at once, but a tree can be deeper than that.
         depth: directories in each other, and names on the way to one of them.
+        steps: names that are looked up on the way to paths, of all entries together: through
+            symbolic links, few bytes can stand for a long way.
         extension: bytes of the extended headers (pax records, long names) of one entry. Go's
             reader, which containerd, podman and umoci use, has the same bound.
         xattrs: extended attributes of one entry.
@@ -53,6 +55,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     layers: int = 512
     path: int = 64 << 10
     depth: int = 4096
+    steps: int = 20_000_000
     extension: int = 1 << 20
     xattrs: int = 100
     xattr_size: int = 64 << 10
@@ -122,6 +125,7 @@ MEANINGS = {
     "layers": Meaning("layers"),
     "path": Meaning("bytes of a path", "bytes"),
     "depth": Meaning("directories in each other"),
+    "steps": Meaning("names looked up on the way to paths"),
     "extension": Meaning("bytes of one entry's extended headers", "bytes"),
     "xattrs": Meaning("extended attributes of one entry"),
     "xattr_size": Meaning("bytes of an extended attribute", "bytes"),

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from .lookup import Lookup, Place, find
 from .nodes import Directory, Node, NoOperations
 from .spec.config import Config, History
 from .tree import Tree
@@ -22,13 +23,16 @@ __all__ = [
     "as_text",
     "created_by",
     "described",
+    "glob",
     "history_of_layers",
-    "matches",
     "mode_string",
     "once",
     "sizes",
     "time_string",
 ]
+
+# Steps that a path counts that a pattern means through a link: to show it is work of that order.
+_MATCH = 20
 
 _FORMATS = {
     "file": stat.S_IFREG,
@@ -92,38 +96,67 @@ def described(path: str, node: Node) -> dict[str, Any]:
     return about
 
 
-def matches(tree: Tree, pattern: bytes) -> list[bytes]:
-    """Return the paths that a path or a glob pattern means, sorted.
+def glob(tree: Tree, pattern: bytes, *, follow: bool = False) -> list[tuple[bytes, Place]]:
+    """Return what a path or a glob pattern means.
 
     ``*``, ``?`` and ``[…]`` match within one name, and a leading dot only when it is written. Links
-    on the way are followed inside the root; the last one is not.
+    on the way are followed inside the root.
 
     Args:
         tree: the merged file system.
         pattern: a path from the root, or a pattern of one.
+        follow: whether a symbolic link at the end is followed, too.
+
+    Returns:
+        The paths, sorted, and what is there.
+
+    Raises:
+        LimitExceeded: links make more of the pattern than there may be.
     """
-    names = [name for name in pattern.split(b"/") if name not in (b"", b".")]
-    found = [b""]
-    for name in names:
-        is_pattern = any(char in name for char in b"*?[")
-        following: list[bytes] = []
-        for path in found:
-            place = tree.find(path)
-            if place is None or not isinstance(place[2], Directory):
+    lookup = tree.lookup
+    # Paths that go straight are no more than there are names in the tree, and need no bound.
+    found: list[tuple[bytes, Place, bool]] = [(b"", (tree.root, b"", tree.root), True)]
+    for part in pattern.split(b"/"):
+        if part in (b"", b"."):
+            continue
+        is_pattern = any(char in part for char in b"*?[")
+        above, found = found, []
+        for path, place, straight in above:
+            entered = _followed(lookup, place)
+            if entered is None or not isinstance(directory := entered[2], Directory):
                 continue
-            if is_pattern:
-                expression = re.compile(fnmatch.translate(as_text(name)))
-                candidates = [
-                    each
-                    for each in place[2].entries
-                    if expression.match(as_text(each))
-                    and (not each.startswith(b".") or name.startswith(b"."))
-                ]
-            else:
-                candidates = [name] if name == b".." or name in place[2].entries else []
-            following += [path + b"/" + each if path else each for each in candidates]
-        found = following
-    return sorted(found)
+            straight = straight and entered is place and part != b".."
+            if is_pattern and not straight:
+                lookup.spend(len(directory.entries))
+            matched = _matched(directory, part, is_pattern)
+            if not straight:
+                lookup.spend(_MATCH * len(matched))
+            before = path + b"/" if path else b""
+            found += [(before + name, each, straight) for name, each in matched]
+    places = ((path, _followed(lookup, at) if follow else at) for path, at, _ in found)
+    return sorted(((path, at) for path, at in places if at is not None), key=lambda it: it[0])
+
+
+def _followed(lookup: Lookup, place: Place) -> Place | None:
+    """Return where a symbolic link leads to; of anything else, itself."""
+    directory, name, node = place
+    return find(lookup, name, start=directory) if node.kind == "symlink" else place
+
+
+def _matched(directory: Directory, part: bytes, is_pattern: bool) -> list[tuple[bytes, Place]]:
+    """Return what a name or a pattern means in a directory, and the names it has there."""
+    if part == b"..":
+        up = directory.parent or directory
+        return [(part, (up.parent or up, up.name, up))]
+    if not is_pattern:
+        node = directory.entries.get(part)
+        return [(part, (directory, part, node))] if node is not None else []
+    matches = re.compile(fnmatch.translate(as_text(part))).match
+    return [
+        (name, (directory, name, node))
+        for name, node in directory.entries.items()
+        if (part[:1] == b"." or name[:1] != b".") and matches(as_text(name))
+    ]
 
 
 def once(root: Directory) -> Iterator[tuple[Directory, bytes, Node]]:

@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from .errors import MalformedImage, OcirootError, printable, quoted
 from .layer.changeset import Change
 from .limits import DEFAULTS, Limits
+from .lookup import MAX_LINKS, Lookup, Place, Way, find
 from .nodes import Directory, Node, Operations
 from .notices import Notices
 from .tar.entry import Entry
@@ -38,8 +39,6 @@ WEIGHT = 350
 MAX_NAME = 255
 #: Bytes of a symbolic link's target, as Linux has it (PATH_MAX, with the final NUL).
 MAX_TARGET = 4095
-#: Symbolic links that may be followed on the way to one entry's parent.
-MAX_LINKS = 255
 
 
 class WhiteoutsFirst(Exception):
@@ -51,6 +50,7 @@ class Tree:
 
     Attributes:
         root: the root directory.
+        lookup: looks up paths in it, with a bound on all of them.
     """
 
     def __init__(self, operations: Operations, notices: Notices, limits: Limits = DEFAULTS) -> None:
@@ -66,6 +66,7 @@ class Tree:
             limits: on what layers may bring.
         """
         self.root = Directory(None, b"", -1)
+        self.lookup = Lookup(self.root, limits)
         self._operations = operations
         self._notices = notices
         self._limits = limits
@@ -146,7 +147,7 @@ class Tree:
                 ) from error.__cause__
         return count
 
-    def find(self, path: bytes, *, follow: bool = True) -> tuple[Directory, bytes, Node] | None:
+    def find(self, path: bytes, *, follow: bool = True) -> Place | None:
         """Look up a path as a process in the root would, and change nothing.
 
         Args:
@@ -155,34 +156,9 @@ class Tree:
 
         Returns:
             The directory it is in, its name there, and what it is (of the root: itself, with an
-            empty name); None when there is nothing.
+            empty name); None when there is nothing, or only a loop of links.
         """
-        directory = self.root
-        found: tuple[Directory, bytes, Node] = (self.root, b"", self.root)
-        todo = path.split(b"/")[::-1]
-        links = 0
-        while todo:
-            name = todo.pop()
-            if not name or name == b".":
-                continue
-            if not isinstance(found[2], Directory):
-                return None
-            directory = found[2]
-            if name == b"..":
-                directory = directory.parent or self.root
-                found = (directory.parent or directory, directory.name, directory)
-                continue
-            child = directory.entries.get(name)
-            if child is None:
-                return None
-            found = (directory, name, child)
-            if child.kind == "symlink" and (follow or any(n not in (b"", b".") for n in todo)):
-                links += 1
-                if links > MAX_LINKS:
-                    return None
-                start = self._follow(child, directory, todo)
-                found = (start.parent or start, start.name, start)
-        return found
+        return find(Lookup(self.root, self._limits, counted=False), path, follow=follow)
 
     # Additions and modifications.
 
@@ -265,7 +241,8 @@ class Tree:
     def _link(self, parent: Directory, name: bytes, entry: Entry, old: Node | None) -> None:
         """Make a hard link. Its own attributes mean nothing: the inode has its target's."""
         directory, _, base = clean(entry.target).rpartition(b"/")
-        holder = self._resolve(directory, make=False)
+        way = self.lookup.way(directory)
+        holder = way.directory if self._resolve(way, make=False) else None
         node = holder.entries.get(base) if holder is not None else None
         if holder is None or node is None:
             raise MalformedImage(f"a hard link to {printable(entry.target)}, which is not there")
@@ -321,56 +298,45 @@ class Tree:
 
     def _parent(self, path: bytes) -> Directory:
         """Return the directory that an entry goes into; make what is missing on the way."""
-        self._last_parent = self._resolve(path, make=True) or self.root
-        self._last_path = path
-        return self._last_parent
+        found = self.lookup.straight(path)
+        if isinstance(found, Way):
+            self._resolve(found, make=True)
+            found = found.directory
+        self._last_path, self._last_parent = path, found
+        return found
 
-    def _resolve(self, path: bytes, *, make: bool) -> Directory | None:
-        """Return the directory at a path, as an entry of this layer sees it.
+    def _resolve(self, way: Way, *, make: bool) -> bool:
+        """Walk a way to the directory at its end, as an entry of this layer sees it.
 
         Symbolic links are followed inside the root, of which ``/`` and ``..`` do not lead out.
-        What is missing is made, or None is returned.
+
+        Args:
+            way: the way.
+            make: whether what is missing is made.
+
+        Returns:
+            Whether there is one.
         """
-        node = self.root
-        todo = path.split(b"/")[::-1]
-        links = steps = 0
-        while todo:
-            steps += 1
-            name = todo.pop()
-            if name == b"..":
-                node = node.parent or self.root
-                continue
-            if not name or name == b".":
-                continue
-            child = node.entries.get(name)
-            if isinstance(child, Directory):
-                node = child
-            elif child is not None and child.kind == "symlink":
+        while way.advance():
+            node = way.node
+            if node is not None and node.kind == "symlink":
                 self._linking = True
-                links += 1
-                if links > MAX_LINKS:
+                if not way.follow():
                     raise self._no_way(f"more than {MAX_LINKS} symbolic links are on the way to it")
-                node = self._follow(child, node, todo)
-                self._limits.check("depth", steps + len(todo))
             elif not make:
-                return None
-            elif child is None:
+                return False
+            elif node is None:
                 self._entries += 1
-                self._touch(node)
-                node = self._make_directory(node, name)
+                self._touch(way.directory)
+                way.directory = self._make_directory(way.directory, way.name)
             else:
-                what = f"its parent /{printable(node.path_of(name))} is a {child.kind}"
+                what = f"its parent /{printable(way.directory.path_of(way.name))} is a {node.kind}"
                 raise self._no_way(what)
-        return node
+        return True
 
     def _no_way(self, problem: str) -> Exception:
         """Return what to raise when something is in the way, which a later whiteout may hide."""
         return MalformedImage(problem) if self._whiteouts_known else WhiteoutsFirst()
-
-    def _follow(self, link: Node, directory: Directory, todo: list[bytes]) -> Directory:
-        """Put the target of a link before the rest of a path; return where to go on from."""
-        todo += link.target.split(b"/")[::-1]
-        return self.root if link.target[:1] == b"/" else directory
 
     # Removals.
 
@@ -397,34 +363,21 @@ class Tree:
 
         An opaque whiteout of a symbolic link to a directory is not one of the link's target.
         """
-        node = self.root
-        todo = change.parent.split(b"/")[::-1]
-        links = 0
-        while todo:
-            name = todo.pop()
-            if name == b"..":
-                node = node.parent or self.root
-                continue
-            if not name or name == b".":
-                continue
-            child = node.entries.get(name)
-            last = not todo and change.action == "opaque"
-            if (node, name) in self._ways_gone:
+        way = self.lookup.way(change.parent, stops=self._ways_gone)
+        while way.advance():
+            node = way.node
+            last = change.action == "opaque" and way.is_last
+            if (way.directory, way.name) in self._ways_gone:
                 if not last:
                     raise WhiteoutsFirst
                 return None
-            if isinstance(child, Directory):
-                node = child
-            elif child is None or child.kind != "symlink" or child.layer == self._layer or last:
+            if node is None or node.kind != "symlink" or node.layer == self._layer or last:
                 return None
-            else:
-                links += 1
-                if links > MAX_LINKS:
-                    return None
-                if self._added:
-                    raise WhiteoutsFirst
-                node = self._follow(child, node, todo)
-        return node
+            if self._added:
+                raise WhiteoutsFirst
+            if not way.follow():
+                return None
+        return way.directory
 
     def _hide_name(self, parent: Directory, name: bytes, node: Node) -> None:
         """Remove a name, but nothing that this layer brought."""

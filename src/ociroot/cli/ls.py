@@ -85,24 +85,24 @@ def _found(
         The two, and whether a path means nothing.
     """
     from ..errors import printable
-    from ..looking import matches
+    from ..looking import glob
     from ..nodes import Directory
 
     missing = False
     alone: list[tuple[bytes, Node]] = []
     directories: list[tuple[bytes, Directory]] = []
     for path in paths:
-        found = matches(tree, path.encode("utf-8", "surrogateescape"))
+        # A slash at the end means the directory that a link leads to, as it does to ls.
+        raw = path.encode("utf-8", "surrogateescape")
+        found = glob(tree, raw, follow=path.endswith("/"))
         if not found:
             missing = True
             click.echo(f"ociroot: {printable(image)}: there is no {printable(path)}", err=True)
-        for each in found:
-            # A slash at the end means the directory that a link leads to, as it does to ls.
-            place = tree.find(each, follow=path.endswith("/"))
-            if place is not None and isinstance(place[2], Directory) and not directory:
-                directories.append((each, place[2]))
-            elif place is not None:
-                alone.append((each, place[2]))
+        for each, (_, _, node) in found:
+            if isinstance(node, Directory) and not directory:
+                directories.append((each, node))
+            else:
+                alone.append((each, node))
     return alone, directories, missing
 
 
