@@ -18,7 +18,7 @@ from .image import LayerBlob, Wanted, find, pair
 from .layer.stream import Pipeline, blame, compression_of
 from .limits import DEFAULTS, Limits
 from .listing import ChosenImage, FoundImage, Listing, Other
-from .merge import LayerReport, Plan, ProgressCallback, in_right_order, merge
+from .merge import LayerReport, Plan, ProgressCallback, in_right_order, merge, verified
 from .nodes import Node, NoOperations, Operations
 from .notices import Notices, Warning
 from .sources import Source
@@ -183,6 +183,7 @@ class Image:
         *,
         strict: bool = False,
         verify: bool = True,
+        layer: int | None = None,
         operations: Callable[[], Operations] = NoOperations,
         after_layer: Callable[[Tree, Layer], None] | None = None,
         before_merge: Callable[[], None] | None = None,
@@ -194,6 +195,10 @@ class Image:
             strict: whether a warning that is a breach of the specification is an error.
             verify: whether all is verified as for :meth:`extract`; otherwise of plain layers only
                 the headers are read, which is quick and vouches for nothing.
+            layer: the number, from 1 and in the order in which they are applied, of a layer that is
+                looked at alone: what it brought, also where a later one removes it. Its whiteouts
+                have nothing to hide then; hard links to files that only lower layers have are left
+                out, with a warning.
             operations: makes what is told what the tree does, file contents and all.
             after_layer: called with the tree as each layer leaves it.
             before_merge: called before the first layer, and again when the work starts over.
@@ -203,9 +208,12 @@ class Image:
             The merged file system, from which files can be read.
 
         Raises:
+            UsageError: there is no such layer.
             OcirootError: as :meth:`extract`, but for the destination.
         """
         self._refuse_windows()
+        if layer is not None:
+            self._check_number(layer)
 
         def look(tree: Tree, blob: LayerBlob) -> None:
             if after_layer is not None:
@@ -219,9 +227,42 @@ class Image:
             return Merged(self._source_name, tree, plan, layers, warnings)
 
         try:
-            return in_right_order(self._blobs, strict, attempt, verify=verify, limits=self._limits)
+            return in_right_order(
+                self._blobs, strict, attempt, verify=verify, limits=self._limits, only=layer
+            )
         except OcirootError as error:
             raise error.locate(source=self._source_name) from error.__cause__
+
+    def verified_layer(self, number: int) -> Layer:
+        """Read a layer to its end and verify it.
+
+        Args:
+            number: its number, from 1 and in the order in which they are applied: nearly always the
+                manifest's, and otherwise that of the config's diff_ids.
+
+        Returns:
+            The layer.
+
+        Raises:
+            UsageError: there is no such layer.
+            OcirootError: it cannot be read, or is not what it should be.
+        """
+        self._check_number(number)
+
+        def attempt(plan: Plan, notices: Notices) -> Layer:
+            return self._layer(verified(plan, number))
+
+        try:
+            return in_right_order(self._blobs, False, attempt, limits=self._limits)
+        except OcirootError as error:
+            raise error.locate(source=self._source_name) from error.__cause__
+
+    def _check_number(self, number: int) -> None:
+        if not 1 <= number <= len(self._blobs):
+            count = len(self._blobs)
+            raise UsageError(f"there is no layer {number}, only {count}").locate(
+                source=self._source_name
+            )
 
     def tree(self, *, strict: bool = False, progress: ProgressCallback | None = None) -> Tree:
         """Return the merged file system, verified, without the contents of its files.

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from copy import copy
 
 from .errors import DestinationError
 from .nodes import Directory, Node
 from .notices import Notices
-from .publish.directory import staged
+from .publish.directory import Staging, staged
 from .publish.file import staged_file
 from .tar.stream import Stream
 from .writers.directory import DirectoryWriter
 
 __all__ = ["Files", "copy_directory", "copy_file"]
 
+_SET_ID = stat.S_ISUID | stat.S_ISGID
+_CAPABILITIES = b"security.capability"
+
 #: What goes to the contents of files: ``Merged.files``.
 Files = Callable[[Iterable[Node]], Iterator[tuple[Node, Stream]]]
 
 
 def copy_directory(
-    directory: Directory, files: Files, destination: str | os.PathLike[str], notices: Notices
+    directory: Directory,
+    files: Files,
+    destination: str | os.PathLike[str],
+    notices: Notices,
+    *,
+    keep_set_id: bool = True,
+    spare: bool = False,
 ) -> None:
     """Copy a directory of the tree, with all that is below it.
 
@@ -32,34 +44,57 @@ def copy_directory(
         files: goes to the contents of files.
         destination: an absent path, an empty directory or an empty mount point.
         notices: told of what could not be made or set.
+        keep_set_id: whether files keep their set-id bits also where they do not keep their owners,
+            and so would lend the rights of somebody else.
+        spare: whether to stop before the file system is full.
 
     Raises:
         DestinationError: the destination may not be used, or not be written.
         OcirootError: a layer cannot be read.
     """
-    with staged(destination) as staging:
+    with _staged(destination) as staging:
         # A tree of its own: the writer asks a directory for its way up to the root.
         root = Directory(None, b"", directory.layer)
         root.describe_as(directory)
-        writer = DirectoryWriter(staging.fd, notices)
+        writer = DirectoryWriter(staging.fd, notices, spare=spare)
+        keep_set_id = keep_set_id or os.geteuid() == 0
         try:
-            _write(directory, root, files, writer)
+            _write(directory, root, files, writer, None if keep_set_id else notices)
             writer.finish(root)
         finally:
             writer.close()
         staging.publish(lambda fd: writer.finish_root(fd, root))
 
 
-def _write(directory: Directory, root: Directory, files: Files, writer: DirectoryWriter) -> None:
+@contextmanager
+def _staged(destination: str | os.PathLike[str]) -> Iterator[Staging]:
+    """Make a staging directory, whose errors name no option that only extraction has."""
+    with ExitStack() as stack:
+        try:
+            staging = stack.enter_context(staged(destination))
+        except DestinationError as error:
+            if (error.remedy or "").startswith("--"):
+                error.remedy = None
+            raise
+        yield staging
+
+
+def _write(
+    directory: Directory,
+    root: Directory,
+    files: Files,
+    writer: DirectoryWriter,
+    bits_left_out: Notices | None,
+) -> None:
     copies = {directory: root}
     names: dict[Node, list[tuple[Directory, bytes]]] = {}
     for parent, name, node in directory.walk():
         to = copies[parent]
         if isinstance(node, Directory):
-            copy = copies[node] = Directory(to, name, node.layer)
-            copy.describe_as(node)
-            to.entries[name] = copy
-            writer.make_directory(copy)
+            made = copies[node] = Directory(to, name, node.layer)
+            made.describe_as(node)
+            to.entries[name] = made
+            writer.make_directory(made)
         else:
             to.entries[name] = node
             names.setdefault(node, []).append((to, name))
@@ -67,14 +102,33 @@ def _write(directory: Directory, root: Directory, files: Files, writer: Director
         if node.kind != "file":
             writer.make_other(*places[0], node)
     for node, stream in files(node for node in names if node.kind == "file"):
-        writer.make_file(*names[node][0], node, stream)
+        parent, name = names[node][0]
+        if bits_left_out is not None and node.mode & _SET_ID:
+            bits_left_out.add("set-id", parent.path_of(name))
+            node = _without_privileges(node)
+        writer.make_file(parent, name, node, stream)
     for node, places in names.items():
         for parent, name in places[1:]:
             writer.make_link(parent, name, node, places[0])
 
 
+def _without_privileges(node: Node) -> Node:
+    """Return a file as it is to whoever runs it with no more rights than their own."""
+    made = copy(node)
+    made.mode &= ~_SET_ID
+    made.xattrs = {n: v for n, v in (node.xattrs or {}).items() if n != _CAPABILITIES} or None
+    return made
+
+
 def copy_file(
-    node: Node, files: Files, destination: str, notices: Notices, *, force: bool = False
+    node: Node,
+    files: Files,
+    destination: str,
+    notices: Notices,
+    *,
+    force: bool = False,
+    keep_set_id: bool = True,
+    spare: bool = False,
 ) -> None:
     """Copy a file of any kind but a directory.
 
@@ -84,18 +138,21 @@ def copy_file(
         destination: the path that it is to have.
         notices: told of what could not be made or set.
         force: whether a file that is there is replaced.
+        keep_set_id: whether a regular file keeps set-id bits and capabilities.
+        spare: whether to stop before the file system is full.
 
     Raises:
         DestinationError: the destination exists, or cannot be written.
         OcirootError: its layer cannot be read.
     """
     with staged_file(destination, force=force) as staging:
-        writer = DirectoryWriter(staging.fd, notices)
+        writer = DirectoryWriter(staging.fd, notices, spare=spare)
         root = Directory(None, b"", 0)
         try:
             if node.kind == "file":
                 for found, stream in files([node]):
-                    writer.make_file(root, staging.name, found, stream)
+                    made = found if keep_set_id else _without_privileges(found)
+                    writer.make_file(root, staging.name, made, stream)
             else:
                 writer.make_other(root, staging.name, node)
         finally:

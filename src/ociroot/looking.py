@@ -9,16 +9,18 @@ import base64
 import fnmatch
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from .lookup import Lookup, Place, find
 from .nodes import Directory, Node, NoOperations
 from .spec.config import Config, History
+from .tar.names import clean
 from .tree import Tree
 
 __all__ = [
+    "PathPattern",
     "Waste",
     "as_text",
     "created_by",
@@ -26,6 +28,7 @@ __all__ = [
     "glob",
     "history_of_layers",
     "mode_string",
+    "name_matcher",
     "once",
     "sizes",
     "time_string",
@@ -168,6 +171,43 @@ def once(root: Directory) -> Iterator[tuple[Directory, bytes, Node]]:
                 continue
             seen.add(node)
         yield parent, name, node
+
+
+class PathPattern:
+    """A path, or a pattern of one, that paths are held against without a tree.
+
+    ``*``, ``?`` and ``[…]`` match within one name, and a leading dot only when it is written.
+    """
+
+    def __init__(self, pattern: bytes, *, below: bool = False) -> None:
+        """Take a pattern.
+
+        Args:
+            pattern: the path or the pattern, from the root on.
+            below: whether it means all that is below it, too.
+        """
+        self._names = [name_matcher(part) for part in clean(pattern).split(b"/") if part]
+        self._below = below
+
+    def matches(self, path: bytes) -> bool:
+        """Say whether it means a path, which is clean."""
+        names = path.split(b"/") if path else []
+        return self.matches_names(names)
+
+    def matches_names(self, names: Sequence[bytes]) -> bool:
+        """Say whether it means a path, given as its names."""
+        if len(names) != len(self._names) and not (self._below and len(names) > len(self._names)):
+            return False
+        return all(matches(name) for matches, name in zip(self._names, names, strict=False))
+
+
+def name_matcher(part: bytes) -> Callable[[bytes], bool]:
+    """Return what says whether a name is meant by a name or by a pattern of one."""
+    if not any(char in part for char in b"*?["):
+        return part.__eq__
+    matches = re.compile(fnmatch.translate(as_text(part))).match
+    dot = part[:1] == b"."
+    return lambda name: (dot or name[:1] != b".") and matches(as_text(name)) is not None
 
 
 def sizes(root: Directory) -> dict[Directory, int]:

@@ -7,7 +7,7 @@ whiteouts must be known before its other entries (:class:`~ociroot.tree.Whiteout
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -21,10 +21,18 @@ from .limits import DEFAULTS, Limits
 from .nodes import Operations
 from .notices import Notices
 from .tar.reader import entries
-from .tar.stream import ChunkStream, FileStream
+from .tar.stream import ChunkStream, FileStream, Stream
 from .tree import WEIGHT, Tree, WhiteoutsFirst
 
-__all__ = ["LayerReport", "Plan", "Progress", "ProgressCallback", "in_right_order", "merge"]
+__all__ = [
+    "LayerReport",
+    "Plan",
+    "Progress",
+    "ProgressCallback",
+    "in_right_order",
+    "merge",
+    "verified",
+]
 
 _T = TypeVar("_T")
 
@@ -79,6 +87,7 @@ class Plan(msgspec.Struct, frozen=True):
         reordered: whether that is another order than the manifest's.
         verify: whether plain layers are read whole, for their digests, or their headers alone.
         limits: what the layers may ask for.
+        only: the number, from 1, of the one layer that is looked at alone; None: all are merged.
     """
 
     layers: tuple[LayerBlob, ...]
@@ -86,6 +95,7 @@ class Plan(msgspec.Struct, frozen=True):
     reordered: bool = False
     verify: bool = True
     limits: Limits = DEFAULTS
+    only: int | None = None
 
 
 class _OutOfOrder(Exception):
@@ -101,6 +111,7 @@ def in_right_order(
     *,
     verify: bool = True,
     limits: Limits = DEFAULTS,
+    only: int | None = None,
 ) -> _T:
     """Carry out an attempt, and again when it turns out that it must go another way.
 
@@ -110,11 +121,12 @@ def in_right_order(
         attempt: builds what is to be built by calling :func:`merge`, from nothing each time.
         verify: whether plain layers are read whole, for their digests, or their headers alone.
         limits: what the layers may ask for.
+        only: the number of the one layer that is looked at alone.
 
     Returns:
         What the attempt returned that went through.
     """
-    plan = Plan(layers, verify=verify, limits=limits)
+    plan = Plan(layers, verify=verify, limits=limits, only=only)
     while True:
         notices = Notices(strict)
         try:
@@ -154,8 +166,12 @@ def merge(
     layers, limits = plan.layers, plan.limits
     whiteouts = _whiteouts(layers, limits) if plan.whiteouts_first else None
     tree = Tree(operations, notices, limits)
+    if plan.only is not None:
+        # Nodes have the number that their layer has in the image.
+        for _ in layers[: plan.only - 1]:
+            tree.apply((), ChunkStream(iter(())))
+        layers, whiteouts = layers[plan.only - 1 : plan.only], [[]]
     reports: list[LayerReport] = []
-    wanted = {layer.diff_id for layer in layers}
     in_place: set[int] = set()
     if not plan.verify:
         # Unread, a plain layer is taken for the one of its diff_id, which its digest must agree
@@ -174,19 +190,21 @@ def merge(
                 if progress is not None:
                     progress(Progress(pipeline.bytes_read, total, number, len(layers)))
 
+            def changes_in(stream: Stream) -> Iterator[Change]:
+                found = changes(entries(stream, limits), notices)
+                return found if plan.only is None else _additions(found, tree, notices)
+
             known = whiteouts[number - 1] if whiteouts is not None else None
             try:
                 if layer.number in in_place:
                     blob = layer.blob
                     with blob.opened() as fd:
                         place = FileStream(fd, blob.size, blob.offset)
-                        found = changes(entries(place, limits), notices)
-                        count = tree.apply(found, place, whiteouts=known)
+                        count = tree.apply(changes_in(place), place, whiteouts=known)
                     content = LayerContent(layer, layer.diff_id, "none", blob.size)
                 else:
                     stream = ChunkStream(pipeline.chunks(report_progress))
-                    found = changes(entries(stream, limits), notices)
-                    count = tree.apply(found, stream, whiteouts=known)
+                    count = tree.apply(changes_in(stream), stream, whiteouts=known)
                     # What follows the end marker counts for the diff_id all the same.
                     stream.drain()
                     content = pipeline.finish()
@@ -197,19 +215,63 @@ def merge(
                 if isinstance(blamed, MalformedImage) and not plan.reordered:
                     # What cannot be applied may be right in its own place.
                     with suppress(OcirootError):
-                        _check_order(layers, limits)
+                        _check_order(plan.layers, limits)
                 raise blamed from error
-            if content.diff_id != layer.diff_id:
-                if content.diff_id in wanted and not plan.reordered:
-                    _check_order(layers, limits)
-                raise VerificationError(
-                    f"the diff_id is {content.diff_id}, not {layer.diff_id}", layer=layer.label
-                )
+            _check_diff_id(plan, content)
             reports.append(_reported(content, count))
             report_progress()
             if after_layer is not None:
                 after_layer(tree, layer)
     return tree, tuple(reports)
+
+
+def verified(plan: Plan, number: int) -> LayerBlob:
+    """Read a layer to its end, and verify that it is the one that is applied as the number-th.
+
+    Args:
+        plan: the layers.
+        number: from 1.
+
+    Returns:
+        The layer.
+
+    Raises:
+        OcirootError: as :func:`merge`.
+    """
+    layer = plan.layers[number - 1]
+    with tuned(), Pipeline([layer], plan.limits) as pipeline:
+        try:
+            for _ in pipeline.chunks():
+                pass
+            content = pipeline.finish()
+        except OcirootError as error:
+            raise blame(layer, error) from error
+    _check_diff_id(plan, content)
+    return layer
+
+
+def _additions(found: Iterable[Change], tree: Tree, notices: Notices) -> Iterator[Change]:
+    """Leave out of the changes of a layer what is about the layers below it."""
+    for change in found:
+        if change.action != "add":
+            continue
+        target = change.entry.target
+        if change.entry.kind == "link" and tree.find(target, follow=False) is None:
+            notices.add("links-below", change.entry.name)
+            continue
+        yield change
+
+
+def _check_diff_id(plan: Plan, content: LayerContent) -> None:
+    """Refuse a layer that is another than its diff_id says."""
+    layer = content.layer
+    if content.diff_id == layer.diff_id:
+        return
+    if not plan.reordered and content.diff_id in {each.diff_id for each in plan.layers}:
+        _check_order(plan.layers, plan.limits)
+    raise VerificationError(
+        f"the diff_id is {content.diff_id}, not {layer.diff_id}", layer=layer.label
+    )
 
 
 def _reported(content: LayerContent, count: int) -> LayerReport:

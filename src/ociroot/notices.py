@@ -35,6 +35,11 @@ _KINDS: dict[str, tuple[str, str | None]] = {
         "an entry below a whiteout was left out",
         'layer.md: "A whiteout file is an empty file"',
     ),
+    "links-below": ("hard links to files of lower layers were left out", None),
+    "set-id": (
+        "set-id bits were left out with the owners that they are about; --preserve=mode keeps them",
+        None,
+    ),
     "owners": ("owners were left out: only root can give files away", None),
     "devices": ("devices were left out: they may not be made here", None),
     "times": ("modification times were changed to what the destination can hold", None),

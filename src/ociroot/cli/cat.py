@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .commands import Command
-from .common import PATH, image_options, opened, print_json, progress_bar
+from .common import PATH, image_options, opened, print_json, progress_bar, warn
 
 if TYPE_CHECKING:
     from ..api import Merged
@@ -26,23 +26,45 @@ _JSON_LIMIT = 64 << 20
 @click.argument("image", type=PATH)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 @image_options
+@click.option(
+    "--layer",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Read what this layer brought, also where a later one removes it.",
+)
+@click.option("--force", "-f", is_flag=True, help="Write binary data to a terminal, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array with contents in base64.")
-def cat(image: str, paths: tuple[str, ...], as_json: bool, **choice: Any) -> None:
+def cat(
+    image: str,
+    paths: tuple[str, ...],
+    layer: int | None,
+    force: bool,
+    as_json: bool,
+    **choice: Any,
+) -> None:
     """Write the contents of files of IMAGE to stdout.
 
     PATH is a path from the root, as a container would see it: symbolic links are followed inside
-    the root.
+    the root. With --layer there is nothing but what that layer brought, at the paths that its
+    archive has; a file that it has as a hard link to one of a lower layer is not among it.
+
+    What is read is not all verified: of plain layers in an archive only the headers are read, and
+    the files themselves, without the digest that is of all the layer. `verify` reads everything,
+    and `cp IMAGE:PATH -` writes nothing that it has not verified.
+
+    Binary data is not written to a terminal, which might obey it.
 
     \b
     Examples:
       ociroot cat app.tar /etc/os-release
       ociroot cat --platform linux/arm64 app.tar /usr/bin/app | file -
+      ociroot cat --layer 2 app.tar /etc/removed-by-layer-3
     """  # noqa: D301
     from ..contents import Keeping
     from ..errors import printable
     from ..looking import as_text, described
+    from .contents import BinaryData, write_content
 
-    failed = False
     raw = [path.encode("utf-8", "surrogateescape") for path in paths]
     keepings: list[Keeping] = []
 
@@ -51,49 +73,61 @@ def cat(image: str, paths: tuple[str, ...], as_json: bool, **choice: Any) -> Non
         keepings.append(Keeping(names, choice["tmpdir"]))
         return keepings[-1]
 
+    failed = False
+
+    def fail(path: str, problem: str) -> None:
+        nonlocal failed
+        failed = True
+        click.echo(f"ociroot: {printable(image)}, {printable(path)}: {problem}", err=True)
+
     with opened(image, **choice) as chosen:
         with progress_bar() as progress:
-            merged = chosen.merged(verify=False, operations=keep, progress=progress)
+            merged = chosen.merged(verify=False, layer=layer, operations=keep, progress=progress)
         kept = keepings[-1]
-        wanted: list[tuple[bytes, Node]] = []
+        wanted: list[tuple[str, Node]] = []
         for path in paths:
             place = merged.tree.find(path.encode("utf-8", "surrogateescape"))
             if place is None:
-                problem = "there is no such file"
+                fail(path, "there is no such file" + (f" in layer {layer}" if layer else ""))
             elif place[2].kind != "file":
-                problem = f"it is a {place[2].kind}, not a file"
+                fail(path, f"it is a {place[2].kind}, not a file")
             else:
                 parent, name, node = place
-                wanted.append((parent.path_of(name), node))
-                continue
-            failed = True
-            click.echo(f"ociroot: {printable(image)}, {printable(path)}: {problem}", err=True)
+                wanted.append(("/" + as_text(parent.path_of(name)), node))
+        if failed and layer:
+            warn(merged.warnings)
         missing = {node for _, node in wanted if node not in kept}
         if len(missing) > 1:
             # They come in the order of the layers, and not as they are wanted.
             for node, stream in merged.files(missing):
                 kept.keep(node, stream)
         if as_json:
+            _check_sizes(node for _, node in wanted)
             print_json(
-                described("/" + as_text(path), node) | _content(merged, kept, node)
-                for path, node in wanted
+                described(path, node) | _content(merged, kept, node) for path, node in wanted
             )
         else:
-            for _, node in wanted:
-                for piece in kept.read(node) if node in kept else merged.read(node):
-                    sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
+            for path, node in wanted:
+                pieces = kept.read(node) if node in kept else merged.read(node)
+                try:
+                    write_content(pieces, force=force)
+                except BinaryData as error:
+                    fail(path, str(error))
     if failed:
         raise click.exceptions.Exit(1)
 
 
-def _content(merged: Merged, kept: Keeping, node: Node) -> dict[str, str]:
+def _check_sizes(nodes: Iterable[Node]) -> None:
     from ..errors import LimitExceeded
 
-    if node.size > _JSON_LIMIT:
-        raise LimitExceeded(
-            f"a file of {node.size} bytes (with --json at most {_JSON_LIMIT})",
-            remedy="leave out --json",
-        )
+    for node in nodes:
+        if node.size > _JSON_LIMIT:
+            raise LimitExceeded(
+                f"a file of {node.size} bytes exceeds the limit of {_JSON_LIMIT} with --json",
+                remedy="leave out --json",
+            )
+
+
+def _content(merged: Merged, kept: Keeping, node: Node) -> dict[str, str]:
     content = b"".join(kept.read(node) if node in kept else merged.read(node))
     return {"content": base64.b64encode(content).decode("ascii")}

@@ -9,12 +9,12 @@ import click
 
 from .commands import Command
 from .common import PATH, image_options, opened, print_json, progress_bar
+from .entries import LayerListing, xattr_lines
 
 if TYPE_CHECKING:
     from ..api import Image
     from ..limits import Limits
     from ..nodes import Directory, Node
-    from ..tar.entry import Entry
     from ..tree import Tree
     from ..walking import CurrentPath
 
@@ -30,7 +30,12 @@ __all__ = ["ls"]
 @click.option("--all", "-a", "everything", is_flag=True, help="Do not leave out names with a dot.")
 @click.option("--directory", "-d", is_flag=True, help="List directories themselves.")
 @click.option("--xattrs", is_flag=True, help="Show extended attributes, too.")
-@click.option("--layer", type=click.IntRange(1), help="List a layer's own entries instead.")
+@click.option(
+    "--layer",
+    type=click.IntRange(1),
+    metavar="N",
+    help="List the layer's own entries instead, as its archive has them.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of the entries.")
 def ls(
     image: str,
@@ -51,6 +56,10 @@ def ls(
 
     Compressed layers are verified; of plain ones in an archive only the headers are read.
 
+    With --layer, what this layer brought is listed, also where a later one removes it, and its
+    whiteouts with what they hide: all its entries in their order, or those that PATH means with
+    all below. The layer is verified first.
+
     \b
     Examples:
       ociroot ls app.tar
@@ -60,7 +69,7 @@ def ls(
     """  # noqa: D301
     with opened(image, **choice) as chosen:
         if layer is not None:
-            _list_layer(chosen, layer, long, xattrs, as_json)
+            _list_layer(chosen, layer, LayerListing(paths, long, xattrs), as_json)
             return
         with progress_bar() as progress:
             tree = chosen.merged(verify=False, progress=progress).tree
@@ -193,7 +202,7 @@ class _Rows:
                 shown = " ".join([*aligned, shown + target])
             yield shown
             if self._xattrs:
-                yield from _xattr_lines(node.xattrs)
+                yield from xattr_lines(node.xattrs)
 
 
 def _columns(node: Node) -> list[str]:
@@ -205,68 +214,17 @@ def _columns(node: Node) -> list[str]:
     return [mode_string(node.kind, node.mode), *owner, size, when, f"#{node.layer + 1}"]
 
 
-def _xattr_lines(xattrs: dict[bytes, bytes] | None) -> Iterator[str]:
+def _list_layer(image: Image, number: int, listing: LayerListing, as_json: bool) -> None:
+    """List a layer's own entries, once it has been verified."""
     from ..errors import printable
 
-    for name, value in sorted((xattrs or {}).items()):
-        yield f"    {printable(name)}={printable(value)}"
-
-
-def _list_layer(image: Image, number: int, long: bool, xattrs: bool, as_json: bool) -> None:
-    """List a layer's own entries in the order of the archive."""
-    from ..errors import UsageError, printable
-    from ..looking import as_text, mode_string, time_string
-
-    if number > len(image.layers):
-        raise UsageError(f"there is no layer {number}, only {len(image.layers)}")
-    shown: list[dict[str, Any]] = []
-    for entry in image.layers[number - 1].entries():
-        what = _whiteout(entry)
-        if as_json:
-            about = {
-                "path": as_text(entry.name),
-                "type": entry.kind,
-                "mode": f"{entry.mode:04o}",
-                "uid": entry.uid,
-                "gid": entry.gid,
-                "mtime_ns": entry.mtime_ns,
-                "size": entry.size,
-                "target": as_text(entry.target),
-                "whiteout": what or None,
-            }
-            shown.append(about)
-            continue
-        line = printable(entry.name)
-        if long:
-            mode = mode_string(entry.kind, entry.mode)
-            when = time_string(entry.mtime_ns)
-            line = f"{mode} {entry.uid:5} {entry.gid:5} {entry.size:10} {when} {line}"
-            arrow = " -> " if entry.kind == "symlink" else " link to "
-            line += f"{arrow}{printable(entry.target)}" if entry.target else ""
-        click.echo(line + (f"  ({what})" if what else ""))
-        if xattrs:
-            for each in _xattr_lines(entry.xattrs):
-                click.echo(each)
+    entries = image.verified_layer(number).entries()
     if as_json:
-        print_json(shown)
-
-
-def _whiteout(entry: Entry) -> str:
-    """Return what an entry hides, in words; nothing when it is no whiteout."""
-    from ..errors import MalformedImage, printable
-    from ..layer.changeset import changes
-    from ..notices import Notices
-
-    try:
-        found = list(changes([entry], Notices()))
-    except MalformedImage as error:
-        return error.problem
-    if not found:
-        return "ignored"
-    action, parent, name, _ = found[0]
-    if action == "opaque":
-        return f"whiteout of all in /{printable(parent)}"
-    if action == "whiteout":
-        path = parent + b"/" + name if parent else name
-        return f"whiteout of /{printable(path)}"
-    return ""
+        listing.print_json(entries)
+    else:
+        for line in listing.show(entries):
+            click.echo(line)
+    for path in listing.missing.values():
+        click.echo(f"ociroot: layer {number} has no {printable(path)}", err=True)
+    if listing.missing:
+        raise click.exceptions.Exit(1)
