@@ -57,7 +57,8 @@ def compare_layers(data: bytes) -> Result:
             if listed is not None:
                 accepted.add(reader)
                 found += _compare_entries(reader, entries[-1], listed)
-        found += _compare_contents(tar, entries[-1])
+        if not any(each.reader == "tar" for each in found):
+            found += _compare_contents(tar, entries[-1])
     unknown = [each for each in found if decided(each, entries) is None]
     known = [name for each in found if (name := decided(each, entries)) is not None]
     return Result(frozenset(accepted), tuple(unknown), tuple(known))

@@ -10,7 +10,7 @@ from ociroot.tar.entry import Entry
 from ociroot.tar.reader import entries
 from ociroot.tar.stream import BLOCK, ChunkStream, Stream
 
-__all__ = ["Seen", "contents", "ours"]
+__all__ = ["Seen", "contents", "named", "ours"]
 
 
 class Seen(NamedTuple):
@@ -18,7 +18,7 @@ class Seen(NamedTuple):
 
     Attributes:
         kind: as :attr:`ociroot.tar.entry.Entry.kind`.
-        name: as it stands in the archive, without slashes at its end.
+        name: as it stands in the archive, but for slashes that mean nothing.
         mode: the permission, set-id and sticky bits.
         uid: the owner.
         gid: the group.
@@ -48,6 +48,13 @@ class Seen(NamedTuple):
     def header(self) -> bytes:
         """The entry's own header, without the extensions before it."""
         return self.head[-BLOCK:]
+
+
+def named(name: bytes) -> bytes:
+    """Return a name without the slashes that mean nothing: at its end, and behind another."""
+    while b"//" in name:
+        name = name.replace(b"//", b"/")
+    return name if name == b"/" else name.removesuffix(b"/")
 
 
 class _Noting(ChunkStream):
@@ -92,7 +99,7 @@ def ours(tar: bytes) -> Iterator[Seen]:
         is_file = entry.kind == "file"
         yield Seen(
             entry.kind,
-            entry.name.rstrip(b"/"),
+            named(entry.name),
             entry.mode,
             entry.uid,
             entry.gid,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import resource
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +13,13 @@ from pathlib import Path
 from ociroot.errors import OcirootError
 
 from . import seen
-from .seen import Seen
+from .seen import Seen, named
 
 __all__ = ["by_bsdtar", "by_gnu_tar", "contents_by_gnu_tar"]
 
 _ENVIRONMENT = {**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC0"}
-_SECONDS = 20
+_SECONDS = 10
+_MOST = 16 << 20
 _KINDS = {
     "-": "file",
     "C": "file",
@@ -37,18 +39,27 @@ _LINE = re.compile(
 
 
 def _run(command: list[str], tar: Path) -> bytes | None:
-    """Run a program on an archive; return its output, or None when it refuses the archive."""
-    with tar.open("rb") as archive:
-        done = subprocess.run(
+    """Run a program on an archive; return its output, or None when it refuses the archive.
+
+    A program that does not come to an end, or writes more and more, is taken for one that refuses.
+    """
+    with (
+        tar.open("rb") as archive,
+        subprocess.Popen(
             command,
             stdin=archive,
-            capture_output=True,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             env=_ENVIRONMENT,
             cwd=tar.parent,
-            timeout=_SECONDS,
-        )
-    return None if done.returncode else done.stdout
+        ) as process,
+    ):
+        resource.prlimit(process.pid, resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
+        output = process.stdout.read(_MOST) if process.stdout is not None else b""
+        if len(output) == _MOST:
+            process.kill()
+        status = process.wait()
+    return None if status else output
 
 
 def by_gnu_tar(tar: Path) -> list[Seen] | None:
@@ -73,7 +84,7 @@ def by_gnu_tar(tar: Path) -> list[Seen] | None:
         found.append(
             Seen(
                 kind,
-                _unquoted(match["name"]).rstrip(b"/"),
+                named(_unquoted(match["name"])),
                 _mode(match["mode"]),
                 int(match["uid"]),
                 int(match["gid"]),
