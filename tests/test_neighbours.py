@@ -290,3 +290,47 @@ def test_two_images_of_a_docker_archive_with_one_tag(tmp_path: Path) -> None:
             source.image(ref="app:1")
         for _, _, option in caught.value.choices:
             assert source.image(digest=option.split()[1]).names == ("app:1",)
+
+
+def listed(path: Path, *images: Image) -> Path:
+    """Write an archive whose images have one name, `one`, and whatever platform they say."""
+    named = [
+        Image(**{**vars(each), "descriptor": {**called("one"), **each.descriptor}})
+        for each in images
+    ]
+    return archive_of(path, named)
+
+
+def test_the_first_one_is_not_passed_over_for_being_unreadable(tmp_path: Path) -> None:
+    """Whoever can read it takes it: image-index.md, "the first matching entry SHOULD be used"."""
+    bad, good = Image([BAD], config=b"{}"), Image([GOOD])
+    far = Image([GOOD], platform=("linux", "s390x"))
+    for number, images in enumerate(([bad, good], [bad, far], [far, bad])):
+        path = listed(tmp_path / f"{number}.tar", *images)
+        for choice in ({}, {"ref": "one"}):
+            with ociroot.open(path) as source, pytest.raises(MalformedImage, match="architecture"):
+                source.image(**choice)  # type: ignore[arg-type]
+
+
+def test_an_unreadable_one_that_is_not_the_first_stops_nothing(tmp_path: Path) -> None:
+    bad, good = Image([BAD], config=b"{}"), Image([GOOD])
+    nowhere = Image([BAD], config=b"{}", descriptor={"platform": ...})
+    far = Image([BAD], config=b"{}", platform=("linux", "s390x"))
+    for number, images in enumerate(([good, bad], [nowhere, good], [far, good])):
+        path = listed(tmp_path / f"{number}.tar", *images)
+        for choice in ({}, {"ref": "one"}, {"platform": "/".join(HOST)}):
+            with ociroot.open(path) as source:
+                image = source.image(**choice)  # type: ignore[arg-type]
+                assert list(image.tree().root.entries) == [b"good"]
+
+
+def test_a_descriptor_that_names_the_platform_comes_first(tmp_path: Path) -> None:
+    """Containerd and skopeo take one without a platform only where none names it."""
+    silent = Image([BAD], descriptor={"platform": ...})
+    path = listed(tmp_path / "a.tar", silent, Image([GOOD]))
+    with ociroot.open(path) as source:
+        image = source.image()
+        assert list(image.tree().root.entries) == [b"good"]
+        assert [warning.code for warning in image.warnings] == ["same-name"]
+    with ociroot.open(listed(tmp_path / "b.tar", silent)) as source:
+        assert list(source.image().tree().root.entries) == [b"bad"]

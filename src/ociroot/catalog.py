@@ -334,8 +334,11 @@ def _key(descriptor: Descriptor) -> Hashable:
 
 
 def _listing(listed: Iterable[FoundImage | Other]) -> Listing:
-    listed = list(listed)
-    return Listing(
-        tuple(each for each in listed if isinstance(each, FoundImage)),
-        tuple(each for each in listed if isinstance(each, Other)),
-    )
+    images: list[FoundImage] = []
+    others: list[Other] = []
+    for each in listed:
+        if isinstance(each, FoundImage):
+            images.append(each)
+        else:
+            others.append(msgspec.structs.replace(each, place=len(images)))
+    return Listing(tuple(images), tuple(others))

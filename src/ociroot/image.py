@@ -134,6 +134,13 @@ def choose(listing: Listing, wanted: Wanted, notices: Notices) -> FoundImage:
         Unsupported: there is no image at all.
         OcirootError: what is wanted cannot be read.
     """
+    chosen = _choose(listing, wanted, notices)
+    _check_first(listing, chosen, wanted)
+    return chosen
+
+
+def _choose(listing: Listing, wanted: Wanted, notices: Notices) -> FoundImage:
+    """Choose one of those that can be read."""
     here = wanted.platform or Platform.of_this_machine()
     images = [image for image in listing.images if _is_asked_for(image, wanted)]
     if images and wanted.platform is None and len({image.digest for image in images}) == 1:
@@ -158,10 +165,32 @@ def _first(images: list[FoundImage], here: Platform, notices: Notices) -> FoundI
     is_one = len({image.names for image in images}) == 1 and all(i.descriptor for i in images)
     if len({image.digest for image in images}) > 1 and not is_one:
         raise _no_choice(f"there are several images for {here}", images)
+    # Containerd and skopeo take those whose descriptor names no platform last.
+    first = next((i for i in images if i.descriptor and i.descriptor.platform), first)
     # One image may be there twice, as with its layers in gzip and in zstd.
     if any(i.image_id != first.image_id and _is_same(i.platform, first.platform) for i in images):
         notices.add("same-name", " ".join([*first.names[:1], str(first.digest)]))
     return first
+
+
+def _check_first(listing: Listing, chosen: FoundImage, wanted: Wanted) -> None:
+    """Refuse an image where another one comes first, which we cannot read and others may.
+
+    Only what its descriptor says of that one is known: that it has the same names, and that its
+    platform fits as well or better.
+    """
+    here = wanted.platform or Platform.of_this_machine()
+    place = listing.images.index(chosen)
+    rank = chosen.platform.rank_for(here)
+    said = chosen.descriptor is not None and chosen.descriptor.platform is not None
+    for other in listing.others:
+        if not other.is_unreadable or other.names != chosen.names or other.platform is None:
+            continue
+        its = other.platform.rank_for(here)
+        if its is None or not _has_digest((other.digest,), wanted.digest):
+            continue
+        if rank is None or its < rank or (its == rank and (other.place <= place or not said)):
+            raise other.error or MalformedImage(other.kind)
 
 
 def _is_same(one: Platform, other: Platform) -> bool:

@@ -67,6 +67,7 @@ class Other(msgspec.Struct, frozen=True):
         names: what it is called.
         platform: what it runs on, if its descriptor says so.
         error: why it cannot be read, or that it is missing; None: it is something else.
+        place: how many images are listed before it.
     """
 
     kind: str
@@ -76,6 +77,7 @@ class Other(msgspec.Struct, frozen=True):
     names: tuple[str, ...] = ()
     platform: Platform | None = None
     error: OcirootError | None = None
+    place: int = 0
 
     @property
     def is_unreadable(self) -> bool:
