@@ -14,7 +14,7 @@ import pytest
 import ociroot
 from ociroot.errors import MalformedImage, OcirootError, Unsupported, VerificationError
 
-from .support.build import Layer, Member, archive, digest
+from .support.build import Layer, Member, archive, digest, unpacked
 from .support.docker import docker_archive
 from .support.snapshot import Snapshot, differences, snapshot
 from .support.tally import tally
@@ -162,9 +162,7 @@ def test_truncation(place: Path, tmp_path: Path, form: str) -> None:
 
 
 def test_damage_to_the_files_of_a_layout(place: Path, tmp_path: Path) -> None:
-    layout = place / "layout"
-    with tarfile.open(archive(tmp_path / "image", LAYERS)) as tar:
-        tar.extractall(layout, filter="data")
+    layout = unpacked(archive(tmp_path / "image", LAYERS), place / "layout")
     root = place / "root"
 
     def extracted() -> Snapshot:

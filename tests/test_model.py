@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from hypothesis import HealthCheck, Phase, assume, event, example, given, settin
 from hypothesis import strategies as st
 
 import ociroot
-from tests.support.build import Layer, Member, archive, directory, file, link, symlink
+from tests.support.build import Layer, Member, archive, directory, file, link, symlink, unpacked
 from tests.support.model import ModelRefusal, clean, expected
 from tests.support.needs import need_root, need_tools
 from tests.support.snapshot import Snapshot, differences, snapshot
@@ -220,8 +219,7 @@ def is_whiteout(member: Member) -> bool:
 def unpacked_by_umoci(stack: Stack, where: Path) -> Snapshot:
     annotations = {"org.opencontainers.image.ref.name": "tag"}
     image = archive(where / "image", stack, descriptor={"annotations": annotations})
-    with tarfile.open(image) as archived:
-        archived.extractall(where / "layout", filter="data")
+    unpacked(image, where / "layout")
     command = ["umoci", "raw", "unpack", "--image", f"{where}/layout:tag", f"{where}/rootfs"]
     done = subprocess.run(command, capture_output=True, check=False)
     # A loop in the parent of a whiteout is an error; here it is something that does not exist.

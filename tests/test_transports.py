@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 import ociroot
 from ociroot import OcirootError, SourceError, Unsupported, UsageError
 
-from .support.build import Image, archive_of, directory, file
+from .support.build import Image, archive_of, directory, file, unpacked
 
 NAMES = {
     "1": b"one",
@@ -38,8 +37,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]
     archive = archive_of(tmp_path / "image.tar", images)
     for name in ("layout", "lay:out", "lay:out:2"):
-        with tarfile.open(archive) as tar:
-            tar.extractall(tmp_path / name, filter="data")
+        unpacked(archive, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -188,8 +186,7 @@ def test_cp(place: Path, source: str, expected: bytes) -> None:
 def test_cp_of_paths_with_colons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = archive_of(tmp_path / "a:b.tar", [Image([[file(b"x:y/z:1", b"found")]])])
     monkeypatch.chdir(tmp_path)
-    with tarfile.open(archive) as tar:
-        tar.extractall("layout", filter="data")
+    unpacked(archive, tmp_path / "layout")
     for source in ("a:b.tar:/x:y/z:1", "oci:layout:/x:y/z:1", "oci-archive:a:b.tar:/x:y/z:1"):
         done = run("cp", source, "-")
         assert (done.stdout, done.stderr) == ("found", "")

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import platform as machine
+import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -395,6 +396,19 @@ def archive_of(
         out.write(bytes(2 * BLOCK))
         out.write(bytes(-out.tell() % RECORD))
     return path
+
+
+def unpacked(archive: Path, layout: Path) -> Path:
+    """Make the layout directory that is in an oci-archive."""
+    # Debian 12's Python has no filters, without which later ones warn of `extractall`.
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            content = tar.extractfile(member)
+            if content is not None:
+                path = layout / member.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content.read())
+    return layout
 
 
 def as_layer(layer: Layer | bytes | Sequence[Member]) -> Layer:
