@@ -498,3 +498,21 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
 def test_names_in_messages_are_safe_for_a_terminal() -> None:
     assert printable(b"a\x1b[31mred\n\xff") == r"a\x1b[31mred\n\xff"
     assert printable("ünï") == "ünï"
+
+
+def test_null_in_a_map_keeps_its_name(tmp_path: Path) -> None:
+    """Go's readers, and so all who start containers, have the port and the volume."""
+    parameters = {
+        "ExposedPorts": {"80/tcp": None},
+        "Volumes": {"/data": None, "/x": {}},
+        "Labels": {"a": None, "b": "c"},
+        "User": None,
+        "Env": None,
+    }
+    config = choose(archive(tmp_path / "a.tar", [[]], config={"config": parameters})).config.config
+    assert config.exposed_ports == {"80/tcp": {}}
+    assert config.volumes == {"/data": {}, "/x": {}}
+    assert config.labels == {"a": "", "b": "c"}
+    assert (config.user, config.env) == ("", ())
+    path = archive(tmp_path / "b.tar", [[]], config={"config": {"Volumes": None}})
+    assert choose(path).config.config.volumes == {}

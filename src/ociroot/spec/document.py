@@ -14,7 +14,7 @@ import json
 import math
 from collections import Counter
 from functools import cache
-from typing import Any, NamedTuple, NoReturn, TypeVar, get_args
+from typing import Any, NamedTuple, NoReturn, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -83,7 +83,8 @@ def parse(content: bytes, limits: Limits = DEFAULTS) -> Any:
         limits: on its size and its nesting.
 
     Returns:
-        Plain dicts, lists, strings and numbers; names whose value is null are left out.
+        Plain dicts, lists, strings and numbers; names whose value is null are left out, but for
+        those of a map (:func:`typed`).
 
     Raises:
         MalformedImage: not UTF-8, not JSON, a name twice in one object, a lone surrogate, a
@@ -189,16 +190,25 @@ class _Names(NamedTuple):
     Attributes:
         known: each of them, and the struct that its value is or holds, if it is one.
         folded: the same by what Go's readers fold them to.
+        maps: those whose value has any names, and what a null stands for in it.
     """
 
     known: dict[str, Any]
     folded: dict[str, str]
+    maps: dict[str, type]
 
 
 @cache
 def _names_of(struct: type[msgspec.Struct]) -> _Names:
-    known = {each.encode_name: _struct_in(each.type) for each in msgspec.structs.fields(struct)}
-    return _Names(known, {_fold(name): name for name in known})
+    fields = msgspec.structs.fields(struct)
+    known = {each.encode_name: _struct_in(each.type) for each in fields}
+    maps = {each.encode_name: get_args(each.type) for each in fields if _is_map(each.type)}
+    nulls: dict[str, type] = {n: str if value is str else dict for n, (_, value) in maps.items()}
+    return _Names(known, {_fold(name): name for name in known}, nulls)
+
+
+def _is_map(hint: Any) -> bool:
+    return get_origin(hint) is dict
 
 
 def _struct_in(hint: Any) -> Any:
@@ -234,3 +244,7 @@ def _check_names(value: Any, struct: type[msgspec.Struct]) -> None:
     for name, inner in names.known.items():
         if inner is not None and name in value:
             _check_names(value[name], inner)
+    for name, kind in names.maps.items():
+        # Null is no value of a property, but it is one of a map: Go's readers keep its name.
+        if isinstance(found := value.get(name), _WithNulls):
+            found.update({each: kind() for each in found.nulls})
