@@ -348,8 +348,9 @@ def failing(real: Callable[..., Any], fails_at: int) -> Callable[..., Any]:
     return call
 
 
+@pytest.mark.parametrize("what", ["values", "names"])
 def test_attributes_are_not_gathered_beyond_measure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """200 files with 100 attributes of 64 KiB would be more than a gigabyte."""
     real = marshal.loads
@@ -360,7 +361,11 @@ def test_attributes_are_not_gathered_beyond_measure(
         return real(message)
 
     monkeypatch.setattr(marshal, "loads", loads)
-    attributes = {b"user.%d" % number: b"x" * 60_000 for number in range(4)}
+    attributes = (
+        {b"user.%d" % number: b"x" * 60_000 for number in range(4)}
+        if what == "values"
+        else {b"user.%d" % number + b"x" * 240: b"" for number in range(90)}
+    )
     members = [Member(b"f%d" % number, xattrs=attributes) for number in range(40)]
     with workshop() as where:
         extract(archive(where / "image", [members]), where / "root")
@@ -678,6 +683,35 @@ def test_a_signal_at_any_moment(number: signal.Signals) -> None:
         extract(image, root)
         assert sorted(where.iterdir()) == [image, root]
         assert differences(whole, snapshot(root)) == []
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_signals_while_it_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forks: list[int], times: int
+) -> None:
+    """However many there are: it has ended before anything is removed."""
+    real = os.waitpid
+    left = times
+
+    def waitpid(*arguments: int) -> tuple[int, int]:
+        nonlocal left
+        while left:
+            left -= 1
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(*arguments)
+
+    def removing(*arguments: Any) -> Any:
+        assert not any(Path(f"/proc/{number}").exists() for number in forks)
+        return scandir(*arguments)
+
+    scandir = os.scandir
+    image = archive(tmp_path / "image", MANY)
+    monkeypatch.setattr(os, "waitpid", waitpid)
+    monkeypatch.setattr(os, "scandir", removing)
+    with pytest.raises(KeyboardInterrupt):
+        extract(image, tmp_path / "root")
+    assert left < times
+    assert list(tmp_path.iterdir()) == [image]
 
 
 def test_what_is_to_be_ignored_is_ignored_there(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -16,12 +18,13 @@ import ociroot
 from ociroot import extract as extracting
 from ociroot.errors import DestinationError
 
-from .support.build import Member, archive, seconds
+from .support.build import Kind, Member, archive, seconds
 from .support.mounts import disk
 from .support.needs import need_root, need_tools
-from .support.snapshot import snapshot
+from .support.snapshot import differences, snapshot
 from .support.user import as_ordinary_user, workshop
 
+ANY = 0xFFFFFFFF
 # Too large for the second process: the first one writes it.
 LARGE = bytes(100_000)
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
@@ -81,6 +84,61 @@ def test_capabilities_without_privileges(place: Path, extract: Extract, value: b
     warnings = as_ordinary_user(lambda: extract(image, place / "root").warnings)
     assert {w.code: w.count for w in warnings} == {"owners": 2 + 1, "xattrs-privileged": 2}
     assert snapshot(place / "root")[b"b"].xattrs == {b"user.k": b"v"}
+
+
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *each)
+    for each in ((1, 7, ANY), (2, 6, 5), (4, 5, ANY), (16, 7, ANY), (32, 4, ANY))
+)
+IN_A_NAMESPACE = {
+    "a capability": (b"security.capability", CAPABILITY_3),
+    "an ACL": (b"system.posix_acl_access", ACL),
+}
+
+
+@pytest.mark.parametrize("kind", ["file", "dir"])
+@pytest.mark.parametrize("what", IN_A_NAMESPACE)
+def test_owners_in_attributes_that_a_user_namespace_does_not_have(
+    place: Path, what: str, kind: Kind
+) -> None:
+    """The image is as it should be, and the kernel says EINVAL."""
+    need_root()
+    need_tools("unshare")
+    enter = ["unshare", "--user", "--map-root-user"]
+    if subprocess.run([*enter, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("there may be no user namespaces here")
+    name, value = IN_A_NAMESPACE[what]
+    image = archive(place / "image", [[Member(b"x", kind, xattrs={name: value})]])
+    command = [*enter, sys.executable, "-m", "ociroot", "extract", str(image), str(place / "root")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 7
+    about = "is about an owner that does not exist in this user namespace"
+    assert f"x: the extended attribute {name.decode()} {about}" in done.stderr.replace(
+        ", offset 0", ""
+    )
+    assert list(place.iterdir()) == [image]
+
+
+def test_a_default_acl_of_what_is_no_directory(place: Path, extract: Extract) -> None:
+    """Not even root can set it."""
+    attributes = {b"system.posix_acl_default": ACL}
+    members = [Member(b"f", data=b"x", xattrs=attributes), Member(b"d", "dir", xattrs=attributes)]
+    report = extract(archive(place / "image", [members]), place / "root")
+    warnings = {w.code: w.count for w in report.warnings}
+    warnings.pop("owners", None)
+    assert warnings == {"xattrs-unsupported": 1}
+    assert snapshot(place / "root")[b"d"].xattrs == attributes
+
+
+def test_an_attribute_that_a_file_has_no_space_for(place: Path, extract: Extract) -> None:
+    """The kernel says ENOSPC, as if the disk were full."""
+    need_root()
+    need_tools("mkfs.ext4", "mount")
+    image = archive(place / "image", [[Member(b"f", data=b"x", xattrs={b"user.k": bytes(5000)})]])
+    with disk(place / "fs", "ext4", "16M", "-q", "-O", "^ea_inode") as fs:
+        with pytest.raises(DestinationError, match=r"user\.k: .* ENOSPC.*ext4 has 4 KiB"):
+            extract(image, fs / "root")
+        assert list(fs.iterdir()) == []
 
 
 @pytest.mark.parametrize("what", ["a file", "a link", "a link to nothing"])
@@ -208,3 +266,73 @@ def test_usual_times_are_not_looked_at(
 
     monkeypatch.setattr(os, "fstat", fstat)
     assert count(100, 1_234_567_890) == count(200, 1_234_567_890)
+
+
+# What write(2) may answer.
+
+# Two islands in a sparse file: sparse format 1.0.
+ISLANDS = b"2\n0\n5000\n2097152\n3\n".ljust(512, b"\0") + b"y" * 5000 + b"end"
+SPARSE = {
+    b"GNU.sparse." + key: value
+    for key, value in (
+        (b"major", b"1"),
+        (b"minor", b"0"),
+        (b"name", b"sparse"),
+        (b"realsize", b"2097155"),
+    )
+}
+WRITTEN = [
+    Member(b"small", data=b"abcdefg" * 100),
+    Member(b"large", data=b"0123456789" * 10_000),
+    Member(b"sparse", data=ISLANDS, pax=SPARSE),
+]
+
+
+def written(answer: Callable[[int], int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have files of the image written by as many bytes at once as this says of the size."""
+    calls: dict[str, Callable[..., int]] = {"write": os.write, "pwrite": os.pwrite}
+
+    def wrap(name: str) -> Callable[..., int]:
+        real = calls[name]
+
+        def call(fd: int, data: memoryview, *rest: int) -> int:
+            if Path(f"/proc/self/fd/{fd}").readlink().name not in ("small", "large", "sparse"):
+                return real(fd, data, *rest)
+            size = answer(len(data))
+            return real(fd, data[:size], *rest) if size else 0
+
+        return call
+
+    for name in calls:
+        monkeypatch.setattr(os, name, wrap(name))
+
+
+@pytest.mark.parametrize("most", [700, 4096])
+def test_files_written_in_parts(
+    place: Path, monkeypatch: pytest.MonkeyPatch, extract: Extract, most: int
+) -> None:
+    image = archive(place / "image", [WRITTEN])
+    extract(image, place / "whole")
+    written(lambda size: min(size, most), monkeypatch)
+    extract(image, place / "root")
+    assert differences(snapshot(place / "whole"), snapshot(place / "root")) == []
+
+
+@pytest.mark.parametrize("member", WRITTEN, ids=lambda member: member.name.decode())
+def test_a_file_of_which_nothing_is_written(
+    place: Path, monkeypatch: pytest.MonkeyPatch, extract: Extract, member: Member
+) -> None:
+    """By a file system that names no error either, which would never end."""
+    calls = 0
+
+    def answer(size: int) -> int:
+        nonlocal calls
+        calls += 1
+        assert calls < 100
+        return 0
+
+    image = archive(place / "image", [[member]])
+    written(answer, monkeypatch)
+    with pytest.raises(DestinationError, match=r"cannot write the file: .* EIO"):
+        extract(image, place / "root")
+    assert list(place.iterdir()) == [image]

@@ -9,14 +9,14 @@ from __future__ import annotations
 import errno
 import os
 
-from ..errors import DestinationError, MalformedImage, printable
+from ..errors import DestinationError, printable
 from ..nodes import HOST_XATTRS, Node
 from ..notices import Notices
 
 __all__ = ["Attributes"]
 
-# What the kernel reads before it takes it.
-_CHECKED = (b"system.posix_acl_", b"security.capability")
+# Extended attributes whose values name users and groups.
+_WITH_OWNERS = (b"system.posix_acl_", b"security.capability")
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 # Times before this one are kept by every file system that keeps nanoseconds: 2038, 32 bits.
 _SURE = (1 << 31) * 10**9
@@ -180,22 +180,32 @@ class Attributes:
                 else:
                     os.setxattr(target, name, value, follow_symlinks=False)
             except OSError as error:
-                if error.errno == errno.EINVAL and name.startswith(_CHECKED):
-                    raise MalformedImage(
-                        f"the extended attribute {printable(name)} has no value that Linux takes"
-                    ) from error
                 code = self._why_not(error, name, node)
                 if code is None:
-                    what = f"set the extended attribute {printable(name)}"
-                    raise DestinationError.from_os(error, what) from error
+                    raise _refused(error, name) from error
                 self._notices.add(code, name)
 
     def _why_not(self, error: OSError, name: bytes, node: Node) -> str | None:
         """Return the kind of warning for an attribute that could not be set; None: an error."""
         if name.startswith(b"user.") and node.kind not in ("file", "dir"):
             return "xattrs-user"
-        if error.errno == errno.ENOTSUP:
+        default_acl = error.errno == errno.EACCES and name == b"system.posix_acl_default"
+        if error.errno == errno.ENOTSUP or (default_acl and node.kind != "dir"):
             return "xattrs-unsupported"
         if error.errno in (errno.EPERM, errno.EACCES) and not name.startswith(b"user."):
             return "xattrs-privileged"
         return None
+
+
+def _refused(error: OSError, name: bytes) -> DestinationError:
+    """Return what to raise for an extended attribute that may not be left out."""
+    if error.errno == errno.EINVAL and name.startswith(_WITH_OWNERS):
+        # The value has been checked when the layer was read. As with owners: no silent lie.
+        return DestinationError(
+            f"the extended attribute {printable(name)} is about an owner that does not exist in "
+            "this user namespace"
+        )
+    failed = DestinationError.from_os(error, f"set the extended attribute {printable(name)}")
+    if error.errno == errno.ENOSPC:
+        failed.remedy = "a file system that is not full has no more for one file: ext4 has 4 KiB"
+    return failed

@@ -346,7 +346,7 @@ def _write(fd: int, size: int, data: Data) -> None:
     for piece in data.pieces(size) if at_hand is None else (at_hand,):
         written = os.write(fd, piece)
         while written < len(piece):
-            written += os.write(fd, piece[written:])
+            written += _some(os.write(fd, piece[written:]))
 
 
 def _write_sparse(fd: int, node: Node, data: Data) -> None:
@@ -355,6 +355,13 @@ def _write_sparse(fd: int, node: Node, data: Data) -> None:
         for piece in data.pieces(length):
             view = piece
             while view:
-                written = os.pwrite(fd, view, offset)
+                written = _some(os.pwrite(fd, view, offset))
                 offset += written
                 view = view[written:]
+
+
+def _some(written: int) -> int:
+    """Return how much was written; what takes nothing and names no error would be asked forever."""
+    if not written:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return written

@@ -261,8 +261,13 @@ class ProcessWriter:
         os.close(self._answers)
         try:
             self._reap()
-        except BaseException:  # a signal; and still nobody else may be at work when we clean up
-            self._reap()
+        except BaseException:
+            # A signal; and still nobody else may be at work when we clean up, whatever comes next.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            try:
+                self._reap()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             raise
         finally:
             self._writer.close()
@@ -302,7 +307,8 @@ class ProcessWriter:
 
     def _weigh(self, node: Node) -> None:
         """Send a batch that has become large without data: how large is the image's to say."""
-        self._extra += sum(map(len, (node.xattrs or {}).values()))
+        for name, value in (node.xattrs or {}).items():
+            self._extra += len(name) + len(value)
         self._extra += 16 * len(node.segments or ())
         if self._extra > _SLOT:
             self._flush()
