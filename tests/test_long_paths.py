@@ -50,6 +50,8 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("diff",),
         ("diff", "--json"),
         ("diff", "--name-only"),
+        ("find-layer",),
+        ("find-layer", "--json"),
     ],
     ids=" ".join,
 )

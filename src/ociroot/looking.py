@@ -27,6 +27,7 @@ __all__ = [
     "described",
     "glob",
     "history_of_layers",
+    "is_pattern",
     "mode_string",
     "name_matcher",
     "once",
@@ -179,14 +180,16 @@ class PathPattern:
     ``*``, ``?`` and ``[…]`` match within one name, and a leading dot only when it is written.
     """
 
-    def __init__(self, pattern: bytes, *, below: bool = False) -> None:
+    def __init__(self, pattern: bytes, *, under: Sequence[bytes] = (), below: bool = False) -> None:
         """Take a pattern.
 
         Args:
-            pattern: the path or the pattern, from the root on.
+            pattern: the path or the pattern.
+            under: the names of the directory that it begins in, which are no patterns.
             below: whether it means all that is below it, too.
         """
-        self._names = [name_matcher(part) for part in clean(pattern).split(b"/") if part]
+        self._names: list[Callable[[bytes], bool]] = [name.__eq__ for name in under]
+        self._names += [name_matcher(part) for part in clean(pattern).split(b"/") if part]
         self._below = below
 
     def matches(self, path: bytes) -> bool:
@@ -201,9 +204,14 @@ class PathPattern:
         return all(matches(name) for matches, name in zip(self._names, names, strict=False))
 
 
+def is_pattern(path: bytes) -> bool:
+    """Say whether a name or a path has a character that makes it a pattern."""
+    return any(char in path for char in b"*?[")
+
+
 def name_matcher(part: bytes) -> Callable[[bytes], bool]:
     """Return what says whether a name is meant by a name or by a pattern of one."""
-    if not any(char in part for char in b"*?["):
+    if not is_pattern(part):
         return part.__eq__
     matches = re.compile(fnmatch.translate(as_text(part))).match
     dot = part[:1] == b"."

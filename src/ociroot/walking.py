@@ -26,7 +26,8 @@ class CurrentPath:
         self._show = show
         self._limits = limits
         self._printed = 0
-        self._names: list[bytes] = []
+        #: The names of the path.
+        self.names: list[bytes] = []
         # The first of them as text, as far as it was needed.
         self._shown: list[str] = []
 
@@ -39,9 +40,9 @@ class CurrentPath:
         Returns:
             How deep it is, for :meth:`move`.
         """
-        self._names = [name for name in path.split(b"/") if name]
+        self.names = [name for name in path.split(b"/") if name]
         self._shown.clear()
-        return len(self._names)
+        return len(self.names)
 
     def move(self, depth: int, name: bytes) -> None:
         """Go to another entry.
@@ -51,9 +52,9 @@ class CurrentPath:
                 before, as in any walk from the top down.
             name: its name.
         """
-        del self._names[depth:]
+        del self.names[depth:]
         del self._shown[depth:]
-        self._names.append(name)
+        self.names.append(name)
 
     def text(self) -> str:
         """Return the path, with a leading ``/``.
@@ -61,7 +62,7 @@ class CurrentPath:
         Raises:
             LimitExceeded: together with those before, more than may be printed.
         """
-        self._shown += map(self._show, self._names[len(self._shown) :])
+        self._shown += map(self._show, self.names[len(self._shown) :])
         text = "/" + "/".join(self._shown)
         self._printed += len(text)
         self._limits.check("listing", self._printed)

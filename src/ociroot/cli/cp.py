@@ -98,7 +98,7 @@ def cp(
     from ..errors import UsageError, printable
     from ..nodes import Directory
     from ..notices import Notices
-    from .contents import write_content
+    from .contents import BinaryData, write_content
 
     image, path = _split(source)
     notices = Notices()
@@ -112,7 +112,10 @@ def cp(
                 raise UsageError(f"{printable(path)} is a {node.kind}: only files go to stdout")
             for found, stream in merged.files([node] if node not in kept else []):
                 kept.keep(found, stream)
-            write_content(kept.read(node), force=force)
+            try:
+                write_content(kept.read(node), force=force)
+            except BinaryData as error:
+                raise error.locate(source=image, member=path) from None
             return
         target = _target(destination, path, node, force)
         kept_bits, spare = preserve == "mode", choice["limits"].size is None
