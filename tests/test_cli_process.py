@@ -30,7 +30,7 @@ from .support.build import (
     link,
     symlink,
 )
-from .support.needs import need_root, need_tools
+from .support.needs import besides_owners, need_root, need_tools
 from .support.snapshot import Snapshot, differences, snapshot
 from .support.user import NOBODY, workshop
 
@@ -370,7 +370,8 @@ def test_nothing_comes_from_the_parent(image: Path, place: Path, expected: Snaps
     need_tools("setfacl")
     parent = place / "parent"
     parent.mkdir()
-    os.chown(parent, -1, 1234)
+    if os.geteuid() == 0:
+        os.chown(parent, -1, 1234)
     parent.chmod(0o2775)
     subprocess.run(["setfacl", "-d", "-m", "u:1234:rwx,g:2345:rwx", parent], check=True)
     (parent / "inside").mkdir()
@@ -502,7 +503,8 @@ def test_json_is_one_document_and_all_of_stdout(place: Path) -> None:
     assert done.returncode == 0
     report = json.loads(done.stdout)
     assert report["layers"][0]["entries"] == len(TREE) + 1
-    assert [warning["code"] for warning in report["warnings"]] == ["duplicate-path"]
+    codes = [warning["code"] for warning in report["warnings"]]
+    assert besides_owners(codes) == ["duplicate-path"]
     assert "warning: " in done.stderr
     done = extract("--json", "--quiet", twice, place / "quiet")
     assert json.loads(done.stdout)["config"] == report["config"]
@@ -527,7 +529,8 @@ def test_no_progress_where_there_is_no_terminal(place: Path) -> None:
     done = extract(slow(place), place / "root", env=os.environ | {"TERM": "xterm-256color"})
     good(done)
     assert re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.stderr) is None
-    assert len(done.stderr.splitlines()) == 1
+    lines = done.stderr.splitlines()
+    assert len([line for line in lines if not line.startswith("ociroot: warning: owners ")]) == 1
 
 
 def slow(place: Path) -> Path:

@@ -28,6 +28,7 @@ from ociroot.spec.platform import Platform
 
 from .support import build
 from .support.build import HOST, Image, Member, archive, archive_of
+from .support.needs import besides_owners
 
 LAYER = [Member(b"file", data=b"content")]
 ZEROS = "sha256:" + "0" * 64
@@ -313,7 +314,7 @@ def test_known_layer_types(tmp_path: Path, media_type: str) -> None:
     with ociroot.open(path) as source:
         report = source.image().extract(tmp_path / "root", strict=True)
     assert report.layers[0].media_type == media_type
-    assert not report.warnings
+    assert besides_owners(w.code for w in report.warnings) == []
 
 
 def test_a_layer_that_is_not_there(tmp_path: Path) -> None:

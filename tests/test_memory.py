@@ -64,8 +64,9 @@ def many_entries(archive: tarfile.TarFile) -> None:
         member.name = f"usr/share/directory-{directory:03}/a-file-of-many-{file:03}"
         if file == 0:
             member.name, member.type = f"usr/share/directory-{directory:03}", tarfile.DIRTYPE
+            member.mode = 0o755
         else:
-            member.type = tarfile.REGTYPE
+            member.type, member.mode = tarfile.REGTYPE, 0o644
         archive.addfile(member)
 
 

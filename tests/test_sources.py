@@ -32,7 +32,7 @@ from ociroot.errors import (
 )
 
 from .support import build
-from .support.build import Image, Layer, Member, archive, archive_of
+from .support.build import Image, Layer, Member, archive, archive_of, unpacked
 from .support.counting import counting
 from .support.docker import docker_archive
 from .support.needs import need_tools
@@ -65,9 +65,7 @@ def oci(tmp_path: Path) -> Path:
 @pytest.fixture
 def layout(oci: Path, tmp_path: Path) -> Path:
     """The same image as a directory."""
-    with tarfile.open(oci) as members:
-        members.extractall(tmp_path / "layout")
-    return tmp_path / "layout"
+    return unpacked(oci, tmp_path / "layout")
 
 
 def refused(path: Path, error: type[OcirootError], match: str, **options: Any) -> None:

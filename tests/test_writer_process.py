@@ -12,7 +12,6 @@ import select
 import signal
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,13 +31,13 @@ from ociroot.nodes import Node
 from ociroot.writers import process
 from ociroot.writers.directory import DirectoryWriter
 
-from .support.build import Layer, Member, archive, directory, file, link, symlink
+from .support.build import Layer, Member, archive, directory, file, link, symlink, unpacked
 from .support.mounts import mounted
 from .support.needs import need_root
 from .support.snapshot import Snapshot, differences, snapshot
 from .support.strategies import Stack, blobs, dense_stacks, good_stacks
 from .support.tally import tally
-from .support.user import as_ordinary_user, workshop
+from .support.user import as_ordinary_user, remove, workshop
 from .test_faults import ANSWERS, CALLS
 from .test_model import EXAMPLES, SETTINGS, modelled
 
@@ -329,7 +328,7 @@ def test_each_call_fails_once(monkeypatch: pytest.MonkeyPatch, name: str) -> Non
             else:
                 assert differences(whole, snapshot(root)) == []
             quiet = 0 if failed else quiet + 1
-            subprocess.run(["rm", "-rf", root], check=True)
+            remove(root)
             if quiet > 5:  # each process counts for itself; some calls may fail
                 break
 
@@ -556,9 +555,7 @@ def test_few_descriptors(form: str, handles: int) -> None:
     with workshop() as where:
         image = archive(where / "image", [FAR, *MANY])
         if form == "layout":  # each layer is a file to be opened
-            with tarfile.open(image) as packed:
-                packed.extractall(where / "layout")
-            image = where / "layout"
+            image = unpacked(image, where / "layout")
         extract(image, where / "whole", writer_process=False)
         few = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({handles}, {handles}))"
         done = commanded(image, where / "root", before=few, stderr=subprocess.PIPE)
@@ -664,7 +661,7 @@ def test_a_signal_at_any_moment(number: signal.Signals) -> None:
         longest = time.monotonic() - start + 0.3
         whole = snapshot(root)
         for step in range(12):
-            subprocess.run(["rm", "-rf", root], check=True)
+            remove(root)
             running = subprocess.Popen(
                 [sys.executable, "-c", COMMAND, "extract", "--quiet", image, root],
                 start_new_session=True,
@@ -679,7 +676,7 @@ def test_a_signal_at_any_moment(number: signal.Signals) -> None:
                 assert running.returncode == 128 + number
                 assert said.count(b"\n") == 1, said
                 assert sorted(where.iterdir()) == [image]
-        subprocess.run(["rm", "-rf", root], check=True)
+        remove(root)
         extract(image, root)
         assert sorted(where.iterdir()) == [image, root]
         assert differences(whole, snapshot(root)) == []

@@ -59,6 +59,11 @@ def workshop() -> Iterator[Path]:
         Path(name).chmod(0o777)
         yield Path(name)
     finally:
-        if os.geteuid() != 0:
-            run(["chmod", "-R", "u+rwX", name], check=False, capture_output=True)
-        run(["rm", "-rf", name], check=True)
+        remove(Path(name))
+
+
+def remove(tree: Path) -> None:
+    """Remove a tree, also one with directories that their owner may not write."""
+    if os.geteuid() != 0:
+        run(["chmod", "-R", "u+rwX", tree], check=False, capture_output=True)
+    run(["rm", "-rf", tree], check=True)
