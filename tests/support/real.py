@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -206,6 +207,12 @@ def buildah_in(workshop: Path) -> Callable[..., str]:
     return functools.partial(run, *_storage("buildah", workshop))
 
 
+def _may_not_raise_limits() -> str:
+    """The option of `buildah from` with which it does not try to: not every root may."""
+    processes = min(32768, resource.getrlimit(resource.RLIMIT_NPROC)[1])
+    return f"--ulimit=nproc={processes}:{processes}"
+
+
 @pytest.fixture(scope="session")
 def debian_by_buildah(workshop: Path, debian: Debian) -> RealImage:
     """Build the minbase tree in one layer, by `buildah mount` and `buildah commit`."""
@@ -248,7 +255,7 @@ def history_by_buildah(workshop: Path, debian: Debian, debian_by_buildah: RealIm
 
     image = "localhost/debian"
     for step in (add, install, upgrade, remove):
-        container = buildah("from", image)
+        container = buildah("from", _may_not_raise_limits(), image)
         step(container, Path(buildah("mount", container)))
         image = f"localhost/{step.__name__}"
         buildah("commit", "--rm", "--format", "oci", container, image)
