@@ -18,9 +18,10 @@ from .image import LayerBlob, Wanted, find, pair
 from .layer.stream import Pipeline, blame, compression_of
 from .limits import DEFAULTS, Limits
 from .listing import ChosenImage, FoundImage, Listing, Other
-from .merge import LayerReport, Plan, ProgressCallback, in_right_order, merge, verified
+from .merge import LayerReport, ProgressCallback, in_right_order, merge, verified
 from .nodes import Node, NoOperations, Operations
 from .notices import Notices, Warning
+from .reading import Plan
 from .sources import Source
 from .sources.forms import open_source
 from .sources.transports import Name, parse, remedy_for_absent
@@ -72,8 +73,8 @@ class Layer:
     def entries(self) -> Iterator[Entry]:
         """Read the layer's tar entries, whiteouts as such, in the order of the archive.
 
-        The digest is verified by the end of the iteration: what came before is not to be trusted
-        until then.
+        The digest (in a docker-archive, which has none, the diff_id) is verified by the end of the
+        iteration: what came before is not to be trusted until then.
 
         Yields:
             Each entry, as the archive has it.
@@ -86,7 +87,9 @@ class Layer:
                 stream = ChunkStream(pipeline.chunks())
                 yield from entries(stream, self._limits)
                 stream.drain()
-                pipeline.finish()
+                content = pipeline.finish()
+                if self.digest is None:
+                    content.verify()
             except OcirootError as error:
                 raise blame(self._blob, error).locate(source=self._source_name) from error
 
@@ -296,6 +299,8 @@ class Merged:
     ) -> None:
         self._source_name = source_name
         self._plan = plan
+        first = plan.only - 1 if plan.only is not None else 0
+        self._plain = {n for n, layer in enumerate(layers, first) if layer.compression == "none"}
         self.tree = tree
         self.layers = layers
         self.warnings = warnings
@@ -303,31 +308,40 @@ class Merged:
     def files(self, nodes: Iterable[Node]) -> Iterator[tuple[Node, Stream]]:
         """Go to the contents of regular files, in the order in which the layers hold them.
 
-        Each layer is read at most once, up to the last file that is wanted of it.
+        Each layer is read at most once. A compressed one is read to its end and verified then:
+        what came of it is not to be trusted before the iteration has gone on to a file of another
+        layer, or has ended, without an error. Of a plain one only the files are read, in place.
+        When the layers were merged they were verified, unless with ``verify=False``; whoever can
+        write to the image may have changed them since.
 
         Args:
-            nodes: regular files of the tree.
+            nodes: regular files of the tree; one that is given twice comes once.
 
         Yields:
-            Each of them, with a stream at its data: ``node.stored`` bytes can be read from it.
+            Each of them, with a stream at its data: ``node.stored`` bytes can be read from it, and
+            no more.
 
         Raises:
+            VerificationError: a layer is not what it was when the layers were merged.
             OcirootError: a layer cannot be read.
         """
         from .contents import streams  # extraction does without
 
         try:
-            yield from streams(self._plan.layers, nodes, self._plan.limits)
+            yield from streams(self._plan.layers, self._plain, nodes, self._plan.limits)
         except OcirootError as error:
             raise error.locate(source=self._source_name) from error.__cause__
 
     def read(self, node: Node) -> Iterator[memoryview]:
         """Yield the content of a regular file, the holes of a sparse one as zeros.
 
+        It is not to be trusted before the iteration has ended without an error; see :meth:`files`.
+
         Args:
             node: a regular file of the tree.
 
         Raises:
+            VerificationError: its layer is not what it was when the layers were merged.
             OcirootError: its layer cannot be read.
         """
         from .contents import pieces

@@ -1,19 +1,19 @@
 """The contents of files of a merged tree: read from the layers that brought them.
 
-Each layer is read once, up to the last file that is wanted of it, in the order of the archive; of a
-plain layer only the files themselves.
+Each layer is read once, in the order of the archive: a compressed one to its end, where its digests
+are; of a plain layer only the files themselves.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from .codec import CHUNK
 from .errors import OcirootError
 from .image import LayerBlob
-from .layer.stream import Pipeline, blame, compression_of, tuned
+from .layer.stream import Pipeline, blame, tuned
 from .limits import DEFAULTS, Limits
 from .nodes import Directory, Node, NoOperations
 from .tar.stream import ChunkStream, FileStream, Stream
@@ -31,13 +31,17 @@ _HOLE = memoryview(bytes(64 << 10))
 
 
 def streams(
-    layers: Sequence[LayerBlob], nodes: Iterable[Node], limits: Limits = DEFAULTS
+    layers: Sequence[LayerBlob],
+    plain: Container[int],
+    nodes: Iterable[Node],
+    limits: Limits = DEFAULTS,
 ) -> Iterator[tuple[Node, Stream]]:
     """Go to the contents of files.
 
     Args:
         layers: the layers in the order in which they were applied.
-        nodes: regular files of the tree that they made.
+        plain: which of them, from 0, were not compressed when they were applied.
+        nodes: regular files of the tree that they made; one that is given twice comes once.
         limits: what the layers may ask for.
 
     Yields:
@@ -45,27 +49,33 @@ def streams(
         its data: its ``stored`` bytes can be read from there.
 
     Raises:
+        VerificationError: a compressed layer is not what it should be, now that it was read again.
         OcirootError: a layer cannot be read.
     """
-    wanted: dict[int, list[Node]] = {}
+    wanted: dict[int, set[Node]] = {}
     for node in nodes:
-        wanted.setdefault(node.layer, []).append(node)
+        wanted.setdefault(node.layer, set()).add(node)
     for number in sorted(wanted):
         layer = layers[number]
         files = sorted(wanted[number], key=lambda node: node.offset)
         try:
-            if compression_of(layer) == "none":
+            if number in plain:
                 with layer.blob.opened() as fd:
                     yield from _at(FileStream(fd, layer.blob.size, layer.blob.offset), files)
             else:
                 with tuned(), Pipeline([layer], limits) as pipeline:
-                    yield from _at(ChunkStream(pipeline.chunks()), files)
+                    stream = ChunkStream(pipeline.chunks())
+                    yield from _at(stream, files)
+                    stream.drain()
+                    pipeline.finish().verify()
         except OcirootError as error:
             raise blame(layer, error) from error
 
 
 def _at(stream: Stream, files: list[Node]) -> Iterator[tuple[Node, Stream]]:
     for node in files:
+        if node.kind != "file" or stream.position > node.offset:
+            raise ValueError("no regular file, or more was read than the file before it stores")
         stream.skip(node.offset - stream.position)
         yield node, stream
 

@@ -13,9 +13,10 @@ from .errors import DestinationError, OcirootError
 from .image import LayerBlob
 from .limits import DEFAULTS, Limits
 from .listing import ChosenImage
-from .merge import LayerReport, Plan, ProgressCallback, in_right_order, merge
+from .merge import LayerReport, ProgressCallback, in_right_order, merge
 from .notices import Notices, Warning
 from .publish.directory import staged
+from .reading import Plan
 from .space import free_space, reserve
 from .spec.config import Config
 from .tree import Tree

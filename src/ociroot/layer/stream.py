@@ -73,6 +73,17 @@ class LayerContent(msgspec.Struct, frozen=True):
         media_type = self.layer.media_type
         return not media_type or LAYER_TYPES[media_type] == self.compression
 
+    def verify(self) -> None:
+        """Hold its diff_id against the one that the config has.
+
+        Raises:
+            VerificationError: it is another one.
+        """
+        if self.diff_id != self.layer.diff_id:
+            raise VerificationError(
+                f"the diff_id is {self.diff_id}, not {self.layer.diff_id}", layer=self.layer.label
+            )
+
 
 class _Closed(Exception):
     """The pipeline is being stopped."""
