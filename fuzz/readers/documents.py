@@ -46,13 +46,16 @@ def compare_documents(data: bytes) -> Result:
             image.write_bytes(data[1:])
         for reader, called, ref in _readings(form, image):
             try:
-                ours = _ours(image, ref)
+                ours = _meaning(image, ref=ref)
             except OcirootError:
                 continue
             accepted.add("ociroot")
             meaning = _skopeo(called)
             if meaning is not None:
                 accepted.add(reader)
+                if form == "hybrid" and "docker" in reader and meaning in _all(image):
+                    # manifest.json may list some of the images of index.json only.
+                    continue
                 found += _compare(reader, ours, meaning)
         if form == "oci-layout":
             trees = _trees(place)
@@ -83,15 +86,27 @@ def _readings(form: str, image: Path) -> Iterator[tuple[str, str, str]]:
         yield "skopeo-docker-archive", f"docker-archive:{image}", ""
 
 
-def _ours(image: Path, ref: str) -> Meaning:
+def _meaning(image: Path, *, ref: str = "", digest: str = "") -> Meaning:
+    """Return what we take an image for.
+
+    Raises:
+        OcirootError: we refuse it.
+    """
     with ociroot.open(image) as source:
-        chosen = source.image(ref=ref) if ref else source.image()
+        chosen = source.image(ref=ref, digest=digest)
         chosen.merged()
         described = msgspec.to_builtins(chosen.config)
         return {
             "layers": [str(layer.digest or layer.diff_id) for layer in chosen.layers],
             **_described(described),
         }
+
+
+def _all(image: Path) -> list[Meaning]:
+    """Return what all images of a source mean."""
+    with ociroot.open(image) as source:
+        digests = [str(each.digest) for each in source.listing().images]
+    return [_meaning(image, digest=digest) for digest in digests]
 
 
 def _skopeo(name: str) -> Meaning | None:
