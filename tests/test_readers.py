@@ -6,15 +6,28 @@ GNU tar and bsdtar.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from random import Random
 
 import pytest
 
 import ociroot
+from fuzz.readers import trees
+from fuzz.readers.known import DECIDED
+from fuzz.readers.minimise import minimise_documents, minimise_layers
+from fuzz.readers.targets import TARGETS
 
 from .support.build import archive, header, padded, pax_records
+from .support.needs import need_root, need_tools
+from .support.snapshot import Snapshot
+from .support.tally import tally
 
 END = bytes(1024)
+CASES = Path(__file__).parent.parent / "fuzz" / "cases" / "readers"
+# How many random inputs: each is read by several programs.
+MOST = min(int(os.environ.get("OCIROOT_FUZZ", "500")), 500)
+INPUTS = {"layers": MOST, "documents": MOST // 5}
 
 
 def extended(records: dict[bytes, bytes]) -> bytes:
@@ -76,3 +89,74 @@ READ = {
 def test_what_is_like_it_is_read(what: str, tmp_path: Path) -> None:
     with ociroot.open(archive(tmp_path / "image.tar", [READ[what] + END])) as source:
         assert source.image().merged().tree.find(b"f") is not None
+
+
+# What other programs make of the same bytes.
+
+
+@pytest.fixture
+def readers() -> None:
+    need_root()
+    need_tools("umoci", "skopeo", "tar", "bsdtar")
+
+
+def cases() -> list[Path]:
+    return sorted(CASES.glob("*/*"))
+
+
+@pytest.mark.usefixtures("readers")
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def test_what_was_found_is_no_longer_read_in_two_ways(case: Path) -> None:
+    assert TARGETS[case.parent.name].compare(case.read_bytes()).differences == ()
+
+
+@pytest.mark.usefixtures("readers")
+def test_every_decision_has_a_case() -> None:
+    """One that no input meets is a hole through which another difference may go."""
+    met = {name for c in cases() for name in TARGETS[c.parent.name].compare(c.read_bytes()).decided}
+    assert met == {decision.name for decision in DECIDED}
+
+
+@pytest.mark.usefixtures("readers")
+@pytest.mark.parametrize("name", ["documents"])
+def test_random_inputs(name: str) -> None:
+    target = TARGETS[name]
+    both = 0
+    for number in range(INPUTS[name]):
+        data = target.make(Random(f"{name} {number}"))
+        result = target.compare(data)
+        assert result.differences == (), number
+        both += len(result.accepted) > 1
+        tally("an input to several readers", "none differs" if result.accepted else "refused")
+    # An input that only one takes compares nothing.
+    assert both > INPUTS[name] // 5
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_inputs_are_the_same_each_time(name: str) -> None:
+    make = TARGETS[name].make
+    assert [make(Random(n)) for n in range(50)] == [make(Random(n)) for n in range(50)]
+
+
+@pytest.mark.usefixtures("readers")
+def test_a_difference_is_seen_and_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is wrong with the table, a file that one of two does not see is a finding."""
+    unpack = trees.by_umoci
+
+    def without_f(layout: Path, root: Path) -> Snapshot | None:
+        found = unpack(layout, root)
+        return {n: r for n, r in found.items() if n != b"f"} if found is not None else None
+
+    monkeypatch.setattr(trees, "by_umoci", without_f)
+    data = b"\1" + header(b"e") + header(b"f", mode=b"0004755\0", size=3) + padded(b"abc") + END
+    compare = TARGETS["layers"].compare
+    [difference] = compare(data).differences
+    assert difference.signature == "umoci-missing-file"
+    small = minimise_layers(data, lambda each: bool(compare(each).differences))
+    assert small == b"\0" + header(b"f")
+
+
+def test_documents_are_made_small_with_right_digests() -> None:
+    data = TARGETS["documents"].make(Random(1))
+    small = minimise_documents(data, lambda each: b"config" in each)
+    assert 0 < len(small) < len(data) // 2
