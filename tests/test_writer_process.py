@@ -28,7 +28,7 @@ from ociroot import extract as extracting
 from ociroot.errors import DestinationError, MalformedImage, SourceError
 from ociroot.limits import Limits
 from ociroot.nodes import Node
-from ociroot.writers import process
+from ociroot.writers import process, server
 from ociroot.writers.directory import DirectoryWriter
 
 from .support.build import Layer, Member, archive, directory, file, link, symlink, unpacked
@@ -126,7 +126,7 @@ def test_the_same_tree_by_one_that_is_slow(monkeypatch: pytest.MonkeyPatch, slot
     real = DirectoryWriter.make_file
 
     def late(self: DirectoryWriter, parent: Any, name: bytes, node: Node, data: Any) -> None:
-        if isinstance(data, process._Server):
+        if isinstance(data, server.Server):
             time.sleep(0.001)
         real(self, parent, name, node, data)
 
@@ -260,14 +260,14 @@ def test_a_damaged_layer_stops_both(tmp_path: Path) -> None:
 
 def test_when_it_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By whoever is short of memory, at any operation."""
-    real = process._Server._make_other
+    real = server.Server._make_other
 
     def killed(self: Any, *arguments: Any) -> None:
         if arguments[2] == b"s250":
             os.kill(os.getpid(), signal.SIGKILL)
         real(self, *arguments)
 
-    monkeypatch.setattr(process._Server, "_make_other", killed)
+    monkeypatch.setattr(server.Server, "_make_other", killed)
     image = archive(tmp_path / "image", MANY)
     with pytest.raises(DestinationError, match="was killed"):
         extract(image, tmp_path / "root")
@@ -280,7 +280,7 @@ def test_a_fault_of_ours_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def run(self: object) -> bool:
         raise LookupError(sorted(Path("/proc/self/fd").iterdir()))
 
-    monkeypatch.setattr(process._Server, "run", run)
+    monkeypatch.setattr(server.Server, "run", run)
     image = archive(tmp_path / "image", [[file(b"a")]])
     pipe = os.pipe()
     try:
@@ -741,24 +741,36 @@ main()
     assert (tmp_path / "root/small").exists()
 
 
-def test_it_ends_with_the_first_one() -> None:
-    """Also when that one alone is killed, while nothing is being sent."""
-    with workshop() as where:
-        image, fifo = archive(where / "image", MANY), where / "fifo"
-        os.mkfifo(fifo)
-        command = COMMAND.replace(
-            "main()\n",
-            f"""
-import signal
+# When the first one is killed: right after the fork, and at the end, while nothing is being sent.
+KILLED = {
+    "right after the fork": """
+real = os.fork
+def fork():
+    number = real()
+    if number:
+        open({fifo!r}, "w").write(str(number))
+        signal.pause()
+    return number
+os.fork = fork
+""",
+    "when all has been sent": """
 from ociroot.writers import process
 real = process.ProcessWriter.finish
 def finish(self, root):
-    open({str(fifo)!r}, "w").write(str(self._pid))
+    open({fifo!r}, "w").write(str(self._pid))
     signal.pause()
 process.ProcessWriter.finish = finish
-main()
 """,
-        )
+}
+
+
+@pytest.mark.parametrize("moment", KILLED)
+def test_it_ends_with_the_first_one(moment: str) -> None:
+    with workshop() as where:
+        image, fifo = archive(where / "image", MANY), where / "fifo"
+        os.mkfifo(fifo)
+        before = KILLED[moment].format(fifo=str(fifo))
+        command = COMMAND.replace("main()\n", f"import signal\n{before}main()\n")
         running = subprocess.Popen(
             [sys.executable, "-c", command, "extract", image, where / "root"]
         )

@@ -11,20 +11,18 @@ What is made here may overtake what is made there. That does no harm but after a
 place it may take: while one is under way, small files and directories follow it to the other
 process, and large files wait for it.
 
-The other process ends when its pipe does, however this one came to its end, and heeds no signals;
-the lock on the staging directory, which both hold, stays until then.
+The other process (:mod:`ociroot.writers.server`) exits when its pipe closes, however this one came
+to its end, and blocks signals. Both hold the lock on the staging directory until then.
 """
 
 from __future__ import annotations
 
-import gc
 import marshal
 import mmap
 import os
 import select
 import signal
-import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -37,7 +35,7 @@ from ..space import BLOCK
 from ..tar.stream import Data
 from ..tree import Tree
 from .directory import NAME, DirectoryWriter, removals, space_of
-from .standard import fill_standard
+from .server import DONE, END, ERROR, LENGTH, serve
 
 __all__ = ["NoProcess", "ProcessWriter", "writing"]
 
@@ -48,19 +46,15 @@ _OPERATIONS = 200
 # Bytes of a file that is worth copying to the shared memory.
 _SMALL = 64 << 10
 
-_LENGTH = struct.Struct("<Q")
-# What the other process answers: that a batch is done, that all is done, that something failed.
-_DONE, _END, _ERROR = b".", b"=", b"!"
-
 _Operation = tuple[Any, ...]
 
 
 class NoProcess(Exception):
-    """There is no second process to be had, or none that would do any good."""
+    """This process cannot fork, or need not."""
 
 
 class _Failed(Exception):
-    """What went wrong in the other process; it is not about what is in hand in this one."""
+    """An error raised in the other process, unrelated to the current entry of this one."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
@@ -134,11 +128,13 @@ class ProcessWriter:
             raise NoProcess from error
         requests, self._requests, self._answers, answers = fds
         if not pid:
-            # Behind its own ends it would wait in vain for the other process to close them.
+            # Its own ends, which would delay EOF.
             os.close(self._requests)
             os.close(self._answers)
             writer.share(counts[3:6], counts[0:3], looks=False)
-            _serve(writer, notices, memoryview(self._memory), requests, answers)
+            whole = memoryview(self._memory)
+            slots = [whole[at : at + _SLOT] for at in range(0, _SLOTS * _SLOT, _SLOT)]
+            serve(writer, notices, slots, requests, answers)
         writer.share(counts[0:3], counts[3:6], looks=True)
         self._pid = pid
         self._status: int | None = None
@@ -341,7 +337,7 @@ class ProcessWriter:
         if not self._batch:
             return
         message = marshal.dumps(self._batch)
-        rest = memoryview(_LENGTH.pack(len(message)) + message)
+        rest = memoryview(LENGTH.pack(len(message)) + message)
         while rest:
             try:
                 rest = rest[os.write(self._requests, rest) :]
@@ -366,7 +362,7 @@ class ProcessWriter:
                 self._poll()
                 return self._answered()
             return False
-        done = len(answers) - len(answers.lstrip(_DONE))
+        done = len(answers) - len(answers.lstrip(DONE))
         self._done += done
         rest = answers[done:]
         if rest or not answers:
@@ -386,10 +382,10 @@ class ProcessWriter:
         os.set_blocking(self._answers, True)
         while more := os.read(self._answers, 1 << 16):
             answer += more
-        if answer[:1] == _END:
+        if answer[:1] == END:
             self._end = marshal.loads(answer[1:])  # noqa: S302 - our own words
             return
-        if answer[:1] == _ERROR:
+        if answer[:1] == ERROR:
             self._writer.close()  # to open a module takes descriptors, which may be few
             import pickle
 
@@ -402,191 +398,3 @@ class ProcessWriter:
         killed = self._status is not None and os.WIFSIGNALED(self._status)
         how = f"was killed by signal {os.WTERMSIG(self._status or 0)}" if killed else "ended"
         raise _Failed(DestinationError(f"the process that writes the small files {how}"))
-
-
-def _receive(fd: int) -> bytes | None:
-    """Receive a message; None at the end."""
-    head = _read(fd, _LENGTH.size)
-    return _read(fd, *_LENGTH.unpack(head)) if head is not None else None
-
-
-def _read(fd: int, size: int) -> bytes | None:
-    parts = []
-    while size:
-        part = os.read(fd, size)
-        if not part:
-            return None
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
-
-
-# The other process.
-
-
-def _serve(
-    writer: DirectoryWriter, notices: Notices, memory: memoryview, requests: int, answers: int
-) -> None:
-    """Do what is asked for, and end this process."""
-    try:
-        # Signals are blocked from before the fork: they are the reader's to handle, who ends this
-        # process by closing the pipe.
-        signal.set_wakeup_fd(-1)
-        gc.disable()
-        _close_others({writer.root_fd, requests, answers})
-        server = _Server(writer, memory, requests, answers)
-        notices.take()
-        try:
-            if not server.run():
-                return
-            last = _END + marshal.dumps(notices.take())
-        except _Gone:
-            return
-        except BaseException as error:
-            import pickle
-            import traceback
-
-            if not isinstance(error, OcirootError):
-                error.add_note(traceback.format_exc())
-            last = _ERROR + pickle.dumps((error, server.layer))
-        _say(answers, last)
-    finally:
-        # Nothing of what this process has inherited is its to clean up.
-        os._exit(0)
-
-
-class _Gone(Exception):
-    """There is nobody any more to answer to."""
-
-
-def _say(fd: int, message: bytes) -> None:
-    try:
-        while message:
-            message = message[os.write(fd, message) :]
-    except OSError as error:
-        raise _Gone from error
-
-
-def _close_others(needed: set[int]) -> None:
-    """Close what other descriptors were inherited: behind an open pipe there is one who waits."""
-    for fd in {0, 1, 2} - needed:
-        with suppress(OSError):
-            os.close(fd)
-    fill_standard()
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in needed:
-            with suppress(OSError):  # that of the list itself
-                os.close(int(name))
-
-
-class _Server:
-    """Does what batches ask for; it is also the data behind their files."""
-
-    def __init__(
-        self, writer: DirectoryWriter, memory: memoryview, requests: int, answers: int
-    ) -> None:
-        self._writer = writer
-        self._memory = memory
-        self._requests = requests
-        self._answers = answers
-        self._places = {0: Directory(None, b"", -1)}
-        self._file = Node("file", -1)  # the one in hand
-        self._at = 0
-        self._at_end = False
-        #: How many layers have ended.
-        self.layer = 0
-
-    def run(self) -> bool:
-        """Do everything; say whether it came to the end, or to that of the one who asks."""
-        known: dict[str, Callable[..., None]] = {
-            "place": self._place,
-            "make_directory": self._make_directory,
-            "make_file": self._make_file,
-            "make_other": self._make_other,
-            "make_link": self._make_link,
-            "remove_one": self._remove_one,
-            "end_layer": self._end_layer,
-            "finish": self._finish,
-        }
-        number = 0
-        while (message := _receive(self._requests)) is not None:
-            self._at = number % _SLOTS * _SLOT
-            for operation in marshal.loads(message):  # noqa: S302 - our own words
-                try:
-                    known[operation[0]](*operation)
-                except OcirootError as error:
-                    if error.member is None:
-                        error.member = self._places[operation[1]].path_of(operation[2])
-                    raise
-            if self._at_end:
-                return True
-            number += 1
-            _say(self._answers, _DONE)
-        return False
-
-    # The data of a file.
-
-    def at_hand(self, size: int) -> memoryview:
-        """See :class:`~ociroot.tar.stream.Data`."""
-        at = self._at
-        self._at = at + size
-        return self._memory[at : at + size]
-
-    def pieces(self, size: int) -> Iterator[memoryview]:
-        """See :class:`~ociroot.tar.stream.Data`."""
-        yield self.at_hand(size)
-
-    # The operations.
-
-    def _place(self, _: str, number: int, parent: int, name: bytes) -> None:
-        self._places[number] = Directory(self._places[parent], name, -1)
-
-    def _make_directory(self, _: str, number: int) -> None:
-        self._writer.make_directory(self._places[number])
-
-    def _make_file(
-        self,
-        _: str,
-        parent: int,
-        name: bytes,
-        size: int,
-        segments: list[tuple[int, int]] | None,
-        *attributes: Any,
-    ) -> None:
-        node = self._file
-        node.mode, node.uid, node.gid, node.mtime_ns, node.xattrs = attributes
-        node.size = size
-        node.segments = segments
-        self._writer.make_file(self._places[parent], name, node, self)
-
-    def _make_other(
-        self,
-        _: str,
-        parent: int,
-        name: bytes,
-        kind: Any,
-        target: bytes,
-        rdev: tuple[int, int],
-        *attributes: Any,
-    ) -> None:
-        node = Node(kind, -1)
-        node.mode, node.uid, node.gid, node.mtime_ns, node.xattrs = attributes
-        node.target = target
-        node.rdev = rdev
-        self._writer.make_other(self._places[parent], name, node)
-
-    def _make_link(self, _: str, parent: int, name: bytes, holder: int, target: bytes) -> None:
-        at = (self._places[holder], target)
-        self._writer.make_link(self._places[parent], name, Node("file", -1), at)
-
-    def _remove_one(self, _: str, parent: int, name: bytes, kind: Any, number: int | None) -> None:
-        node = Node(kind, -1) if number is None else self._places.pop(number)
-        if kind == "dir" and number is None:
-            node = Directory(self._places[parent], name, -1)
-        self._writer.remove_one(self._places[parent], name, node)
-
-    def _end_layer(self, _: str) -> None:
-        self.layer += 1
-
-    def _finish(self, _: str) -> None:
-        self._at_end = True
