@@ -621,6 +621,36 @@ def test_closed_descriptors(
         assert differences(snapshot(where / "whole"), snapshot(where / "root")) == []
 
 
+def test_a_directory_as_a_standard_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is written to, which the other process needs."""
+    real = os.open
+    moved: list[int] = []
+
+    def moving(path: Any, *rest: Any, **options: Any) -> int:
+        fd = real(path, *rest, **options)
+        if isinstance(path, str) and ".ociroot-" in path and not moved:
+            moved.append(fd)
+            os.dup2(fd, 2)
+            os.close(fd)
+            return 2
+        return fd
+
+    with workshop() as where:
+        image = archive(where / "image", MANY)
+        extract(image, where / "whole", writer_process=False)
+        with ociroot.open(image) as source:
+            chosen = source.image()
+            monkeypatch.setattr(os, "open", moving)
+            held = os.dup(2)
+            try:
+                chosen.extract(where / "root", writer_process=True)
+            finally:
+                os.dup2(held, 2)
+                os.close(held)
+        assert moved
+        assert differences(snapshot(where / "whole"), snapshot(where / "root")) == []
+
+
 @pytest.mark.parametrize("closed", [(1, 2), (0, 1, 2)])
 def test_a_command_with_closed_descriptors(closed: tuple[int, ...]) -> None:
     """They become what is opened first: the image, the directory that is written to."""
