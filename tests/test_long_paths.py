@@ -79,6 +79,19 @@ def test_the_bytes_of_listed_paths_have_a_limit(
         assert len(refused.out) < 120 * MEGABYTE
 
 
+def test_what_is_listed_again_and_again_has_a_limit(tmp_path: Path) -> None:
+    """A few bytes of links stand for many listings of one directory."""
+    members = [Member(b"d/%d" % n) for n in range(1000)]
+    members += [Member(b"l%d" % n, "symlink", target=b"d") for n in range(100)]
+    path = archive(tmp_path / "image", [Layer(members, "gzip")])
+    for options in ([], ["-R"], ["--json"]):
+        refused = run("ls", *options, "--max-steps=1000000", path, "/l*/")
+        assert refused.code == 6
+        assert "--max-steps raises the limit" in refused.err
+        good("ls", *options, "--max-steps=2100000", path, "/l*/")
+        good("ls", *options, "--max-steps=100", path, "/", "/l1")
+
+
 def test_an_array_is_printed_element_by_element_as_if_it_were_whole(tmp_path: Path) -> None:
     members = [Member(b"a"), Member(b"b/c", "symlink", target=b"\xff")]
     path = archive(tmp_path / "image", [members])

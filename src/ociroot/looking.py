@@ -27,7 +27,7 @@ __all__ = [
     "described",
     "glob",
     "history_of_layers",
-    "is_pattern",
+    "is_glob",
     "mode_string",
     "name_matcher",
     "once",
@@ -123,7 +123,7 @@ def glob(tree: Tree, pattern: bytes, *, follow: bool = False) -> list[tuple[byte
     for part in pattern.split(b"/"):
         if part in (b"", b"."):
             continue
-        is_pattern = any(char in part for char in b"*?[")
+        is_pattern = is_glob(part)
         above, found = found, []
         for path, place, straight in above:
             entered = _followed(lookup, place)
@@ -155,11 +155,9 @@ def _matched(directory: Directory, part: bytes, is_pattern: bool) -> list[tuple[
     if not is_pattern:
         node = directory.entries.get(part)
         return [(part, (directory, part, node))] if node is not None else []
-    matches = re.compile(fnmatch.translate(as_text(part))).match
+    matches = name_matcher(part)
     return [
-        (name, (directory, name, node))
-        for name, node in directory.entries.items()
-        if (part[:1] == b"." or name[:1] != b".") and matches(as_text(name))
+        (name, (directory, name, node)) for name, node in directory.entries.items() if matches(name)
     ]
 
 
@@ -204,14 +202,14 @@ class PathPattern:
         return all(matches(name) for matches, name in zip(self._names, names, strict=False))
 
 
-def is_pattern(path: bytes) -> bool:
+def is_glob(path: bytes) -> bool:
     """Say whether a name or a path has a character that makes it a pattern."""
     return any(char in path for char in b"*?[")
 
 
 def name_matcher(part: bytes) -> Callable[[bytes], bool]:
     """Return what says whether a name is meant by a name or by a pattern of one."""
-    if not is_pattern(part):
+    if not is_glob(part):
         return part.__eq__
     matches = re.compile(fnmatch.translate(as_text(part))).match
     dot = part[:1] == b"."

@@ -45,11 +45,11 @@ def find_layer(image: str, path: str | None, as_json: bool, **choice: Any) -> No
       ociroot find-layer --json app.tar | jq -r '.[] | select(.event == "removed").path'
     """  # noqa: D301
     from ..errors import printable
-    from ..looking import as_text, created_by, is_pattern
+    from ..looking import as_text, created_by, is_glob
     from ..walking import CurrentPath
 
     raw = path.encode("utf-8", "surrogateescape") if path is not None else None
-    single = raw is not None and not is_pattern(raw)
+    single = raw is not None and not is_glob(raw)
     search: _Search = _One(raw or b"") if single else _Many(raw)
     with opened(image, **choice) as chosen, progress_bar() as progress:
         merged = chosen.merged(
@@ -162,10 +162,10 @@ class _Many:
         Args:
             pattern: the pattern; None: all.
         """
-        from ..looking import is_pattern
+        from ..looking import is_glob
 
         parts = (pattern or b"").split(b"/")
-        first = next((n for n, part in enumerate(parts) if is_pattern(part)), 0)
+        first = next((n for n, part in enumerate(parts) if is_glob(part)), 0)
         self._all = pattern is None
         self._begin, self._rest = b"/".join(parts[:first]), b"/".join(parts[first:])
         self._gathering: LayerEvents | None = None

@@ -13,12 +13,15 @@ from .entries import LayerListing, xattr_lines
 
 if TYPE_CHECKING:
     from ..api import Image
-    from ..limits import Limits
+    from ..lookup import Lookup
     from ..nodes import Directory, Node
     from ..tree import Tree
     from ..walking import CurrentPath
 
 __all__ = ["ls"]
+
+# Steps on the way to paths that an entry counts that is listed again: that is as much work.
+_AGAIN = 20
 
 
 @click.command(cls=Command)
@@ -75,7 +78,7 @@ def ls(
             tree = chosen.merged(verify=False, progress=progress).tree
 
     alone, directories, missing = _found(image, paths or ("",), tree, directory)
-    rows = _Rows(long, xattrs, everything, recursive, choice["limits"])
+    rows = _Rows(tree.lookup, long, xattrs, everything, recursive)
     if as_json:
         print_json(rows.described(alone, directories))
     else:
@@ -119,13 +122,15 @@ class _Rows:
     """Lists files and directories, one after the other: a listing is never held whole."""
 
     def __init__(
-        self, long: bool, xattrs: bool, everything: bool, recursive: bool, limits: Limits
+        self, lookup: Lookup, long: bool, xattrs: bool, everything: bool, recursive: bool
     ) -> None:
+        self._lookup = lookup
+        # A pattern may lead to one directory by many links.
+        self._listed: set[Directory] = set()
         self._long = long
         self._xattrs = xattrs
         self._everything = everything
         self._recursive = recursive
-        self._limits = limits
 
     def described(
         self, alone: list[tuple[bytes, Node]], directories: list[tuple[bytes, Directory]]
@@ -134,7 +139,7 @@ class _Rows:
         from ..looking import as_text, described
         from ..walking import CurrentPath
 
-        current = CurrentPath(as_text, self._limits)
+        current = CurrentPath(as_text, self._lookup.limits)
         for path, node in alone:
             current.start(path)
             yield described(current.text(), node)
@@ -151,7 +156,7 @@ class _Rows:
         from ..errors import printable
         from ..walking import CurrentPath
 
-        current = CurrentPath(printable, self._limits)
+        current = CurrentPath(printable, self._lookup.limits)
         yield from self._table([(path or b".", node) for path, node in alone])
         headed = len(directories) + bool(alone) > 1 or self._recursive
         between = "\n" if alone else ""
@@ -174,6 +179,9 @@ class _Rows:
             depth, name, directory = todo.pop()
             if name:
                 current.move(depth - 1, name)
+            if directory in self._listed:
+                self._lookup.spend(_AGAIN * len(directory.entries))
+            self._listed.add(directory)
             listed = [
                 each
                 for each in sorted(directory.entries.items())
