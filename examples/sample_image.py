@@ -153,6 +153,14 @@ def write(path: Path) -> None:
         return {"mediaType": media_type, "digest": digest, "size": len(content)}
 
     timeless = partial(gzip.compress, mtime=0)  # or it would write down the time of day
+    # What made the layers, base first, and a step that changed the configuration alone.
+    history: list[dict[str, Any]] = [
+        {"created_by": "ADD base.tar /"},
+        {"created_by": "COPY app /srv/app"},
+        {"created_by": 'ENTRYPOINT ["/usr/bin/hello"]', "empty_layer": True},
+        {"created_by": "RUN apt-get clean"},
+        {"created_by": "RUN update-plugins"},
+    ]
     stack: list[tuple[bytes, str, Callable[[bytes], bytes]]] = [
         (base(), ".layer.v1.tar+gzip", timeless),
         (application(), ".layer.v1.tar+gzip", timeless),
@@ -173,6 +181,7 @@ def write(path: Path) -> None:
         },
         # The digests of the uncompressed layers: the same however they are compressed.
         "rootfs": {"type": "layers", "diff_ids": [digest_of(content) for content, _, _ in stack]},
+        "history": [{"created": "2023-11-14T22:13:20Z", **step} for step in history],
     }
     manifest = {
         "schemaVersion": 2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -156,6 +157,42 @@ def test_the_sample_as_an_ordinary_user(place: Path) -> None:
         path: (kind, mode, user) for path, (kind, mode, _) in PROMISED.items() if kind != "char"
     }
     check(snapshot(place / "second"), promised, with_xattrs=carries_xattrs(place))
+
+
+# What depends on the versions of the compressors, or on the machine.
+CHANGING = re.compile(
+    r"sha256:[0-9a-f]{12,64}|linux/[a-z0-9]+|\d+(\.\d)? (bytes|kB)(?= (gzip|zstd| ))"
+)
+
+
+def examples() -> list[tuple[str, str]]:
+    """The commands of the README that work on the sample, and what they are said to print."""
+    blocks = re.findall(r"```console\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
+    [block] = [block for block in blocks if "$ ociroot inspect sample.tar" in block]
+    steps = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
+    return [(command, output) for command, _, output in (step.partition("\n") for step in steps)]
+
+
+def test_the_examples_of_the_readme(place: Path) -> None:
+    build(place / "sample.tar")
+    programs = place / "programs"
+    programs.mkdir()
+    (programs / "ociroot").write_text(f'#!/bin/sh\nexec {sys.executable} -m ociroot "$@"\n')
+    (programs / "ociroot").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    assert len(examples()) > 8
+    for command, said in examples():
+        done = subprocess.run(
+            command, shell=True, cwd=place, env=environment, capture_output=True, check=False
+        )
+        # An ordinary user is told that owners are left out.
+        assert done.stderr == b"" or (os.geteuid() and "ociroot cp" in command), command
+        printed = CHANGING.sub("…", done.stdout.decode()).split()
+        wanted = CHANGING.sub("…", said).split()
+        if wanted[-1:] == ["[…]"]:
+            wanted.pop()
+            printed = printed[: len(wanted)]
+        assert printed == wanted, command
 
 
 def test_make_demo(place: Path) -> None:
