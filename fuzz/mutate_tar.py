@@ -89,7 +89,10 @@ def _headers(tar: bytes) -> list[tuple[int, int]]:
     at = 0
     while at + BLOCK <= len(tar) and tar[at : at + BLOCK].strip(b"\0"):
         flag = tar[at + 156 : at + 157]
-        size = 0 if flag in (b"1", b"2", b"3", b"4", b"5", b"6") else _size(tar, at)
+        without = flag in (b"1", b"2", b"3", b"4", b"5", b"6") or (
+            flag == b"\0" and tar[at : at + 100].split(b"\0", 1)[0].endswith(b"/")
+        )
+        size = 0 if without else _size(tar, at)
         end = min(at + BLOCK + size + -size % BLOCK, len(tar))
         found.append((at, end))
         at = end
@@ -265,7 +268,9 @@ def _renumber(unit: bytearray, at: int, random: Random) -> None:
 
 def _remagic(unit: bytearray, at: int, random: Random) -> None:
     unit[at + 257 : at + 265] = random.choice((b"ustar\x0000", b"ustar  \0", bytes(8)))
-    unit[at + 345 : at + 500] = _name(random)[:155].ljust(155, b"\0")
+    time = b"%011o\0" % random.choice((0, 1 << 30))
+    prefix = random.choice((_name(random), _name(random), time, time + time, time + b"x"))
+    unit[at + 345 : at + 500] = prefix[:155].ljust(155, b"\0")
     unit[at + 508 : at + 512] = random.choice((b"tar\0", bytes(4)))
 
 
@@ -306,6 +311,22 @@ def _extend(units: Units, random: Random, raw: Raw) -> None:
     units[which] = _extended(flag, body) + unit
 
 
+def _between(units: Units, random: Random, raw: Raw) -> None:
+    """Put something between a member's extended headers and its own."""
+    which = random.randrange(len(units))
+    unit = units[which]
+    places = _headers(unit)
+    if places:
+        at = places[-1][0]
+        something = random.choice((b"g", b"V", b"L", b"K", b"x"))
+        body = pax_records({b"comment": b"c"}) if something == b"g" else b""
+        if something == b"x":
+            body = b"".join(pax_records(dict([_record(random)])) for _ in range(2))
+        elif something in (b"L", b"K"):
+            body = _name(random) + b"\0"
+        units[which] = unit[:at] + _extended(something, body) + unit[at:]
+
+
 def _scratch(units: Units, random: Random, raw: Raw) -> None:
     """Change a member's bytes, and leave the checksum as it is."""
     which = random.randrange(len(units))
@@ -326,5 +347,6 @@ _CHANGES = (
     _field(_damage),
     _resize,
     *(_extend,) * 4,
+    *(_between,) * 2,
     _scratch,
 )

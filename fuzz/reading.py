@@ -77,7 +77,7 @@ def pax(data: bytes) -> None:
     body = header(b"PaxHeaders.0/f", b"x", size=len(data)) + padded(data)
     layer(body + header(b"f", size=BLOCK) + bytes(BLOCK) + header(b"g", b"5"))
     try:
-        records, _ = parse_records(data)
+        records, _, _ = parse_records(data)
     except OcirootError as error:
         refusal(error)
         return

@@ -94,6 +94,7 @@ KEYS = (
     b"GNU.sparse.map",
     b"GNU.sparse.offset",
     b"GNU.sparse.numbytes",
+    b"GNU.sparse.numblocks",
     b"comment",
     b"",
 )

@@ -210,7 +210,8 @@ def test_cat_reads_a_layer_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert read == ["gzip", "zstd"]
 
 
-HUGE = Member(b"evil/passwd", pax={b"GNU.sparse.size": b"%d" % (1 << 50), b"GNU.sparse.map": b""})
+END = b"%d" % (1 << 50)
+HUGE = Member(b"evil/passwd", pax={b"GNU.sparse.size": END, b"GNU.sparse.map": END + b",0"})
 
 
 def test_a_hole_without_end_does_not_get_in_the_way(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ociroot
 from ociroot.errors import LimitExceeded, MalformedImage, Unsupported
 from ociroot.tar.entry import Entry
 from ociroot.tar.numbers import number, seconds
@@ -222,22 +223,108 @@ def test_the_ustar_prefix_comes_before_the_name() -> None:
     assert names(header(b"name", prefix=b"some/where") + END) == [b"some/where/name"]
 
 
-def test_old_gnu_has_no_prefix() -> None:
-    block = header(b"name", magic=b"ustar  \0", prefix=b"12345")
-    assert names(block + END) == [b"name"]
+GNU = b"ustar  \0"
+TIME = b"14000000000\0"
 
 
-def test_v7_directories_end_in_a_slash() -> None:
-    [(entry, _)] = read(header(b"dir/", b"\0", magic=bytes(8)) + END)
-    assert entry.kind == "dir"
+@pytest.mark.parametrize(
+    "times",
+    [
+        TIME + TIME,  # as GNU tar writes them with --listed-incremental
+        TIME,
+        b" 1400000000 " * 2,
+        base256(1 << 40, 12) + base256(-1, 12),
+        b"\0anything",
+        bytes(12) + TIME,
+    ],
+)
+def test_old_gnu_has_times_where_others_have_a_prefix(times: bytes) -> None:
+    assert names(header(b"name", magic=GNU, prefix=times) + END) == [b"name"]
 
 
-def test_star_prefix_ends_before_the_times() -> None:
-    block = bytearray(header(b"name", prefix=b"p" * 131 + b"00000000000\0" + b"0" * 11))
+@pytest.mark.parametrize("prefix", [b"some/where", b"12345", b"x", TIME + b"x", TIME[:11] + b"/x"])
+def test_a_prefix_under_gnus_magic_is_refused(prefix: bytes) -> None:
+    """Go's reader falls back on it where the times are no numbers, Python's takes it always."""
+    with pytest.raises(MalformedImage, match="prefix"):
+        read(header(b"name", magic=GNU, prefix=prefix) + END)
+
+
+@pytest.mark.parametrize("magic", [b"ustar 00", b"ustarXXX", b"ustar  X"])
+def test_a_prefix_under_a_magic_that_is_none_is_refused(magic: bytes) -> None:
+    """bsdtar takes it for one, Go's reader and GNU tar do not."""
+    with pytest.raises(MalformedImage, match="prefix"):
+        read(header(b"name", magic=magic, prefix=TIME + TIME) + END)
+    assert names(header(b"name", magic=magic) + END) == [b"name"]
+
+
+def test_v7_has_no_prefix() -> None:
+    assert names(header(b"name", magic=bytes(8), prefix=b"junk") + END) == [b"name"]
+
+
+def test_incremental_archives_of_gnu_tar(tree: Path, tmp_path: Path) -> None:
+    need_tools("tar")
+    archive, snapshot = tmp_path / "a.tar", f"--listed-incremental={tmp_path / 'snapshot'}"
+    run = ["tar", "--format=gnu", snapshot, "-cf", str(archive), "-C", str(tree), "."]
+    subprocess.run(run, check=True)
+    content = archive.read_bytes()
+    assert content[345:357].rstrip(b"\0").isdigit(), "tar has not written an access time"
+    found = {name.removeprefix(b"./").rstrip(b"/") for name in names(content)}
+    assert {b"plain", b"link", b"d" * 90} <= found
+
+
+@pytest.mark.parametrize("magic", [bytes(8), b"ustar\x0000", GNU])
+@pytest.mark.parametrize("size", [0, 512, 1000])
+def test_v7_directories_end_in_a_slash(magic: bytes, size: int) -> None:
+    """Whatever their size says no data follows: the next header does."""
+    archive = header(b"dir/", b"\0", magic=magic, size=size) + header(b"file") + END
+    assert [(e.name, e.kind, e.stored) for e, _ in read(archive)] == [
+        (b"dir/", "dir", 0),
+        (b"file", "file", 0),
+    ]
+
+
+def test_the_name_that_counts_says_whether_it_is_a_v7_directory() -> None:
+    archive = extended({b"path": b"long/"}) + header(b"short", b"\0", size=512)
+    assert [entry.kind for entry, _ in read(archive + header(b"file") + END)] == ["dir", "file"]
+    archive = extended({b"path": b"long"}) + header(b"short/", b"\0", size=3) + padded(b"abc")
+    [(entry, content)] = read(archive + END)
+    assert (entry.name, entry.kind, content) == (b"long", "file", b"abc")
+
+
+@pytest.mark.parametrize("typeflag", [b"0", b"7", b"S"])
+def test_a_file_that_ends_in_a_slash_is_refused(typeflag: bytes) -> None:
+    """To GNU tar and bsdtar a directory without data, to Go's reader a file."""
+    with pytest.raises(MalformedImage, match="ends in a slash"):
+        read(header(b"dir/", typeflag, size=512, magic=GNU) + header(b"file") + END)
+
+
+@pytest.mark.parametrize("typeflag", [b"0", b"7"])
+def test_an_empty_file_that_ends_in_a_slash_is_only_a_whiteout(
+    typeflag: bytes, tmp_path: Path
+) -> None:
+    """Whose type does not matter, so that all readers agree on it."""
+    for name, refused in ((b"a/", True), (b"b/.wh.a/", False), (b".wh.b/c/", False)):
+        layer = [Member(b"a"), Member(name, typeflag=typeflag)]
+        with ociroot.open(build.archive(tmp_path / "a.tar", [layer])) as source:
+            if refused:
+                with pytest.raises(MalformedImage, match="ends in a slash"):
+                    source.image().tree()
+            else:
+                assert b"a" in source.image().tree().root.entries
+
+
+@pytest.mark.parametrize("length", [1, 130, 131])
+def test_star_prefix_ends_before_the_times(length: int) -> None:
+    prefix = (b"p" * length).ljust(131, b"\0") + b"00000000000\0" + b"0" * 11
+    block = bytearray(header(b"name", prefix=prefix))
     block[508:512] = b"tar\0"
     total = sum(block[:148]) + 256 + sum(block[156:])
     block[148:156] = b"%06o\0 " % total
-    assert names(bytes(block) + END) == [b"p" * 131 + b"/name"]
+    if length == 131:  # Go's reader stops there, GNU tar and bsdtar read on into the times
+        with pytest.raises(MalformedImage, match="prefix"):
+            read(bytes(block) + END)
+    else:
+        assert names(bytes(block) + END) == [b"p" * length + b"/name"]
 
 
 @pytest.mark.parametrize("typeflag", [b"1", b"2", b"3", b"4", b"5", b"6"])
@@ -300,17 +387,99 @@ def test_pax_records_are_for_one_entry_only() -> None:
     assert (second.name, second.xattrs) == (b"b", None)
 
 
-def test_global_records_are_for_all_that_follow_unless_taken_back() -> None:
-    archive = (
-        pax_global({b"mtime": b"7", b"comment": b"a commit"})
-        + header(b"a")
-        + extended({b"mtime": b"8"})
-        + header(b"b")
-        + extended({b"mtime": b""})
-        + header(b"c", mtime=b"00000000011\0")
-        + header(b"d")
-    )
-    assert [e.mtime_ns // 10**9 for e, _ in read(archive + END)] == [7, 8, 9, 7]
+def test_an_empty_record_takes_back_nothing_but_itself() -> None:
+    """POSIX has it delete what was said before, and no reader agrees on what of the header is."""
+    archive = extended({b"mtime": b"", b"path": b""}) + header(b"c", mtime=b"00000000011\0")
+    [(entry, _)] = read(archive + END)
+    assert (entry.name, entry.mtime_ns) == (b"c", 9 * 10**9)
+    with pytest.raises(MalformedImage, match="size"):
+        read(extended({b"size": b""}) + header(b"c") + END)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_pax_header_replaces_the_one_before_it(count: int) -> None:
+    """As Go's reader, GNU tar and bsdtar have it."""
+    first = extended({b"path": b"first", b"mtime": b"7", b"SCHILY.xattr.user.a": b"1"})
+    archive = first * count + extended({b"SCHILY.xattr.user.b": b"2"}) + header(b"name")
+    [(entry, _)] = read(archive + END)
+    assert (entry.name, entry.mtime_ns, entry.offset) == (b"name", 0, 0)
+    assert entry.xattrs == {b"user.b": b"2"}
+    [(entry, _)] = read(first * count + extended({}) + header(b"name") + END)
+    assert (entry.name, entry.mtime_ns, entry.xattrs) == (b"name", 0, None)
+
+
+def test_a_pax_header_replaces_the_sparse_map_of_the_one_before_it() -> None:
+    archive = extended(SPARSE_0_1) + extended({b"mtime": b"7"}) + header(b"s", size=8)
+    [(entry, content)] = read(archive + padded(b"12345678") + END)
+    assert (entry.segments, content) == (None, b"12345678")
+
+
+def test_global_comments_are_passed_over() -> None:
+    """As `git archive` writes them."""
+    comment = pax_global({b"comment": b"a commit"})
+    archive = comment + comment + header(b"a") + comment + extended({b"mtime": b"8"}) + header(b"b")
+    found = read(archive + comment + END)
+    assert [(e.name, e.mtime_ns, e.xattrs) for e, _ in found] == [
+        (b"a", 0, None),
+        (b"b", 8 * 10**9, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    "keyword", [b"path", b"mtime", b"size", b"SCHILY.xattr.user.a", b"GNU.sparse.name", b"charset"]
+)
+@pytest.mark.parametrize("value", [b"1", b""])
+def test_other_global_records_are_refused(keyword: bytes, value: bytes) -> None:
+    """Go's reader ignores them, GNU tar applies them, bsdtar some."""
+    archive = pax_global({b"comment": b"x", keyword: value}) + header(b"a") + END
+    with pytest.raises(MalformedImage, match=f"global extended header with {keyword.decode()}"):
+        read(archive)
+
+
+def long_name(text: bytes, typeflag: bytes = b"L") -> bytes:
+    head = header(b"././@LongLink", typeflag, size=len(text) + 1, magic=GNU)
+    return head + padded(text + b"\0")
+
+
+COMMENT = pax_global({b"comment": b"x"})
+LABEL = header(b"label", b"V")
+
+
+@pytest.mark.parametrize("between", [COMMENT, LABEL], ids=["comment", "label"])
+def test_nothing_stands_between_an_extension_and_its_entry(between: bytes) -> None:
+    """Go's reader forgets the extension, or gives it to the label; others do neither."""
+    for extension in (extended({b"path": b"p"}), long_name(b"l"), long_name(b"t", b"K")):
+        with pytest.raises(MalformedImage, match="between an extended header and its entry"):
+            read(extension + between + header(b"a") + END)
+        assert len(names(between + extension + header(b"a") + END)) == 1
+
+
+@pytest.mark.parametrize("records", [{b"path": b"p"}, {b"mtime": b"1"}, {}], ids=str)
+@pytest.mark.parametrize("typeflag", [b"L", b"K"])
+def test_pax_headers_and_long_names_do_not_go_together(
+    records: dict[bytes, bytes], typeflag: bytes
+) -> None:
+    """Go's reader and GNU tar disagree on which name counts."""
+    pax, long = extended(records), long_name(b"l", typeflag)
+    for extensions in (pax + long, long + pax, pax + long + pax):
+        with pytest.raises(MalformedImage, match="pax header and a GNU long name"):
+            read(extensions + header(b"a") + END)
+
+
+def test_of_several_long_names_the_last_one_counts() -> None:
+    """As Go's reader, GNU tar and bsdtar have it, in either order."""
+    one = long_name(b"n1") + long_name(b"t1", b"K")
+    for archive in (one + long_name(b"n2"), long_name(b"t1", b"K") + one + long_name(b"n2")):
+        [(entry, _)] = read(archive + header(b"a", b"2", target=b"t") + END)
+        assert (entry.name, entry.target, entry.offset) == (b"n2", b"t1", 0)
+
+
+@pytest.mark.parametrize("typeflag", [b"L", b"K"])
+def test_an_empty_long_name_is_refused(typeflag: bytes) -> None:
+    empty = header(b"././@LongLink", typeflag, magic=GNU)
+    for extension in (long_name(b"", typeflag), empty, long_name(b"\0x", typeflag)):
+        with pytest.raises(MalformedImage, match="empty"):
+            read(extension + header(b"a") + END)
 
 
 def test_gnu_long_names() -> None:
@@ -368,6 +537,31 @@ def test_a_header_that_extends_without_end_is_a_limit() -> None:
         read(header(b"pax", b"x", size=1 << 21))
 
 
+# Leading zeros are no digits that count.
+
+
+@pytest.mark.parametrize("zeros", [0, 1, 8, 20, 5000, 300_000])
+def test_leading_zeros_of_pax_numbers(zeros: int) -> None:
+    long = b"0" * zeros
+    records = {b"size": long + b"4", b"uid": long + b"7", b"mtime": b"-" + long + b"1.25"}
+    head = header(b"a", size=0) + padded(b"data")
+    [(entry, content)] = read(extended(records) + head + END)
+    assert (entry.size, content, entry.uid, entry.mtime_ns) == (4, b"data", 7, -1_250_000_000)
+
+
+def test_leading_zeros_of_a_records_length() -> None:
+    for body in (b"0012 path=b\n", b"0" * 90 + b"101 path=b\n"):
+        assert len(body) == int(body.split()[0])
+        [(entry, _)] = read(header(b"x", b"x", size=len(body)) + padded(body) + header(b"a") + END)
+        assert entry.name == b"b"
+
+
+def test_zeros_do_not_hide_a_number_that_is_too_large() -> None:
+    for value in (b"0" * 30 + b"9" * 19, b"9" * 5000):
+        with pytest.raises(MalformedImage, match="impossible size"):
+            read(extended({b"size": value}) + header(b"a") + END)
+
+
 # Sparse maps that lie.
 
 
@@ -379,6 +573,71 @@ def test_an_impossible_sparse_map_is_refused(map: bytes) -> None:
     records = {b"GNU.sparse.size": b"100", b"GNU.sparse.map": map}
     with pytest.raises(MalformedImage):
         read(extended(records) + header(b"s", size=8) + padded(b"12345678") + END)
+
+
+SPARSE_0_1 = {b"GNU.sparse.size": b"100", b"GNU.sparse.map": b"0,8"}
+SPARSE_1_0 = {
+    b"GNU.sparse.major": b"1",
+    b"GNU.sparse.minor": b"0",
+    b"GNU.sparse.realsize": b"100",
+}
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        {b"GNU.sparse.name": b"n"},
+        {b"GNU.sparse.size": b"100"},
+        {b"GNU.sparse.realsize": b"100"},
+        {b"GNU.sparse.map": b"0,8"},
+        {b"GNU.sparse.numblocks": b"1"},
+        {b"GNU.sparse.offset": b"0", b"GNU.sparse.numbytes": b"8"},
+        {b"GNU.sparse.size": b"100", b"GNU.sparse.offset": b"0"},
+        {b"GNU.sparse.major": b"1"},
+        {b"GNU.sparse.major": b"1", b"GNU.sparse.minor": b"0"},
+        {b"GNU.sparse.size": b"100", b"GNU.sparse.name": b"n"},
+        {**SPARSE_0_1, b"GNU.sparse.realsize": b"100"},
+        {**SPARSE_0_1, b"GNU.sparse.offset": b"0", b"GNU.sparse.numbytes": b"8"},
+        {**SPARSE_0_1, **SPARSE_1_0},
+        {**SPARSE_1_0, b"GNU.sparse.size": b"50"},
+        {**SPARSE_1_0, b"GNU.sparse.numblocks": b"1"},
+        {**SPARSE_0_1, b"GNU.sparse.map": b""},
+        {**SPARSE_0_1, b"GNU.sparse.name": b""},
+        {**SPARSE_0_1, b"GNU.sparse.numblocks": b"2"},
+        {**SPARSE_0_1, b"GNU.sparse.numblocks": b"x"},
+    ],
+    ids=str,
+)
+def test_sparse_keywords_without_a_complete_map_are_refused(records: dict[bytes, bytes]) -> None:
+    """Go's reader sees a plain file, GNU tar and bsdtar another name or size."""
+    with pytest.raises(MalformedImage, match=r"sparse|runs"):
+        read(extended(records) + header(b"s", size=8) + padded(b"12345678") + END)
+
+
+@pytest.mark.parametrize("typeflag", [b"1", b"2", b"3", b"4", b"5", b"6", b"D", b"S"])
+def test_only_files_are_sparse(typeflag: bytes) -> None:
+    block = header(b"s", typeflag, target=b"t", magic=GNU)
+    with pytest.raises(MalformedImage, match="sparse"):
+        read(extended(SPARSE_0_1) + block + END)
+    with pytest.raises(MalformedImage, match="sparse"):
+        read(extended(SPARSE_0_1) + header(b"s/", b"\0") + END)
+
+
+@pytest.mark.parametrize("magic", [b"ustar\x0000", bytes(8)])
+def test_old_sparse_files_are_gnus(magic: bytes) -> None:
+    """Go's reader refuses another magic, others read what is not there."""
+    with pytest.raises(MalformedImage, match="magic"):
+        read(header(b"s", b"S", magic=magic) + END)
+
+
+@pytest.mark.parametrize("typeflag", [b"0", b"\0", b"7"])
+def test_a_sparse_map_in_the_records(typeflag: bytes) -> None:
+    body = header(b"s", typeflag, size=8) + padded(b"12345678")
+    more = {b"GNU.sparse.numblocks": b"1", b"GNU.sparse.name": b"other"}
+    for records in (SPARSE_0_1, {**more, **SPARSE_0_1}):
+        [(entry, content)] = read(extended(records) + body + END)
+        assert (entry.size, content) == (100, b"12345678" + bytes(92))
+        assert entry.name == records.get(b"GNU.sparse.name", b"s")
 
 
 def test_a_sparse_map_that_never_ends_is_refused() -> None:

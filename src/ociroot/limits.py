@@ -32,6 +32,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             symbolic links, few bytes can stand for a long way.
         extension: bytes of the extended headers (pax records, long names) of one entry. Go's
             reader, which containerd, podman and umoci use, has the same bound.
+        records: pax records of all layers, runs of their sparse files, and headers that are no
+            entries; but for 16 of each entry.
         xattrs: extended attributes of one entry.
         xattr_size: bytes of one extended attribute's value (Linux has an XATTR_SIZE_MAX of 65536).
         sparse_runs: runs of data in one sparse file.
@@ -57,6 +59,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     depth: int = 4096
     steps: int = 20_000_000
     extension: int = 1 << 20
+    records: int = 4_000_000
     xattrs: int = 100
     xattr_size: int = 64 << 10
     sparse_runs: int = 1 << 18
@@ -127,6 +130,7 @@ MEANINGS = {
     "depth": Meaning("directories in each other"),
     "steps": Meaning("names looked up on the way to paths"),
     "extension": Meaning("bytes of one entry's extended headers", "bytes"),
+    "records": Meaning("pax records and sparse runs of all layers, beyond 16 for each entry"),
     "xattrs": Meaning("extended attributes of one entry"),
     "xattr_size": Meaning("bytes of an extended attribute", "bytes"),
     "sparse_runs": Meaning("runs of data in a sparse file"),

@@ -15,6 +15,7 @@ from .layer.changeset import Change, changes
 from .layer.stream import LayerContent, Pipeline, blame, compression_of, tuned
 from .limits import DEFAULTS, Limits
 from .notices import Notices
+from .tar.counting import Counted
 from .tar.reader import entries
 from .tar.stream import ChunkStream, FileStream, Stream
 
@@ -71,6 +72,7 @@ class LayerReader:
         """
         self._plan = plan
         self._notices = notices
+        self._counted = Counted()
         self._in_place: set[int] = set()
         if not plan.verify:
             # Unread, a plain layer is taken for the one of its diff_id, which its digest must agree
@@ -158,7 +160,7 @@ class LayerReader:
         return result, LayerContent(layer, layer.diff_id, "none", blob.size)
 
     def _changes(self, stream: Stream) -> Iterator[Change]:
-        return changes(entries(stream, self._plan.limits), self._notices)
+        return changes(entries(stream, self._plan.limits, self._counted), self._notices)
 
     def _check_order(self) -> None:
         if not self._plan.reordered:

@@ -83,9 +83,9 @@ def _apply(root: Node, members: Sequence[Member]) -> None:
         path = clean(member.name)
         if any(part.startswith(WHITEOUT) for part in path[:-1]):
             continue  # below a whiteout: its content is ignored
-        if member.kind == "file" and member.name.endswith(b"/") and WHITEOUT not in member.name:
-            raise ModelRefusal(f"a file with a directory's name: {member.name!r}")
         if not path or not path[-1].startswith(WHITEOUT):
+            if member.kind == "file" and member.name.endswith(b"/"):
+                raise ModelRefusal(f"a file whose name ends in a slash: {member.name!r}")
             others.append((path, member))
         elif path[-1] in (b".wh.", b".wh..", b".wh..."):
             raise ModelRefusal(f"not a whiteout: {member.name!r}")

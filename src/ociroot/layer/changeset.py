@@ -20,6 +20,7 @@ from ..errors import MalformedImage
 from ..notices import Notices
 from ..tar.entry import Entry
 from ..tar.names import clean
+from ..tar.reader import SLASH
 from .xattrs import check_xattrs
 
 __all__ = ["Change", "changes"]
@@ -76,13 +77,6 @@ def changes(entries: Iterable[Entry], notices: Notices) -> Iterator[Change]:
             raise MalformedImage("an entry with an empty name", offset=entry.offset)
         # Nearly all names are clean but for `./` before and `/` behind them.
         if name[-1] == 47:
-            if entry.kind == "file" and _WHITEOUT not in name:
-                # Go takes it for a file, as its type says; GNU tar and bsdtar for a directory.
-                raise MalformedImage(
-                    "a regular file whose name ends in a slash",
-                    member=entry.name,
-                    offset=entry.offset,
-                )
             name = name.rstrip(b"/")
         if name[:2] == b"./":
             name = name[2:]
@@ -98,12 +92,15 @@ def changes(entries: Iterable[Entry], notices: Notices) -> Iterator[Change]:
             )
         if _WHITEOUT in name:
             change = _whiteout(entry, parent, base, notices)
-            if change is not None:
-                yield change
+            if change is None:
+                continue
         else:
             if raw is not None:
                 last, last_parent = raw, parent
-            yield Change("add", parent, base, entry)
+            change = Change("add", parent, base, entry)
+        if entry.name[-1] == 47 and entry.kind == "file" and change.action == "add":
+            raise MalformedImage(SLASH, member=entry.name, offset=entry.offset)
+        yield change
 
 
 def _check_xattrs(entry: Entry) -> None:

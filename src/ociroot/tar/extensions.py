@@ -1,14 +1,20 @@
 """What comes before an entry's header and says more than it can: pax records and GNU's long names.
 
-POSIX.1-2017, pax, "pax Extended Header": records "shall override" what the header says, those of
-the entry's own header over those of a global one.
+POSIX.1-2017, pax, "pax Extended Header": records "shall override" what the header says.
+
+Readers agree on one pax header before an entry (of several, the last one counts) or on GNU's long
+name and long link target (in either order; of several, again the last). On everything else that may
+stand between an extension and its entry they do not: Go's reader forgets the extension at a global
+header or applies it to a volume label, and takes a long name before a pax record's, while GNU tar
+does the opposite. So it is refused.
 """
 
 from __future__ import annotations
 
-from ..errors import MalformedImage
+from ..errors import MalformedImage, printable
 from ..limits import Limits
 from . import sparse
+from .counting import Counted
 from .entry import Entry
 from .numbers import decimal, seconds
 from .pax import XATTR, Records, parse_records
@@ -18,142 +24,162 @@ __all__ = ["Extensions"]
 
 # Linux's XATTR_NAME_MAX.
 _MAX_XATTR_NAME = 255
+# The types of entries that may be sparse in the way of pax.
+_REGULAR = (b"0", b"\0", b"7")
 
 
 class Extensions:
-    """What extended headers say of the entry that follows them (x, X, L, K), or of all (g).
+    """What extended headers say of the entry that follows them (x, X, L, K).
 
     Attributes:
         any: whether there is anything to apply to the entry in hand.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self.any = False
+    def __init__(self, limits: Limits, counted: Counted) -> None:
         self._limits = limits
-        self._global: Records = {}
-        # What all entries have in common, that bring no records of their own: the same objects.
-        self._shared: Records = {}
-        self._shared_xattrs: dict[bytes, bytes] | None = None
+        self._counted = counted
         self.forget()
 
     def forget(self) -> None:
         """Begin the next entry."""
-        self.any = bool(self._global)
-        self._records: Records = {}
-        self._merged: Records = {}
+        self.any = False
+        self._records: Records | None = None
         self._repeated: list[tuple[bytes, bytes]] = []
         self._long_name: bytes | None = None
         self._long_target: bytes | None = None
-        self._start: int | None = None
+        self._sparse = False
+        self._start = 0
         self._length = 0
 
     def check_end(self) -> None:
         """Refuse an archive that ends where an entry should follow."""
-        if self._start is not None:
+        if self.any:
             raise MalformedImage("the archive ends between an extended header and its entry")
+
+    def pass_over(self, what: str) -> None:
+        """Pass over a header that is no entry; it must not stand before one that is extended."""
+        if self.any:
+            raise MalformedImage(f"{what} between an extended header and its entry")
+        self._counted.add(1, self._limits)
 
     def take(self, flag: bytes, stream: Stream, offset: int, length: int) -> None:
         """Read an extended header's content from the stream."""
+        if flag == b"g":
+            self.pass_over("a global extended header")
         self._length += length
         self._limits.check("extension", self._length)
         content = read(stream, length)
         stream.skip_padding(-length % BLOCK)
-        self.any = True
         if flag == b"g":
-            self._take_global(content)
-            if self._start is None:
-                self._length = 0
+            self._length = 0
+            self._check_global(content)
             return
-        self._start = offset if self._start is None else self._start
+        self._start = self._start if self.any else offset
+        self.any = True
+        if flag in b"LK":
+            self._take_long(flag, content)
+            self._counted.add(1, self._limits)
+            return
+        if self._long_name is not None or self._long_target is not None:
+            raise MalformedImage("a pax header and a GNU long name before one entry")
+        self._records, self._repeated, count = parse_records(content)
+        self._counted.add(1 + count, self._limits)
+
+    def _take_long(self, flag: bytes, content: bytes) -> None:
+        if self._records is not None:
+            raise MalformedImage("a pax header and a GNU long name before one entry")
+        text = content.split(b"\0", 1)[0]
+        if not text:
+            # Go's reader goes back to the header's name, others take the empty one.
+            raise MalformedImage("a GNU long name that is empty")
         if flag == b"L":
-            self._long_name = content.split(b"\0", 1)[0]
-        elif flag == b"K":
-            self._long_target = content.split(b"\0", 1)[0]
+            self._long_name = text
         else:
-            more, runs = parse_records(content)
-            self._records.update(more)
-            self._repeated += runs
+            self._long_target = text
 
-    def _take_global(self, content: bytes) -> None:
-        self._global.update(parse_records(content)[0])
-        self._limits.check("extension", sum(map(len, self._global.values())))
-        self._shared = _meant(self._global)
-        self._shared_xattrs = _xattrs(self._global, self._limits)
+    def _check_global(self, content: bytes) -> None:
+        """Refuse global records that would have to be applied.
 
-    def apply(self, entry: Entry, name: bytes, stored: int) -> tuple[bytes, int]:
+        Go's reader, which containerd, podman and umoci use, ignores them; GNU tar and bsdtar apply
+        some. git writes a comment, which nobody applies.
+        """
+        records, _, count = parse_records(content)
+        self._counted.add(count, self._limits)
+        for keyword in records:
+            if keyword != b"comment":
+                raise MalformedImage(
+                    f"a global extended header with {printable(keyword[:40])}; readers agree on "
+                    "nothing but a comment there"
+                )
+
+    def apply(self, entry: Entry, flag: bytes, name: bytes, stored: int) -> tuple[bytes, int]:
         """Put it over what the entry's header said; return the name and the stored size."""
-        if self._start is not None:
-            entry.offset = self._start
-        if self._records:
-            self._merged = _meant({**self._global, **self._records})
-            entry.xattrs = _xattrs(self._merged, self._limits)
-        else:
-            self._merged, entry.xattrs = self._shared, self._shared_xattrs
-        name, stored = _apply(entry, name, stored, self._merged)
-        name = self._long_name if self._long_name is not None else name
+        entry.offset = self._start
+        self._counted.entry()
+        if self._records is not None:
+            name, stored = self._apply(entry, self._records, name, stored)
+        if self._long_name is not None:
+            name = self._long_name
         if self._long_target is not None:
             entry.target = self._long_target
+        if self._sparse and (flag not in _REGULAR or name[-1:] == b"/"):
+            raise MalformedImage("the pax records of a sparse file, and this is none")
         self._limits.check("path", max(len(name), len(entry.target)))
         return name, stored
 
-    def sparse(self, entry: Entry, stream: Stream, stored: int) -> int:
-        """Read the map of a file that is sparse in the way of pax; return the bytes of data."""
-        if not sparse.is_sparse(self._merged):
-            return stored
-        if b"GNU.sparse.major" in self._merged:
-            entry.segments, entry.size, stored = sparse.from_stream(
-                self._merged, stream, stored, self._limits
-            )
-        else:
-            entry.segments, entry.size = sparse.from_pax(
-                self._merged, self._repeated, stored, self._limits
-            )
-        return stored
+    def _apply(self, entry: Entry, records: Records, name: bytes, stored: int) -> tuple[bytes, int]:
+        xattrs: dict[bytes, bytes] = {}
+        for keyword, value in records.items():
+            if keyword.startswith(XATTR):
+                self._take_xattr(xattrs, keyword[len(XATTR) :], value)
+            elif keyword in sparse.KEYWORDS:
+                self._sparse = True
+            elif keyword == b"size":
+                # Also an empty one, which POSIX has mean the header's: bsdtar takes it for 0.
+                stored = decimal(value, "size")
+                if stored < 0:
+                    raise MalformedImage(f"an impossible size: {stored}")
+            elif not value:
+                pass  # POSIX: "shall delete" what was said before; so the header's counts
+            elif keyword == b"path":
+                name = value
+            elif keyword == b"linkpath":
+                entry.target = value
+            elif keyword == b"uid":
+                entry.uid = decimal(value, "uid")
+            elif keyword == b"gid":
+                entry.gid = decimal(value, "gid")
+            elif keyword == b"mtime":
+                entry.mtime_ns = seconds(value, "mtime")
+        entry.xattrs = xattrs or None
+        if self._sparse:
+            sparse.check_records(records)
+            name = records.get(b"GNU.sparse.name", name)
+        return name, stored
 
-
-def _meant(records: Records) -> Records:
-    """Leave out what is taken back.
-
-    POSIX: an empty value "shall delete any header block field, previously entered extended header
-    value, or global extended header value".
-    """
-    return {k: value for k, value in records.items() if value or k.startswith(XATTR)}
-
-
-def _apply(entry: Entry, name: bytes, stored: int, records: Records) -> tuple[bytes, int]:
-    """Put what pax records say over what the header said; return the name and the stored size."""
-    for keyword, value in records.items():
-        if keyword == b"path":
-            name = value
-        elif keyword == b"linkpath":
-            entry.target = value
-        elif keyword == b"size":
-            stored = decimal(value, "size")
-            if stored < 0:
-                raise MalformedImage(f"an impossible size: {stored}")
-        elif keyword == b"uid":
-            entry.uid = decimal(value, "uid")
-        elif keyword == b"gid":
-            entry.gid = decimal(value, "gid")
-        elif keyword == b"mtime":
-            entry.mtime_ns = seconds(value, "mtime")
-    return records.get(b"GNU.sparse.name", name), stored
-
-
-def _xattrs(records: Records, limits: Limits) -> dict[bytes, bytes] | None:
-    """Return the extended attributes that pax records bring; None: there are none."""
-    found: dict[bytes, bytes] = {}
-    for keyword, value in records.items():
-        if not keyword.startswith(XATTR):
-            continue
-        name = keyword[len(XATTR) :]
+    def _take_xattr(self, xattrs: dict[bytes, bytes], name: bytes, value: bytes) -> None:
+        limits = self._limits
         if not name:
             raise MalformedImage("an extended attribute without a name")
         if len(name) > _MAX_XATTR_NAME:
             raise MalformedImage(f"an extended attribute's name of {len(name)} bytes")
         if len(value) > limits.xattr_size:
             raise limits.exceeded("xattr_size", len(value))
-        found[name] = value
-    if len(found) > limits.xattrs:
-        raise limits.exceeded("xattrs", len(found))
-    return found or None
+        xattrs[name] = value
+        if len(xattrs) > limits.xattrs:
+            raise limits.exceeded("xattrs", len(xattrs))
+
+    def sparse(self, entry: Entry, stream: Stream, stored: int) -> int:
+        """Read the map of a file that is sparse in the way of pax; return the bytes of data."""
+        records = self._records
+        if not self._sparse or records is None:
+            return stored
+        if b"GNU.sparse.major" in records:
+            entry.segments, entry.size, stored = sparse.from_stream(
+                records, stream, stored, self._limits, self._counted
+            )
+        else:
+            entry.segments, entry.size = sparse.from_pax(
+                records, self._repeated, stored, self._limits, self._counted
+            )
+        return stored

@@ -16,10 +16,10 @@ __all__ = ["decimal", "number", "seconds"]
 
 # Digits behind a NUL are none to GNU tar and bsdtar, for whom it ends the number.
 _OCTAL = re.compile(rb" *(?:([0-7]+)(?:[ \0].*)?|[ \0]*)", re.DOTALL)
-# int64 has 19 digits; more digits than this are an attack on int().
-_DECIMAL = re.compile(rb"-?[0-9]{1,20}")
-_SECONDS = re.compile(rb"(-?)([0-9]{1,20})(?:\.([0-9]*))?")
+_SECONDS = re.compile(rb"(-?[0-9]+)(?:\.([0-9]*))?")
 _INT64 = range(-(1 << 63), 1 << 63)
+# int64 has 19; more digits than these are an attack on int().
+_DIGITS = 19
 
 
 def number(field: bytes, what: str) -> int:
@@ -47,14 +47,19 @@ def number(field: bytes, what: str) -> int:
 
 
 def decimal(value: bytes, what: str) -> int:
-    """Decode a decimal number of a pax record.
+    """Decode a decimal number of a pax record, which may have any number of leading zeros.
 
     Raises:
         MalformedImage: it is none, or does not fit a signed 64-bit number.
     """
-    if not _DECIMAL.fullmatch(value) or int(value) not in _INT64:
-        raise MalformedImage(f"an impossible {what}: {value[:40]!r}")
-    return int(value)
+    negative = value.startswith(b"-")
+    digits = value[negative:]
+    significant = digits.lstrip(b"0")
+    if digits.isdigit() and len(significant) <= _DIGITS:
+        number = -int(significant or b"0") if negative else int(significant or b"0")
+        if number in _INT64:
+            return number
+    raise MalformedImage(f"an impossible {what}: {value[:40]!r}")
 
 
 def seconds(value: bytes, what: str) -> int:
@@ -66,8 +71,8 @@ def seconds(value: bytes, what: str) -> int:
         MalformedImage: it is no such number, or beyond what a 64-bit time holds.
     """
     match = _SECONDS.fullmatch(value)
-    if match is None or int(match[2]) not in _INT64:
+    if match is None:
         raise MalformedImage(f"an impossible {what}: {value[:40]!r}")
-    fraction = int(((match[3] or b"") + b"000000000")[:9])
-    nanoseconds = int(match[2]) * 1_000_000_000 + fraction
-    return -nanoseconds if match[1] else nanoseconds
+    whole = decimal(match[1], what)
+    fraction = int(((match[2] or b"")[:9] + b"000000000")[:9])
+    return whole * 1_000_000_000 + (-fraction if value[:1] == b"-" else fraction)

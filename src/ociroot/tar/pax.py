@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import MalformedImage
+from .numbers import decimal
 
 __all__ = ["XATTR", "Records", "parse_records"]
 
@@ -15,7 +16,7 @@ _REPEATED = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
 Records = dict[bytes, bytes]
 
 
-def parse_records(content: bytes) -> tuple[Records, list[tuple[bytes, bytes]]]:
+def parse_records(content: bytes) -> tuple[Records, list[tuple[bytes, bytes]], int]:
     r"""Read the body of a pax header.
 
     Each record is ``"%d %s=%s\n", <length>, <keyword>, <value>``, whose length counts the whole
@@ -25,23 +26,23 @@ def parse_records(content: bytes) -> tuple[Records, list[tuple[bytes, bytes]]]:
         content: the body, which the caller has bounded.
 
     Returns:
-        The records by keyword, the last of each (an empty value takes back what a global header
-        said), and in their order those that sparse format 0.0 repeats.
+        The records by keyword, the last of each; in their order those that sparse format 0.0
+        repeats; and how many there are in all.
 
     Raises:
         MalformedImage: a record that is not of this form.
     """
     records: Records = {}
     repeated: list[tuple[bytes, bytes]] = []
-    at = 0
+    at = count = 0
     while at < len(content):
-        space = content.find(b" ", at, at + 10)
+        space = content.find(b" ", at)
         digits = content[at:space]
         if space < 0 or not digits.isdigit():
             if not content[at:].strip(b"\0"):
                 break  # some archivers pad the body with NULs
             raise MalformedImage(f"a pax record without a length: {content[at : at + 20]!r}")
-        end = at + int(digits)
+        end = at + decimal(digits, "length of a pax record")
         equals = content.find(b"=", space, end)
         if end > len(content) or equals < 0 or content[end - 1 : end] != b"\n":
             raise MalformedImage(f"a broken pax record: {content[at : at + 40]!r}")
@@ -55,4 +56,5 @@ def parse_records(content: bytes) -> tuple[Records, list[tuple[bytes, bytes]]]:
             repeated.append((keyword, value))
         records[keyword] = value
         at = end
-    return records, repeated
+        count += 1
+    return records, repeated, count

@@ -10,6 +10,7 @@ what repeats from header to header (modes, owners, times) is remembered rather t
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from struct import Struct
@@ -18,12 +19,13 @@ from typing import Any
 from ..errors import MalformedImage, OcirootError, Unsupported
 from ..limits import DEFAULTS, Limits
 from . import sparse
+from .counting import Counted
 from .entry import Entry, Kind
 from .extensions import Extensions
 from .numbers import number
 from .stream import BLOCK, Stream
 
-__all__ = ["entries"]
+__all__ = ["SLASH", "entries"]
 
 # name, mode+uid+gid, size, mtime, checksum, type.
 _HEADER = Struct("100s 24s 12s 12s 8s c")
@@ -47,17 +49,26 @@ _KINDS: dict[bytes, Kind] = {
 }
 # Types whose size field speaks of no data in the archive, whatever it says.
 _WITHOUT_DATA = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))
+#: All readers take V7's files of such names for directories. Those of another type are directories
+#: without data to GNU tar and bsdtar, and to Go's reader, which containerd, podman and umoci use,
+#: files with data: what is data to one is headers to the other.
+SLASH = "a file whose name ends in a slash; readers disagree on what it is"
+_GNU_TIME = re.compile(rb" *[0-7]+[ \0]?|[\x80-\xff].*|\0.*", re.DOTALL)
 _REMEMBERED = 4096
 _MAX_ID = (1 << 32) - 2
 
 
-def entries(stream: Stream, limits: Limits = DEFAULTS) -> Iterator[Entry]:
+def entries(
+    stream: Stream, limits: Limits = DEFAULTS, counted: Counted | None = None
+) -> Iterator[Entry]:
     """Read an archive entry by entry.
 
     Args:
         stream: the archive. While an entry is in hand its ``stored`` bytes can be read from the
             stream; what of them is not read is skipped.
         limits: on what one entry may ask for.
+        counted: what the archives have brought that are read in one pass; None: this is the only
+            one.
 
     Yields:
         Each entry in the order of the archive, up to its end marker or its end.
@@ -74,7 +85,8 @@ def entries(stream: Stream, limits: Limits = DEFAULTS) -> Iterator[Entry]:
         _Remembered(decode) for decode in (_expected_sum, _size, _owner, _time)
     )
     kinds, longest, largest = _KINDS, limits.path, limits.file_size
-    extensions = Extensions(limits)
+    counted = Counted() if counted is None else counted
+    extensions = Extensions(limits, counted)
     tail, front, target, major, minor, tail_sum = b"", b"", b"", b"", b"", 0
     offset = stream.position
     member: bytes | None = None
@@ -105,6 +117,7 @@ def entries(stream: Stream, limits: Limits = DEFAULTS) -> Iterator[Entry]:
             kind = kinds.get(flag)
             if kind is None:
                 if flag == b"V":  # a volume label is no file
+                    extensions.pass_over("a volume label")
                     if stored:
                         # GNU tar skips it, and bsdtar reads it as the next header.
                         raise MalformedImage(f"a volume label with {stored} bytes of data")
@@ -126,7 +139,7 @@ def entries(stream: Stream, limits: Limits = DEFAULTS) -> Iterator[Entry]:
             entry.xattrs = entry.segments = None
             entry.rdev = (0, 0)
             if extensions.any:
-                name, stored = extensions.apply(entry, name, stored)
+                name, stored = extensions.apply(entry, flag, name, stored)
             entry.name = member = name
             if len(name) > longest:
                 raise limits.exceeded("path", len(name))
@@ -136,15 +149,20 @@ def entries(stream: Stream, limits: Limits = DEFAULTS) -> Iterator[Entry]:
                 entry.rdev = _device(major, minor)
             if flag in _WITHOUT_DATA:
                 stored = 0
-            elif flag == b"\0" and name.endswith(b"/"):
-                kind = entry.kind = "dir"  # V7 has no type for directories
+            elif name[-1:] == b"/" and kind == "file":
+                if flag == b"\0":  # V7 has no type for directories
+                    kind = entry.kind = "dir"
+                    stored = 0
+                elif stored:
+                    raise MalformedImage(SLASH)
 
             padding = -stored % BLOCK
             entry.size = stored
             end = offset + BLOCK + stored
             if flag == b"S":
                 header = block[at : at + BLOCK]
-                entry.segments, entry.size = sparse.old_gnu(header, stream, stored, limits)
+                counted.entry()
+                entry.segments, entry.size = sparse.old_gnu(header, stream, stored, limits, counted)
                 end = stream.position + stored
             elif extensions.any and kind == "file":
                 stored = extensions.sparse(entry, stream, stored)
@@ -180,12 +198,31 @@ def _tail(tail: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     """Return what goes before the name, the link's target, the major and the minor number."""
     target, magic, major, minor, prefix = _TAIL.unpack(tail)
     front = b""
-    if prefix[0] and magic[:6] == b"ustar\0":
-        # star keeps two times at the end of the prefix.
-        if tail[-4:] == b"tar\0":
-            prefix = prefix[:131]
-        front = prefix.split(b"\0", 1)[0] + b"/"
+    if prefix[0] and magic[:5] == b"ustar":
+        if magic[:6] == b"ustar\0":
+            # star keeps two times at the end of the prefix, behind a NUL.
+            if tail[-4:] == b"tar\0" and prefix[130]:
+                raise MalformedImage("star's prefix is too long; readers disagree on its end")
+            front = prefix.split(b"\0", 1)[0] + b"/"
+        else:
+            _check_no_prefix(magic, prefix)
     return front, target.split(b"\0", 1)[0], major, minor
+
+
+def _check_no_prefix(magic: bytes, prefix: bytes) -> None:
+    """Refuse what is a prefix to some readers and none to others.
+
+    GNU's old headers have no prefix: access and change times of incremental archives stand there.
+    Go's reader, which containerd, podman and umoci use, takes it for one all the same when they are
+    no numbers ("some old Go writers"), and Python's takes whatever is there. So they must be what
+    GNU tar writes: digits that fill the field, or base-256, which is no text; or nothing, and then
+    what follows is no text either. With another version bsdtar reads a prefix, others do not.
+    """
+    times = (prefix[:12], prefix[12:24])
+    if magic != sparse.GNU_MAGIC or not all(map(_GNU_TIME.fullmatch, times)):
+        raise MalformedImage(
+            "a prefix before the name under GNU's magic; readers disagree on whether it is one"
+        )
 
 
 def _sum(part: bytes) -> int:

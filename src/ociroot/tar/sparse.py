@@ -8,15 +8,36 @@ because they lack consistent support across tar implementations" - so they come,
 from __future__ import annotations
 
 from ..errors import MalformedImage
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
+from .counting import Counted
 from .numbers import decimal, number
 from .pax import Records
 from .stream import BLOCK, Stream, read
 
-__all__ = ["Segments", "from_pax", "from_stream", "is_sparse", "old_gnu"]
+__all__ = [
+    "GNU_MAGIC",
+    "KEYWORDS",
+    "Segments",
+    "check_records",
+    "from_pax",
+    "from_stream",
+    "old_gnu",
+]
+
+#: Magic and version in GNU's old headers.
+GNU_MAGIC = b"ustar  \0"
 
 #: Where stored bytes belong: offset and length of each run, ascending.
 Segments = list[tuple[int, int]]
+
+# What each of the pax formats consists of; any may give the file's name, and the older ones the
+# number of runs.
+_FORMAT_0_0 = frozenset((b"GNU.sparse.size", b"GNU.sparse.offset", b"GNU.sparse.numbytes"))
+_FORMAT_0_1 = frozenset((b"GNU.sparse.size", b"GNU.sparse.map"))
+_FORMAT_1_0 = frozenset((b"GNU.sparse.major", b"GNU.sparse.minor", b"GNU.sparse.realsize"))
+_NAME, _RUNS = b"GNU.sparse.name", b"GNU.sparse.numblocks"
+#: The keywords that some reader takes for those of a sparse file.
+KEYWORDS = _FORMAT_0_0 | _FORMAT_0_1 | _FORMAT_1_0 | {_NAME, _RUNS}
 
 
 def _checked(segments: Segments, stored: int, size: int) -> Segments:
@@ -33,7 +54,7 @@ def _checked(segments: Segments, stored: int, size: int) -> Segments:
 
 
 def old_gnu(
-    header: bytes, stream: Stream, stored: int, limits: Limits = DEFAULTS
+    header: bytes, stream: Stream, stored: int, limits: Limits, counted: Counted
 ) -> tuple[Segments, int]:
     """Read the map of an entry of type ``S``, with the extension blocks that follow its header.
 
@@ -42,6 +63,7 @@ def old_gnu(
         stream: the archive, right behind the header.
         stored: bytes that the entry stores.
         limits: on the runs.
+        counted: told of them.
 
     Returns:
         The map, and the size of the file in bytes.
@@ -50,9 +72,9 @@ def old_gnu(
         MalformedImage: a map that is impossible or cut off.
         LimitExceeded: a map of too many runs.
     """
-    # Elsewhere these bytes are the prefix, and to GNU tar the entry is a file with no holes.
-    if header[257:265] != b"ustar  \0":
-        raise MalformedImage("a sparse entry (type S) whose header is not GNU's")
+    if header[257:265] != GNU_MAGIC:
+        # star's headers of this type say something else in these places.
+        raise MalformedImage("a sparse file in GNU's old form without GNU's magic")
     segments: Segments = []
 
     def take(block: bytes, at: int, count: int) -> None:
@@ -69,22 +91,33 @@ def old_gnu(
     take(header, 386, 4)
     extended = header[482]
     while extended:
+        counted.add(21, limits)
         block = read(stream, BLOCK)
         take(block, 0, 21)
         extended = block[504]
     return _checked(segments, stored, size), size
 
 
-def is_sparse(records: Records) -> bool:
-    """Say whether pax records tell of a sparse file."""
-    return b"GNU.sparse.major" in records or b"GNU.sparse.size" in records
+def check_records(records: Records) -> None:
+    """Refuse sparse keywords without a complete map, or of two formats at once.
+
+    Of a part of them some readers take the name or the size, others nothing (Go's, for one).
+    """
+    given = {keyword for keyword in KEYWORDS if keyword in records}
+    needed = given - {_NAME} if given >= _FORMAT_1_0 else given - {_NAME, _RUNS}
+    if needed not in (_FORMAT_0_0, _FORMAT_0_1, _FORMAT_1_0):
+        raise MalformedImage("the pax records of a sparse file without its whole map")
+    for keyword in given:
+        if not records[keyword]:
+            raise MalformedImage(f"the pax record {keyword.decode()} of a sparse file is empty")
 
 
 def from_pax(
     records: Records,
     repeated: list[tuple[bytes, bytes]],
     stored: int,
-    limits: Limits = DEFAULTS,
+    limits: Limits,
+    counted: Counted,
 ) -> tuple[Segments, int]:
     """Read the map of the pax formats 0.0 and 0.1, which stands in the records.
 
@@ -93,6 +126,7 @@ def from_pax(
         repeated: in their order, the records that format 0.0 repeats.
         stored: bytes that the entry stores.
         limits: on the runs.
+        counted: told of them.
 
     Returns:
         The map, and the size of the file in bytes.
@@ -103,22 +137,25 @@ def from_pax(
     """
     size = decimal(records[b"GNU.sparse.size"], "size of a sparse file")
     if b"GNU.sparse.map" in records:
-        text = records[b"GNU.sparse.map"]
-        values = text.split(b",") if text else []
+        values = records[b"GNU.sparse.map"].split(b",")
     else:
         values = [value for _, value in repeated]
         names = [name for name, _ in repeated]
         if names != [b"GNU.sparse.offset", b"GNU.sparse.numbytes"] * (len(names) // 2):
             raise MalformedImage("a sparse map whose offsets and lengths do not alternate")
+    runs = len(values) // 2
     if len(values) % 2:
         raise MalformedImage("a sparse map with an offset and no length")
-    limits.check("sparse_runs", len(values) // 2)
+    if _RUNS in records and decimal(records[_RUNS], "number of runs") != runs:
+        raise MalformedImage(f"a sparse map of {runs} runs, and not as many as it says")
+    limits.check("sparse_runs", runs)
+    counted.add(runs, limits)
     numbers = [decimal(value, "number in a sparse map") for value in values]
     return _checked(list(zip(numbers[::2], numbers[1::2], strict=True)), stored, size), size
 
 
 def from_stream(
-    records: Records, stream: Stream, stored: int, limits: Limits = DEFAULTS
+    records: Records, stream: Stream, stored: int, limits: Limits, counted: Counted
 ) -> tuple[Segments, int, int]:
     """Read the map of the pax format 1.0, which stands before the data in whole blocks.
 
@@ -127,6 +164,7 @@ def from_stream(
         stream: the archive, at the entry's data.
         stored: bytes that the entry stores, the map among them.
         limits: on the runs.
+        counted: told of them.
 
     Returns:
         The map, the size of the file in bytes, and how many bytes of data are left.
@@ -135,9 +173,9 @@ def from_stream(
         MalformedImage: a map that is impossible or cut off.
         LimitExceeded: a map of too many runs.
     """
-    if (records.get(b"GNU.sparse.major"), records.get(b"GNU.sparse.minor")) != (b"1", b"0"):
+    if (records[b"GNU.sparse.major"], records[b"GNU.sparse.minor"]) != (b"1", b"0"):
         raise MalformedImage("an unknown version of the sparse format")
-    size = decimal(records.get(b"GNU.sparse.realsize", b""), "size of a sparse file")
+    size = decimal(records[b"GNU.sparse.realsize"], "size of a sparse file")
     text = b""
     values: list[int] = []
     wanted = 1
@@ -154,6 +192,7 @@ def from_stream(
             if values[0] < 0:
                 raise MalformedImage(f"an impossible sparse map: of {values[0]} runs")
             limits.check("sparse_runs", values[0])
+            counted.add(values[0], limits)
             wanted = 1 + 2 * values[0]
             values += [decimal(line, "number in a sparse map") for line in lines[1:wanted]]
         if len(text) > BLOCK:
