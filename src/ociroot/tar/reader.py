@@ -52,7 +52,7 @@ _WITHOUT_DATA = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))
 #: All readers take V7's files of such names for directories. Those of another type are directories
 #: without data to GNU tar and bsdtar, and to Go's reader, which containerd, podman and umoci use,
 #: files with data: what is data to one is headers to the other.
-SLASH = "a file whose name ends in a slash; readers disagree on what it is"
+SLASH = "a regular file whose name ends in a slash; readers disagree on what it is"
 _GNU_TIME = re.compile(rb" *[0-7]+[ \0]?|[\x80-\xff].*|\0.*", re.DOTALL)
 _REMEMBERED = 4096
 _MAX_ID = (1 << 32) - 2
