@@ -32,7 +32,7 @@ _HOLE = memoryview(bytes(64 << 10))
 
 def streams(
     layers: Sequence[LayerBlob],
-    plain: Container[int],
+    in_place: Container[int],
     nodes: Iterable[Node],
     limits: Limits = DEFAULTS,
 ) -> Iterator[tuple[Node, Stream]]:
@@ -40,7 +40,7 @@ def streams(
 
     Args:
         layers: the layers in the order in which they were applied.
-        plain: which of them, from 0, were not compressed when they were applied.
+        in_place: which of them, from 0, are not compressed and are not to be verified.
         nodes: regular files of the tree that they made; one that is given twice comes once.
         limits: what the layers may ask for.
 
@@ -49,7 +49,7 @@ def streams(
         its data: its ``stored`` bytes can be read from there.
 
     Raises:
-        VerificationError: a compressed layer is not what it should be, now that it was read again.
+        VerificationError: a layer is not what it should be, now that it was read again.
         OcirootError: a layer cannot be read.
     """
     wanted: dict[int, set[Node]] = {}
@@ -59,7 +59,7 @@ def streams(
         layer = layers[number]
         files = sorted(wanted[number], key=lambda node: node.offset)
         try:
-            if number in plain:
+            if number in in_place:
                 with layer.blob.opened() as fd:
                     yield from _at(FileStream(fd, layer.blob.size, layer.blob.offset), files)
             else:
