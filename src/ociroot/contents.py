@@ -15,14 +15,14 @@ from .errors import OcirootError
 from .image import LayerBlob
 from .layer.stream import Pipeline, blame, tuned
 from .limits import DEFAULTS, Limits
-from .nodes import Directory, Node, NoOperations
+from .nodes import Directory, Node, NoOperations, weight
 from .tar.stream import ChunkStream, FileStream, Stream
 
 __all__ = ["Keeping", "pieces", "streams"]
 
 # Bytes of kept contents that do not go to a temporary file.
 _IN_MEMORY = 1 << 20
-# Bytes that are kept of files of which only the name was asked for.
+# Bytes that are kept of files of which only the name was asked for, with what is in memory.
 _KEPT_UNASKED = 256 << 20
 # Names that links may add to those asked for.
 _NAMES = 1000
@@ -122,11 +122,17 @@ class Keeping(NoOperations):
         self._names = set(names)
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=tmpdir)  # noqa: SIM115
         self._end = 0
+        self._unasked = 0
         self._places: dict[Node, int] = {}
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Stream) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
-        if name in self._names and self._end + node.stored <= _KEPT_UNASKED:
+        if name not in self._names:
+            return
+        # The node is kept, too, also when the tree has it no more.
+        takes = node.stored + weight(name, node)
+        if self._unasked + takes <= _KEPT_UNASKED:
+            self._unasked += takes
             self.keep(node, data)
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
