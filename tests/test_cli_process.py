@@ -130,7 +130,7 @@ def in_the_middle(*arguments: str | Path, beside: Path) -> Iterator[subprocess.P
         text=True,
     )
     try:
-        while not list(beside.glob(".*ociroot*/large")):
+        while not list(beside.glob(".*ociroot*/rootfs/large")):
             assert process.poll() is None, process.communicate()
             time.sleep(0.001)
         process.send_signal(signal.SIGSTOP)
@@ -181,7 +181,7 @@ def test_a_signal_leaves_the_old_tree(endless: Path, place: Path, number: signal
     (root / "old/sub").mkdir(parents=True)
     (root / "old/file").write_text("old")
     before = snapshot(root)
-    with in_the_middle("--replace", endless, root, beside=place) as process:
+    with in_the_middle("--replace-anything", endless, root, beside=place) as process:
         assert snapshot(root) == before
         stopped(process, number)
     assert list(place.iterdir()) == [root]
@@ -302,9 +302,9 @@ def test_replace(image: Path, place: Path, expected: Snapshot) -> None:
     (root / "old/closed").mkdir(parents=True)
     (root / "old/closed/file").write_text("old")
     (root / "old/closed").chmod(0)
-    good(extract("--replace", image, root))
+    good(extract("--replace-anything", image, root))
     assert differences(snapshot(root), expected) == []
-    good(extract("--replace", image, root))  # and once more over our own
+    good(extract("--replace-anything", image, root))  # and once more over our own
     assert differences(snapshot(root), expected) == []
     assert {path.name for path in place.iterdir()} == {"image.tar", "expected", "root"}
 
@@ -314,7 +314,7 @@ def test_replace_keeps_the_old_tree_when_the_image_is_bad(place: Path) -> None:
     root = place / "root"
     (root / "old").mkdir(parents=True)
     before = snapshot(root)
-    refused(extract("--replace", bad, root), 4, str(bad))
+    refused(extract("--replace-anything", bad, root), 4, str(bad))
     assert snapshot(root) == before
     assert {path.name for path in place.iterdir()} == {"bad.tar", "root"}
 

@@ -129,7 +129,7 @@ def test_a_diff_id_that_no_layer_has(path: Path, root: Path) -> None:
 def test_what_follows_the_end_marker_counts_for_the_diff_id(path: Path, root: Path) -> None:
     tar = build.tar(BASE) + b"trailing bytes" * 100_000
     for compression in ("none", "gzip", "zstd"):
-        extract(archive(path, [Layer(tar, compression)]), root, replace=True)
+        extract(archive(path, [Layer(tar, compression)]), root, replace_anything=True)
     right = build.digest(build.tar(BASE))
     refused(
         archive(path, [Layer(tar, "gzip")], diff_ids=[right]),
@@ -245,7 +245,7 @@ def test_a_destination_that_holds_something(path: Path, root: Path) -> None:
     with pytest.raises(DestinationError, match=f"{root}: .*not empty.*--replace"):
         extract(path, root)
     assert [p.name for p in root.iterdir()] == ["mine"]
-    extract(path, root, replace=True)
+    extract(path, root, replace_anything=True)
     assert content(root) == {"a": b"base", "b": b"base"}
     assert sorted(p.name for p in root.parent.iterdir()) == ["image.tar", "root"]
 
@@ -341,7 +341,11 @@ def test_modes_do_not_depend_on_the_umask(path: Path, root: Path, umask: int) ->
 def test_a_file_larger_than_its_chunks(path: Path, root: Path) -> None:
     data = os.urandom(5_000_001)
     for compression in ("none", "gzip", "zstd"):
-        extract(archive(path, [Layer([Member(b"x", data=data)], compression)]), root, replace=True)
+        extract(
+            archive(path, [Layer([Member(b"x", data=data)], compression)]),
+            root,
+            replace_anything=True,
+        )
         assert (root / "x").read_bytes() == data
 
 

@@ -95,7 +95,7 @@ def test_each_call_fails_once(
             with monkeypatch.context() as patched:
                 patched.setattr(os, name, faults)
                 try:
-                    chosen.extract(root, replace=replace)
+                    chosen.extract(root, replace_anything=replace)
                 except (DestinationError, SourceError):
                     failed = True
         if not failed:
@@ -114,7 +114,7 @@ def test_each_call_fails_once(
     else:
         raise AssertionError("it never ended")
     # What is left when cleaning up itself failed is the next one's to remove.
-    extract(image, root, replace=replace)
+    extract(image, root, replace_anything=replace)
     assert differences(whole, snapshot(root)) == []
     assert sorted(path.name for path in place.iterdir()) == ["image", "root"]
 
@@ -185,7 +185,7 @@ def test_signals_all_the_time(place: Path) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
     try:
         while rung < 200:
-            extract(image, root, replace=True)
+            extract(image, root, replace_anything=True)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -250,6 +250,6 @@ def test_a_file_system_that_cannot_exchange(place: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(linux, "renameat2", never)
     with pytest.raises(DestinationError, match="cannot exchange"):
-        extract(image, root, replace=True)
+        extract(image, root, replace_anything=True)
     assert (root / "old").is_dir()
     assert sorted(path.name for path in place.iterdir()) == ["image", "root"]

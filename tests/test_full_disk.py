@@ -51,7 +51,7 @@ def place() -> Iterator[Path]:
 
 def extract(path: Path, root: Path, *, replace: bool = False, limits: Limits = UNCHECKED) -> None:
     with ociroot.open(path, limits=limits) as source:
-        source.image().extract(root, replace=replace)
+        source.image().extract(root, replace_anything=replace)
 
 
 def refused(path: Path, root: Path, *, replace: bool = False) -> str:

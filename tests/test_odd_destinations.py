@@ -19,6 +19,7 @@ import ociroot
 from ociroot import Limits
 from ociroot.errors import DestinationError
 from ociroot.publish import linux
+from ociroot.publish.directory import room_for
 
 from .support.build import Layer, Member, archive, seconds
 from .support.mounts import disk, fat, mounted
@@ -151,7 +152,7 @@ def test_a_tree_that_overlayfs_has_from_below_is_replaced(place: Path) -> None:
         fs = _overlay(place, stack, "root/old")
         reference = snapshot(place / "reference")
         try:
-            extract(image, fs / "root", replace=True)
+            extract(image, fs / "root", replace_anything=True)
         except DestinationError as error:
             assert "EXDEV" in str(error)
             assert [path.name for path in (fs / "root").iterdir()] == ["old"]
@@ -173,7 +174,7 @@ def test_a_subvolume_of_btrfs_that_holds_something_is_replaced(place: Path) -> N
             create = ["btrfs", "subvolume", "create", str(fs / name)]
             subprocess.run(create, check=True, capture_output=True)
         (fs / "root" / "below" / "old").touch()
-        assert extract(image, fs / "root", replace=True) == ()
+        assert extract(image, fs / "root", replace_anything=True) == ()
         assert differences(reference, seen(fs / "root")) == []
         assert [path.name for path in fs.iterdir()] == ["root"]
 
@@ -187,7 +188,7 @@ def test_a_file_system_that_is_read_only(place: Path, name: str) -> None:
         subprocess.run(["mount", "-o", "remount,ro", fs], check=True)
         before = snapshot(fs)
         with pytest.raises(DestinationError, match="EROFS") as caught:
-            extract(image, fs / name, replace=True)
+            extract(image, fs / name, replace_anything=True)
         assert caught.value.exit_code == 7
         assert differences(before, snapshot(fs)) == []
 
@@ -214,7 +215,7 @@ def test_a_directory_that_may_not_be_changed(place: Path, flag: str) -> None:
         subprocess.run(["chattr", f"+{flag}", fs / "root"], check=True)
         try:
             with pytest.raises(DestinationError, match="EPERM") as caught:
-                extract(image, fs / "root", replace=True)
+                extract(image, fs / "root", replace_anything=True)
         finally:
             subprocess.run(["chattr", f"-{flag}", fs / "root"], check=True)
         assert caught.value.exit_code == 7
@@ -257,7 +258,7 @@ def test_read_only(place: Path, there: bool) -> None:
     with mounted(place / "fs", "--bind", place / "source") as fs:
         subprocess.run(["mount", "-o", "remount,ro,bind", fs], check=True)
         with pytest.raises(DestinationError, match="EROFS"):
-            extract(image, fs / "root" if there else fs / "new", replace=there)
+            extract(image, fs / "root" if there else fs / "new", replace_anything=there)
     assert sorted(path.name for path in (place / "source").rglob("*")) == ["old", "root"]
 
 
@@ -339,7 +340,7 @@ def test_an_exchange_without_renameat2(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(linux, "renameat2", cannot)
     with pytest.raises(DestinationError, match="cannot exchange two directories"):
-        extract(image, tmp_path / "root", replace=True)
+        extract(image, tmp_path / "root", replace_anything=True)
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["old"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "root"]
 
@@ -360,14 +361,12 @@ def test_a_mount_point_without_renameat2(place: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_compressed_archive_is_decompressed_where_its_tree_needs_room(place: Path) -> None:
-    from ociroot.cli.extract import _room_for
-
     with ExitStack() as stack:
         fs = _tmpfs(place, stack)
-        assert _room_for(str(fs)) == str(fs)
-        assert _room_for(str(fs / "root")) == str(fs)
-        assert _room_for(str(place / "root")) == str(place)
-    assert _room_for(str(place / "absent" / "root")) is None
+        assert room_for(str(fs)) == str(fs)
+        assert room_for(str(fs / "root")) == str(fs)
+        assert room_for(str(place / "root")) == str(place)
+    assert room_for(str(place / "absent" / "root")) is None
 
 
 def test_a_file_system_without_a_size_is_not_full(place: Path) -> None:

@@ -205,7 +205,7 @@ def test_swapped_before_it_becomes_visible(
 
     monkeypatch.setattr(Staging, "publish", hooked)
     with suppress(DestinationError):
-        extract(image, root, replace=kind == "full")
+        extract(image, root, replace_anything=kind == "full")
     # What is at the destination now is ours, or the link that was put there, and not the victim's.
     assert victim.is_dir()
     assert not victim.is_symlink()

@@ -47,7 +47,7 @@ def content(path: Path, where: Path, **options: Any) -> dict[str, bytes]:
     """Extract the image of a source; return the files."""
     root = where / "extracted"
     with ociroot.open(path, **options) as source:
-        source.image().extract(root, replace=True)
+        source.image().extract(root, replace_anything=True)
     files = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
     shutil.rmtree(root)
     return files

@@ -21,6 +21,7 @@ from .listing import ChosenImage, FoundImage, Listing, Other
 from .merge import LayerReport, ProgressCallback, in_right_order, merge, verified
 from .nodes import Node, NoOperations, Operations
 from .notices import Notices, Warning
+from .publish.directory import PublishOptions
 from .reading import Plan
 from .sources import Source
 from .sources.forms import open_source
@@ -139,6 +140,9 @@ class Image:
         *,
         strict: bool = False,
         replace: bool = False,
+        replace_anything: bool = False,
+        discard_volumes: bool = False,
+        parents: bool = False,
         sync: bool = False,
         writer_process: bool = False,
         progress: ProgressCallback | None = None,
@@ -148,7 +152,11 @@ class Image:
         Args:
             destination: an absent path, an empty directory or an empty mount point.
             strict: whether a warning that is a breach of the specification is an error.
-            replace: whether a destination that holds something is exchanged for the result.
+            replace: whether a root file system that is there is exchanged for the result.
+            replace_anything: whether any other directory is, too.
+            discard_volumes: whether files in volumes of the image's config, such as a database, are
+                removed with what is replaced.
+            parents: whether missing parent directories are made, with mode 0755.
             sync: whether the result is on the disk before it becomes visible, and its name after.
             writer_process: whether a forked process may write the files, while this one reads, as
                 the command has it; there is none where it does not pay, or where this process has
@@ -172,12 +180,18 @@ class Image:
             self._blobs,
             destination,
             strict=strict,
-            replace=replace,
-            sync=sync,
+            publishing=PublishOptions(
+                replace=replace,
+                replace_anything=replace_anything,
+                discard_volumes=discard_volumes,
+                parents=parents,
+                sync=sync,
+                volumes=tuple(self.config.config.volumes),
+                sources=self._places,
+            ),
             writer_process=writer_process,
             limits=self._limits,
             progress=progress,
-            places=self._places,
             before=self.warnings,
         )
 
@@ -305,9 +319,7 @@ class Merged:
         self.layers = layers
         self.warnings = warnings
 
-    def files(
-        self, nodes: Iterable[Node], *, verify: bool = False
-    ) -> Iterator[tuple[Node, Stream]]:
+    def files(self, nodes: Iterable[Node]) -> Iterator[tuple[Node, Stream]]:
         """Go to the contents of regular files, in the order in which the layers hold them.
 
         Each layer is read at most once. A compressed one is read to its end and verified then:
@@ -318,7 +330,6 @@ class Merged:
 
         Args:
             nodes: regular files of the tree; one that is given twice comes once.
-            verify: whether plain layers are read to their end and verified, too.
 
         Yields:
             Each of them, with a stream at its data: ``node.stored`` bytes can be read from it, and
@@ -331,8 +342,7 @@ class Merged:
         from .contents import streams  # extraction does without
 
         try:
-            in_place = self._plain if not verify else ()
-            yield from streams(self._plan.layers, in_place, nodes, self._plan.limits)
+            yield from streams(self._plan.layers, self._plain, nodes, self._plan.limits)
         except OcirootError as error:
             raise error.locate(source=self._source_name) from error.__cause__
 

@@ -52,7 +52,7 @@ def copy_directory(
         DestinationError: the destination may not be used, or not be written.
         OcirootError: a layer cannot be read.
     """
-    with _staged(destination) as staging:
+    with _staged(destination, notices) as staging:
         # A tree of its own: the writer asks a directory for its way up to the root.
         root = Directory(None, b"", directory.layer)
         root.describe_as(directory)
@@ -67,11 +67,11 @@ def copy_directory(
 
 
 @contextmanager
-def _staged(destination: str | os.PathLike[str]) -> Iterator[Staging]:
+def _staged(destination: str | os.PathLike[str], notices: Notices) -> Iterator[Staging]:
     """Make a staging directory, whose errors name no option that only extraction has."""
     with ExitStack() as stack:
         try:
-            staging = stack.enter_context(staged(destination))
+            staging = stack.enter_context(staged(destination, notices))
         except DestinationError as error:
             if (error.remedy or "").startswith("--"):
                 error.remedy = None
@@ -145,7 +145,7 @@ def copy_file(
         DestinationError: the destination exists, or cannot be written.
         OcirootError: its layer cannot be read.
     """
-    with staged_file(destination, force=force) as staging:
+    with staged_file(destination, notices, force=force) as staging:
         writer = DirectoryWriter(staging.fd, notices, spare=spare)
         root = Directory(None, b"", 0)
         try:

@@ -15,7 +15,7 @@ from .limits import DEFAULTS, Limits
 from .listing import ChosenImage
 from .merge import LayerReport, ProgressCallback, in_right_order, merge
 from .notices import Notices, Warning
-from .publish.directory import staged
+from .publish.directory import PublishOptions, staged
 from .reading import Plan
 from .space import free_space, reserve
 from .spec.config import Config
@@ -60,13 +60,11 @@ def extract(
     blobs: tuple[LayerBlob, ...],
     destination: str | os.PathLike[str],
     *,
+    publishing: PublishOptions,
     strict: bool = False,
-    replace: bool = False,
-    sync: bool = False,
     writer_process: bool = False,
     limits: Limits = DEFAULTS,
     progress: ProgressCallback | None = None,
-    places: tuple[str, ...] = (),
     before: tuple[Warning, ...] = (),
 ) -> Report:
     """Write an image's root file system to a directory.
@@ -76,14 +74,12 @@ def extract(
         image: the image.
         blobs: its layers.
         destination: an absent path, an empty directory or an empty mount point.
+        publishing: what may be done for it.
         strict: whether a warning that is a breach of the specification is an error.
-        replace: whether a destination that holds something is exchanged for the result.
-        sync: whether the result is on the disk before it becomes visible, and its name after.
         writer_process: whether a forked process may write the files, while this one reads; there is
             none where it does not pay, or where this process has other threads.
         limits: what the image may ask for.
         progress: called now and then, from this thread.
-        places: the files that the image is read from, which the result may not take the place of.
         before: warnings that came up while the image was chosen.
 
     Returns:
@@ -93,17 +89,14 @@ def extract(
         OcirootError: it could not be done; then nothing has changed at the destination.
     """
     start = time.monotonic()
-    _check_apart(destination, places)
 
     def attempt(plan: Plan, notices: Notices) -> tuple[tuple[LayerReport, ...], Notices]:
-        with staged(destination, replace=replace, sync=sync) as staging:
+        with staged(destination, notices, publishing) as staging:
             if limits.size is None:
                 _check_space(staging.fd, blobs)
             writer = DirectoryWriter(staging.fd, notices, spare=limits.size is None)
             tree, layers = _write(plan, writer, notices, progress, writer_process)
             staging.publish(lambda fd: writer.finish_root(fd, tree.root))
-        if staging.left:
-            notices.add("left-over", staging.left)
         return layers, notices
 
     try:
@@ -144,16 +137,6 @@ def _write(
     finally:
         writer.close()
     return tree, layers
-
-
-def _check_apart(destination: str | os.PathLike[str], places: tuple[str, ...]) -> None:
-    """Refuse to replace what the image itself lies in."""
-    path = os.path.realpath(destination)
-    for place in places:
-        if place == path or place.startswith(path.rstrip("/") + "/"):
-            raise DestinationError(
-                "the image lies in it, and would be removed", source=os.fspath(destination)
-            )
 
 
 def _check_space(fd: int, blobs: tuple[LayerBlob, ...]) -> None:

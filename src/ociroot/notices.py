@@ -43,10 +43,13 @@ _KINDS: dict[str, tuple[str, str | None]] = {
     "owners": ("owners were left out: only root can give files away", None),
     "devices": ("devices were left out: they may not be made here", None),
     "times": ("modification times were changed to what the destination can hold", None),
-    "left-over": (
-        "what was there before could not all be removed; what is left lies beside",
+    "left-over": ("what is not needed any more could not all be removed", None),
+    "left-over-kept": (
+        "what seems to be left of a killed run was not removed: others could have put something "
+        "else in its place",
         None,
     ),
+    "not-synced": ("it is there, but its name may not be on the disk yet: fsync failed", None),
     "xattrs-unsupported": ("the destination has no such extended attributes; left out", None),
     "xattrs-privileged": ("extended attributes that only root may set were left out", None),
     "xattrs-user": ("user.* attributes are only for files and directories; left out", None),

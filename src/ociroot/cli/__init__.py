@@ -106,7 +106,9 @@ def _run() -> int:
             _show_choices(error.choices)
         return error.exit_code
     except _Stopped as stopped:
-        _say(f"stopped by {signal.Signals(stopped.number).name}; nothing was left behind")
+        # What the library had done by then, and what of it is still there, it has noted.
+        state = "; ".join(getattr(stopped, "__notes__", ())) or "nothing was left behind"
+        _say(f"stopped by {signal.Signals(stopped.number).name}; {state}")
         return 128 + stopped.number
     except OutputError as error:
         if not error.reader_gone:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
@@ -20,8 +19,15 @@ __all__ = ["extract"]
 @click.option(
     "--replace",
     is_flag=True,
-    help="Exchange a directory that holds something for the result, in one step, and remove it.",
+    help="Exchange a root file system that is there for the result, in one step, and remove it.",
 )
+@click.option("--replace-anything", is_flag=True, help="Replace any other directory, too.")
+@click.option(
+    "--discard-volumes",
+    is_flag=True,
+    help="Replace it also where it has files in volumes of the image (Volumes of its config).",
+)
+@click.option("--parents", is_flag=True, help="Make missing parent directories, with mode 0755.")
 @click.option(
     "--strict", is_flag=True, help="Refuse an image for a warning that breaches the specification."
 )
@@ -34,6 +40,9 @@ def extract(
     rootfs: str,
     tmpdir: str | None,
     replace: bool,
+    replace_anything: bool,
+    discard_volumes: bool,
+    parents: bool,
     sync: bool,
     strict: bool,
     as_json: bool,
@@ -59,6 +68,7 @@ def extract(
       ociroot extract --platform linux/arm64 --json app.tar rootfs | jq .config
     """  # noqa: D301
     from ..errors import printable
+    from ..publish.directory import room_for
 
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other")
@@ -67,7 +77,7 @@ def extract(
     with (
         opened(
             image,
-            tmpdir=tmpdir or _room_for(rootfs),
+            tmpdir=tmpdir or room_for(rootfs),
             strict=strict,
             quiet=quiet,
             **choice,
@@ -78,6 +88,9 @@ def extract(
             rootfs,
             strict=strict,
             replace=replace,
+            replace_anything=replace_anything,
+            discard_volumes=discard_volumes,
+            parents=parents,
             sync=sync,
             writer_process=True,
             progress=callback,
@@ -103,10 +116,3 @@ def extract(
         )
     if as_json:
         print_json(report)
-
-
-def _room_for(rootfs: str) -> str | None:
-    """Return where a compressed archive is decompressed to: where ROOTFS will need room anyway."""
-    path = os.path.realpath(rootfs)
-    place = path if os.path.ismount(path) else os.path.dirname(path)
-    return place if os.access(place, os.W_OK | os.X_OK) else None

@@ -1,4 +1,4 @@
-"""Where the result appears, at once and whole: staging, and the step that makes it visible.
+"""Where a directory appears, at once and whole: staging, and the step that makes it visible.
 
     the destination                       staged                 made visible by
     is absent, or an empty directory      beside it              one rename
@@ -12,22 +12,53 @@ the first moment, so nobody else sees or touches what is half done; on any failu
 
 from __future__ import annotations
 
-import errno
 import os
-import re
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from ..errors import DestinationError
-from . import linux
-from .removal import remove_tree
-from .staging import DIRECTORY, Place, lock, remove_left_over, staging_directory
+import msgspec
 
-__all__ = ["Staging", "staged"]
+from ..errors import DestinationError, OcirootError, printable
+from ..notices import Notices
+from . import linux
+from .inside import closed_to_others, held, move_up
+from .leftovers import clean_up
+from .location import DIRECTORY, Location, located, may_write
+from .mounts import is_mount_point
+from .probes import check_exchange, check_moving
+from .replacing import check_old
+from .signals import first_signal_waits
+from .staging import StagingDirectory, staging_directory
+
+__all__ = ["PublishOptions", "Staging", "room_for", "staged"]
 
 #: What sets the attributes of a root, given its descriptor.
 Finish = Callable[[int], None]
+
+
+class PublishOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a directory becomes visible.
+
+    Attributes:
+        replace: whether a root file system that is there may be exchanged for the result.
+        replace_anything: whether any other directory may, too.
+        discard_volumes: whether files in ``volumes`` may be removed with it.
+        parents: whether missing directories on the way are made.
+        sync: whether the result is on the disk before it becomes visible, and its name after.
+        volumes: paths in it with data that is to outlive it.
+        sources: files and directories that may not be removed with it.
+    """
+
+    replace: bool = False
+    replace_anything: bool = False
+    discard_volumes: bool = False
+    parents: bool = False
+    sync: bool = False
+    volumes: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
+_DEFAULTS = PublishOptions()
 
 
 class Staging:
@@ -37,11 +68,14 @@ class Staging:
         fd: its descriptor.
     """
 
-    def __init__(self, place: Place, publish: Callable[[Finish], None], given: str) -> None:
+    def __init__(
+        self, place: StagingDirectory, holder: str, given: str, publish: Callable[[Finish], None]
+    ) -> None:
         self.fd = place.fd
         self._place = place
-        self._publish = publish
+        self._holder = holder
         self._given = given
+        self._publish = publish
 
     def publish(self, finish: Finish) -> None:
         """Make everything visible at the destination.
@@ -55,58 +89,60 @@ class Staging:
         """
         with _translated(self._given):
             self._publish(finish)
-            self._place.published = True
 
     @property
     def left(self) -> str:
-        """What of the old tree could not be removed and why, once all is done; empty: nothing."""
-        return f"{self._place.name}: {self._place.left}" if self._place.left else ""
+        """The path of what could not be removed, once all is done; empty: nothing is left."""
+        return os.path.join(self._holder, self._place.left) if self._place.left else ""
+
+    def explain(self, error: BaseException) -> None:
+        """Say in an error what there is now."""
+        state = []
+        if self._place.published:
+            state.append(f"{printable(self._given)} is complete")
+        if self.left:
+            state.append(f"{printable(self.left)} was left behind")
+        if isinstance(error, DestinationError):
+            # It names the member; whose file system is full is the destination's.
+            error.locate(source=self._given)
+            if error.is_full and not state:
+                state.append("nothing was left behind")
+        if isinstance(error, OcirootError):
+            error.problem = "; ".join([error.problem, *state])
+        elif state:
+            error.add_note("; ".join(state))
 
 
 @contextmanager
 def staged(
-    destination: str | os.PathLike[str], *, replace: bool = False, sync: bool = False
+    destination: str | os.PathLike[str], notices: Notices, options: PublishOptions = _DEFAULTS
 ) -> Iterator[Staging]:
     """Make a staging directory, and remove it unless its content was published.
 
     Args:
-        destination: the path that the result is to have; its parent must exist. Symbolic links of
-            the user's own in it are followed.
-        replace: whether a directory that holds something may be exchanged for the result.
-        sync: whether the result is on the disk before it becomes visible, and its name after.
+        destination: the path that the result is to have.
+        notices: told of what could not be removed, or not be synchronized.
+        options: what may be done for it.
 
     Raises:
         DestinationError: the destination may not be used, with the reason.
     """
     given = os.fspath(destination)
+    manager = contextmanager(_staged)(given, notices, options)
     with _translated(given):
-        if not given:
-            raise DestinationError("an empty name is no destination")
-        path = os.path.realpath(given)
-        directory, name = os.path.split(path)
-        try:
-            parent_fd = os.open(directory, DIRECTORY)
-        except FileNotFoundError:
-            raise DestinationError("its parent directory does not exist") from None
+        staging = manager.__enter__()
     try:
-        manager = contextmanager(_staged_in)(parent_fd, path, name, replace, sync, given)
-        with _translated(given):
-            staging = manager.__enter__()
         try:
             yield staging
         except BaseException as error:
             # What the caller raises is the caller's, an OSError too.
             manager.__exit__(type(error), error, error.__traceback__)
-            if isinstance(error, DestinationError):
-                # It names the member; whose file system is full is the destination's.
-                error.locate(source=given)
-                if error.is_full:
-                    error.problem += "; nothing was left behind"
             raise
         with _translated(given):
             manager.__exit__(None, None, None)
-    finally:
-        os.close(parent_fd)
+    except BaseException as error:
+        staging.explain(error)
+        raise
 
 
 @contextmanager
@@ -120,185 +156,150 @@ def _translated(given: str) -> Iterator[None]:
         raise DestinationError.from_os(error, "use the destination").locate(source=given) from error
 
 
-def _staged_in(
-    parent_fd: int, path: str, name: str, replace: bool, sync: bool, given: str
-) -> Iterator[Staging]:
-    """Choose the way of the table above, and go it."""
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        yield from _beside(parent_fd, name, sync, given)
-        return
-    if not stat.S_ISDIR(status.st_mode):
-        raise DestinationError("it exists and is not a directory")
-    fd = os.open(path, DIRECTORY)
-    try:
-        if lock(fd) is False:
-            raise DestinationError("another extraction to it is under way")
-        remove_left_over(fd, name)
-        mounted = not name or linux.mount_id(fd) != linux.mount_id(parent_fd)
-        held = [entry for entry in os.listdir(fd) if not (mounted and entry == "lost+found")]
-        current = os.stat(".")
-        stands_in = (current.st_dev, current.st_ino) == (status.st_dev, status.st_ino)
-        if not held:
+def _staged(given: str, notices: Notices, options: PublishOptions) -> Iterator[Staging]:
+    with located(given, parents=options.parents) as where:
+        try:
+            fd = os.open(where.name or ".", DIRECTORY, dir_fd=where.parent_fd)
+        except FileNotFoundError:
+            yield from _Way(given, where, notices, options).beside()
+            return
+        except NotADirectoryError:
+            raise DestinationError("it exists and is not a directory") from None
+        try:
+            yield from _Way(given, where, notices, options).choose(fd)
+        finally:
+            os.close(fd)
+
+
+class _Way:
+    """The ways of the table above to one destination."""
+
+    def __init__(
+        self, given: str, where: Location, notices: Notices, options: PublishOptions
+    ) -> None:
+        self._given = given
+        self._where = where
+        self._notices = notices
+        self._options = options
+
+    def choose(self, fd: int) -> Iterator[Staging]:
+        """Go the way that there is for a directory that exists.
+
+        Args:
+            fd: its descriptor.
+        """
+        where, options = self._where, self._options
+        if clean_up(fd, where.name, self._notices):
+            raise _under_way()
+        status = os.fstat(fd)
+        mounted = is_mount_point(fd, where.parent_fd)
+        stands_in = os.path.samestat(os.stat("."), status)
+        if not held(fd, mounted=mounted):
             if os.geteuid() not in (0, status.st_uid):
                 raise DestinationError("it belongs to another user")
             # A subvolume of btrfs is no mount point, and still nothing can be renamed over it.
-            apart = status.st_dev != os.fstat(parent_fd).st_dev
-            if mounted or apart or stands_in or not _may_write(parent_fd):
-                yield from _inside(fd, name, sync, given)
+            apart = status.st_dev != os.fstat(where.parent_fd).st_dev
+            if mounted or apart or stands_in or not may_write(where.parent_fd):
+                yield from self._inside(fd, mounted=mounted)
             else:
-                yield from _beside(parent_fd, name, sync, given)
+                yield from self.beside(exists=True)
             return
-        if not replace:
+        if mounted or stands_in:
+            what = "a mount point" if mounted else "the current directory"
+            raise DestinationError(
+                f"it is not empty, and it is {what}, which cannot be replaced; empty it first"
+            )
+        if not (options.replace or options.replace_anything):
             raise DestinationError(
                 "it exists and is not empty", remedy="--replace exchanges it for the image"
             )
-        if mounted or stands_in:
-            what = "a mount point" if mounted else "the current directory"
-            raise DestinationError(f"it is {what}, which cannot be replaced; empty it first")
-        below = _mounts_below(path)
-        if below:
-            raise DestinationError(f"{below[0]} is mounted below it; unmount it first")
-        yield from _beside(parent_fd, name, sync, given, exchange=True)
-    finally:
-        os.close(fd)
+        check_old(
+            fd,
+            anything=options.replace_anything,
+            volumes=() if options.discard_volumes else options.volumes,
+            sources=options.sources,
+        )
+        yield from self.beside(exists=True, old_fd=fd)
 
+    def beside(self, *, exists: bool = False, old_fd: int = -1) -> Iterator[Staging]:
+        """Stage beside the destination.
 
-def _mounts_below(path: str) -> list[str]:
-    """Return what is mounted below a directory (proc_pid_mountinfo(5))."""
-    try:
-        with open("/proc/self/mountinfo", "rb") as info:
-            points = [line.split(b" ")[4] for line in info]
-    except OSError:
-        return []
-    # Blanks and the like are written as \\040.
-    names = [re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), point) for point in points]
-    return [name for name in map(os.fsdecode, names) if name.startswith(path + "/")]
+        Args:
+            exists: whether there is a directory.
+            old_fd: its descriptor, if it holds something; else -1.
+        """
+        where, sync = self._where, self._options.sync
+        in_use = clean_up(where.parent_fd, where.name, self._notices)
+        if in_use and exists:
+            raise _under_way()
+        with staging_directory(where.parent_fd, where.name, self._notices, old_fd=old_fd) as place:
+            if old_fd >= 0:
+                check_exchange(place.fd)
 
-
-def _may_write(parent_fd: int) -> bool:
-    return os.access(f"/proc/self/fd/{parent_fd}", os.W_OK | os.X_OK)
-
-
-def _beside(
-    parent_fd: int, name: str, sync: bool, given: str, *, exchange: bool = False
-) -> Iterator[Staging]:
-    with staging_directory(parent_fd, name) as place:
-        if exchange:
-            _check_exchange(parent_fd, place.name)
-
-        def publish(finish: Finish) -> None:
-            finish(place.fd)
-            if sync:
-                linux.syncfs(place.fd)
-            try:
-                if exchange:
-                    # Afterwards the old tree lies under the staging name, to be removed.
-                    _exchange(parent_fd, place.name, name)
-                else:
-                    # rename(2): an existing directory "must … be empty".
-                    os.rename(place.name, name, src_dir_fd=parent_fd, dst_dir_fd=parent_fd)
-            except OSError as error:
-                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                    raise DestinationError("something else was put there meanwhile") from error
-                raise
-            if sync:
-                os.fsync(parent_fd)
-
-        yield Staging(place, publish, given)
-
-
-def _inside(destination_fd: int, name: str, sync: bool, given: str) -> Iterator[Staging]:
-    with staging_directory(destination_fd, name) as place:
-        _check_moving(place.fd)
-
-        def publish(finish: Finish) -> None:
-            if sync:
-                linux.syncfs(place.fd)
-            entries = _names(place.fd)
-            try:
-                for entry in entries:
-                    if entry == "lost+found":
-                        # The file system's own is as empty as a directory to be replaced must be.
-                        os.rename(entry, entry, src_dir_fd=place.fd, dst_dir_fd=destination_fd)
-                    else:
-                        linux.renameat2(
-                            place.fd, entry, destination_fd, entry, linux.RENAME_NOREPLACE
-                        )
-                # Before the root gets its time, which this would change, and its mode, which might
-                # not let us.
-                os.rmdir(place.name, dir_fd=destination_fd)
-                finish(destination_fd)
+            def publish(finish: Finish) -> None:
                 if sync:
-                    os.fsync(destination_fd)
-            except BaseException:
-                with suppress(OSError):
-                    os.fchmod(destination_fd, 0o700)
-                waiting = _names(place.fd)
-                for entry in entries:
-                    # What is still waiting has not been moved: another's may have its name there.
-                    if entry not in waiting:
-                        remove_tree(destination_fd, entry)
-                raise
+                    linux.syncfs(place.fd)
+                with first_signal_waits():
+                    place.put(where.name, finish, sync=sync)
+                self._synchronize(where.parent_fd)
 
-        yield Staging(place, publish, given)
+            yield Staging(place, where.directory, self._given, publish)
+        self._tell(place, where.directory)
+
+    def _inside(self, fd: int, *, mounted: bool) -> Iterator[Staging]:
+        """Stage in the destination."""
+        holder = self._where.path(self._where.name)
+        with (
+            staging_directory(fd, self._where.name, self._notices, exclusive=True) as place,
+            closed_to_others(fd),
+        ):
+            if held(fd, mounted=mounted) - {place.name}:
+                raise DestinationError("something was put into it meanwhile")
+            check_moving(place.fd)
+
+            def publish(finish: Finish) -> None:
+                if self._options.sync:
+                    linux.syncfs(place.fd)
+                with first_signal_waits():
+                    move_up(place, fd, finish, mounted=mounted)
+                    place.published = True
+                self._synchronize(fd)
+
+            yield Staging(place, holder, self._given, publish)
+        self._tell(place, holder)
+
+    def _synchronize(self, fd: int) -> None:
+        """Write the names in a directory to the disk, if that is wanted; the result is there."""
+        if self._options.sync:
+            try:
+                os.fsync(fd)
+            except OSError as error:
+                self._notices.add("not-synced", os.strerror(error.errno or 0))
+
+    def _tell(self, place: StagingDirectory, holder: str) -> None:
+        if place.left:
+            self._notices.add("left-over", f"{os.path.join(holder, place.left)}: {place.why}")
 
 
-def _names(fd: int) -> list[str]:
-    """Return what is in a directory, which may be gone.
+def _under_way() -> DestinationError:
+    return DestinationError("another extraction to it is under way")
 
-    It is opened anew: btrfs shows in an open directory what it held when it was opened (seen with
-    Linux 6.18).
+
+def room_for(path: str) -> str | None:
+    """Return the directory in whose file system there will be room for what is to have a path.
+
+    Returns:
+        That path where something is mounted, else its directory; None: it may not be written to.
     """
-    try:
-        fresh = os.open(".", DIRECTORY, dir_fd=fd)
-    except FileNotFoundError:
-        return []
-    try:
-        return os.listdir(fresh)
-    finally:
-        os.close(fresh)
-
-
-def _exchange(dir_fd: int, one: str, other: str) -> None:
-    """Exchange two names in one step."""
-    linux.renameat2(dir_fd, one, dir_fd, other, linux.RENAME_EXCHANGE)
-
-
-def _check_moving(fd: int) -> None:
-    """Find out before all the work whether a name can be moved only to where there is none."""
-    names = ("one", "other")
-    try:
-        os.mkdir(names[0], 0o700, dir_fd=fd)
-        linux.renameat2(fd, names[0], fd, names[1], linux.RENAME_NOREPLACE)
-    except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ENOSYS):
-            raise DestinationError(
-                "its file system may replace what is there when it moves a name",
-                remedy="extract to a new directory beside it",
-            ) from error
-        raise
-    finally:
-        for name in names:
-            with suppress(FileNotFoundError):
-                os.rmdir(name, dir_fd=fd)
-
-
-def _check_exchange(parent_fd: int, staging: str) -> None:
-    """Find out before all the work whether the file system can exchange two directories."""
-    probe = staging + "~"
-    try:
-        os.mkdir(probe, 0o700, dir_fd=parent_fd)
-        _exchange(parent_fd, staging, probe)
-        # Back, so that the descriptor of the staging directory keeps its name.
-        _exchange(parent_fd, staging, probe)
-    except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ENOSYS):
-            raise DestinationError(
-                "its file system cannot exchange two directories", remedy="remove it first"
-            ) from error
-        raise
-    finally:
-        with suppress(FileNotFoundError):
-            os.rmdir(probe, dir_fd=parent_fd)
+    with suppress(DestinationError, OSError), located(path) as where:
+        inside = -1
+        with suppress(OSError):
+            inside = os.open(where.name or ".", DIRECTORY, dir_fd=where.parent_fd)
+        try:
+            mounted = inside >= 0 and is_mount_point(inside, where.parent_fd)
+            if may_write(inside if mounted else where.parent_fd):
+                return where.path(where.name) if mounted else where.directory or "."
+        finally:
+            if inside >= 0:
+                os.close(inside)
+    return None

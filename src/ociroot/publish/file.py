@@ -7,8 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..errors import DestinationError
+from ..notices import Notices
 from . import linux
-from .staging import DIRECTORY, staging_directory
+from .leftovers import clean_up
+from .location import located
+from .signals import first_signal_waits
+from .staging import staging_directory
 
 __all__ = ["StagedFile", "staged_file"]
 
@@ -32,36 +36,45 @@ class StagedFile:
 
 
 @contextmanager
-def staged_file(destination: str, *, force: bool = False) -> Iterator[StagedFile]:
+def staged_file(destination: str, notices: Notices, *, force: bool = False) -> Iterator[StagedFile]:
     """Make a directory for a file that is to be at a path, and remove it at the end.
 
     Args:
         destination: the path that the file is to have.
-        force: whether a file that is there is replaced; a directory never is.
+        notices: told of what could not be removed.
+        force: whether a file that is there is replaced; a directory never is, and of a symbolic
+            link that link.
 
     Raises:
         DestinationError: the path is taken, or cannot be written.
     """
-    directory, name = os.path.split(destination)
+    name = os.path.basename(destination)
     try:
-        parent_fd = os.open(directory or ".", DIRECTORY)
-        try:
-            with staging_directory(parent_fd, name) as place:
-                fd = place.fd
+        if name in ("", ".", ".."):
+            raise DestinationError("it is a directory")
+        with located(destination, follow=False) as where:
+            clean_up(where.parent_fd, name, notices)
+            with staging_directory(where.parent_fd, name, notices) as place:
 
                 def publish() -> None:
-                    if force:
-                        os.rename(name, name, src_dir_fd=fd, dst_dir_fd=parent_fd)
-                    else:
-                        linux.renameat2(fd, name, parent_fd, name, linux.RENAME_NOREPLACE)
+                    with first_signal_waits():
+                        if force:
+                            os.rename(name, name, src_dir_fd=place.fd, dst_dir_fd=where.parent_fd)
+                        else:
+                            linux.renameat2(
+                                place.fd, name, where.parent_fd, name, linux.RENAME_NOREPLACE
+                            )
+                        place.published = True
 
-                yield StagedFile(fd, os.fsencode(name), publish)
-        finally:
-            os.close(parent_fd)
+                yield StagedFile(place.fd, os.fsencode(name), publish)
+            if place.left:
+                notices.add("left-over", f"{where.path(place.left)}: {place.why}")
     except FileExistsError as error:
         raise DestinationError(
             "it exists", source=destination, remedy="--force replaces it"
         ) from error
+    except DestinationError as error:
+        raise error.locate(source=destination) from error.__cause__
     except OSError as error:
         failed = DestinationError.from_os(error, "write it")
         raise failed.locate(source=destination) from error

@@ -1,8 +1,13 @@
 """Staging directories: where a result is made before anybody can see it.
 
-One lies beside what it is for, named so that a person knows what it is: ``.NAME.ociroot-1a2b3c``.
-It is 0700 from the first moment, locked (flock(2)) while it is in use, and removed at the end. One
-that a killed or crashed process has left is not locked any more: the next to work there removes it.
+One lies beside what it is for, named so that a person knows what it is, with two things in it:
+
+    .NAME.ociroot-1a2b3c4d5e6f/    0700 and ours, from the first moment to the last
+        ociroot-staging            the mark: by it, and not by the name, it is known to be ours
+        rootfs/                    what is made
+
+It is removed at the end. One that a killed process has left is not locked (flock(2)) any more: the
+next to work there removes it, if nobody else can have put something of ours in its place.
 """
 
 from __future__ import annotations
@@ -10,155 +15,274 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from ..errors import DestinationError
+from ..notices import Notices
 from ..writers.attributes import Attributes
-from .removal import remove_tree
+from . import linux
+from .leftovers import BESIDE, MARK, TREE, clean_up, lock, note, prefix_of, remove_staging
+from .location import DIRECTORY
+from .removal import empty_directory, open_own
+from .signals import first_signal_waits
 
-__all__ = [
-    "DIRECTORY",
-    "Place",
-    "lock",
-    "remove_left_over",
-    "staging_directory",
-]
+__all__ = ["StagingDirectory", "staging_directory"]
 
-# How often to make another one, when somebody has cleaned up the last too early.
+# The end of the name where there may be but one.
+_ONLY = "0" * 12
+# How often to make another one, when another run has removed it before it was locked.
 _TRIES = 100
 
-#: How directories are opened that are the user's own to name.
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
-
-class Place:
-    """A staging directory.
+class StagingDirectory:
+    """A directory that only we can enter, and in it the one that a result is made in.
 
     Attributes:
-        name: its name in its parent.
-        fd: its descriptor.
-        published: whether what it was for has been done. What lies under its name then, the tree
-            that was there before, is only in the way.
-        left: why what lies under its name could not be removed; empty: it was.
+        name: its name in its parent; empty: there is none.
+        fd: the descriptor of the one in it. It is locked while anybody has it open, so also while
+            a second process writes there.
+        published: whether what it is for has been done.
+        left: the name of what could not be removed; empty: nothing is left.
+        why: the reason.
     """
 
-    def __init__(self, name: str, fd: int) -> None:
-        self.name = name
-        self.fd = fd
+    def __init__(self, parent_fd: int, old_fd: int = -1) -> None:
+        """Prepare one.
+
+        Args:
+            parent_fd: the directory to make it in.
+            old_fd: the directory that will be exchanged for what is made, and removed; -1: none.
+        """
+        self._parent_fd = parent_fd
+        self._old_fd = old_fd
+        self._outer_fd = -1
+        self.name = ""
+        self.fd = -1
         self.published = False
-        self.left = ""
+        self.left = self.why = ""
+
+    # At the beginning.
+
+    def make(self, name: str) -> bool:
+        """Make both; say whether they could be made under that name.
+
+        Raises:
+            DestinationError: somebody interferes.
+        """
+        try:
+            os.mkdir(name, 0o700, dir_fd=self._parent_fd)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            raise DestinationError("its parent directory has been removed") from None
+        try:
+            if not self._open(name):
+                return False
+            self._mark(name)
+        except BaseException:
+            if not self.name:
+                with suppress(OSError):
+                    os.rmdir(name, dir_fd=self._parent_fd)
+            raise
+        _make_private(self._outer_fd)
+        os.mkdir(TREE, 0o700, dir_fd=self._outer_fd)
+        self.fd = open_own(TREE, self._outer_fd, linux.mount_id(self._outer_fd))
+        lock(self.fd)
+        _make_private(self.fd)
+        # What a killed run may leave beside it, see `put`.
+        note(self._outer_fd, *(fd for fd in (self.fd, self._old_fd) if fd >= 0))
+        self._close_outer()
+        return True
+
+    def _open(self, name: str) -> bool:
+        """Open and lock what has been made; say whether no other run took it for a left-over."""
+        with suppress(FileNotFoundError):
+            self._outer_fd = open_own(name, self._parent_fd, linux.mount_id(self._parent_fd))
+            free = lock(self._outer_fd) is not False
+            if free and not _is_another(name, self._parent_fd, self._outer_fd):
+                return True
+        self._close_outer()
+        return False
+
+    def _mark(self, name: str) -> None:
+        """Leave the mark in what has been opened, if that is what has been made."""
+        if os.listdir(self._outer_fd):
+            raise DestinationError("its staging directory was not empty when it was opened")
+        os.mkdir(MARK, 0o700, dir_fd=self._outer_fd)
+        made = os.stat(MARK, dir_fd=self._outer_fd, follow_symlinks=False)
+        # Compared with what is surely ours: a file system may show us as another user (FUSE).
+        if made.st_uid != os.fstat(self._outer_fd).st_uid:
+            os.rmdir(MARK, dir_fd=self._outer_fd)
+            raise DestinationError("another user has exchanged its staging directory")
+        self.name = name
+
+    def hold(self) -> int:
+        """Open and lock the staging directory itself; return its descriptor.
+
+        It is open before and after the work; in between, descriptors may be few.
+        """
+        if self._outer_fd < 0:
+            self._outer_fd = os.open("..", DIRECTORY, dir_fd=self.fd)
+            with suppress(OSError):  # there are no locks here
+                # Another run has it locked only while it looks whether this one is in use.
+                fcntl.flock(self._outer_fd, fcntl.LOCK_EX)
+        return self._outer_fd
+
+    # At the end.
+
+    def put(self, name: str, finish: Callable[[int], None], *, sync: bool) -> None:
+        """Have what was made take its place beside the staging directory, in one step.
+
+        To be moved to another directory, it must be writable for its owner, since it holds its
+        `..`, and some file systems (XFS) then change its time. So it leaves the staging directory
+        first, as private as that is, and gets its attributes and its name after that.
+
+        Args:
+            name: its name there.
+            finish: sets its attributes.
+            sync: whether they must be on the disk before.
+
+        Raises:
+            DestinationError: there is something else by now.
+            OSError: the kernel refuses it.
+        """
+        outer, parent, beside = self.hold(), self._parent_fd, self.name + BESIDE
+        os.rename(TREE, beside, src_dir_fd=outer, dst_dir_fd=parent)
+        finish(self.fd)
+        if sync:
+            os.fsync(self.fd)
+        try:
+            if self._old_fd < 0:
+                # rename(2): an existing directory "must … be empty".
+                os.rename(beside, name, src_dir_fd=parent, dst_dir_fd=parent)
+            else:
+                linux.renameat2(parent, beside, parent, name, linux.RENAME_EXCHANGE)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise _in_the_way() from error
+            raise
+        # Whoever may write to the parent can have exchanged either of them.
+        if _is_another(name, parent, self.fd):
+            raise _in_the_way()
+        if self._old_fd >= 0 and _is_another(beside, parent, self._old_fd):
+            linux.renameat2(parent, beside, parent, name, linux.RENAME_EXCHANGE)
+            raise _in_the_way()
+        self.published = True
+
+    def remove(self) -> None:
+        """Remove it with all that is in it, and with what was exchanged, if it is there.
+
+        Raises:
+            OSError: that could not be done.
+        """
+        if not self.name:
+            return
+        outer_fd = self.hold()
+        if self.published:
+            self._close_tree()  # descriptors may be few
+        # By descriptor, wherever somebody may have moved it.
+        unwanted = self._old_fd if self.published else self.fd
+        if unwanted >= 0:
+            empty_directory(unwanted)
+        remove_staging(self._parent_fd, self.name, outer_fd)
+        self.name = ""
+
+    def rest(self) -> str:
+        """Return the name of what is left in the parent: what it was exchanged for, or itself."""
+        with suppress(OSError):
+            os.stat(self.name + BESIDE, dir_fd=self._parent_fd, follow_symlinks=False)
+            return self.name + BESIDE
+        return self.name
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        self._close_outer()
+        self._close_tree()
+
+    def _close_tree(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _close_outer(self) -> None:
+        if self._outer_fd >= 0:
+            os.close(self._outer_fd)
+            self._outer_fd = -1
+
+
+def _is_another(name: str, dir_fd: int, fd: int) -> bool:
+    """Say whether a name is known to be that of something else than an open directory."""
+    try:
+        now = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        return not os.path.samestat(now, os.fstat(fd))
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 @contextmanager
-def staging_directory(parent_fd: int, name: str) -> Iterator[Place]:
-    """Make a directory that only we can enter; at the end remove what is still there under it.
+def staging_directory(
+    parent_fd: int, name: str, notices: Notices, *, old_fd: int = -1, exclusive: bool = False
+) -> Iterator[StagingDirectory]:
+    """Make a directory that only we can enter; at the end remove it, unless it has been moved.
 
     Args:
-        parent_fd: the directory to make it in.
+        parent_fd: the directory to make it in, where what others have left is removed.
         name: the name of what it is for.
+        notices: told of what is left there.
+        old_fd: the directory that will be exchanged for what is made; -1: none will.
+        exclusive: whether there may be but one at a time; nobody else may make names there then.
 
     Raises:
+        DestinationError: there is another one, or somebody interferes.
         OSError: it cannot be made, or not be removed though nothing else has failed.
     """
-    remove_left_over(parent_fd, name)
-    place = Place("", -1)
+    place = StagingDirectory(parent_fd, old_fd)
     failed = True
     try:
-        _make(place, parent_fd, _prefix(name))
-        fd = place.fd
-        # A parent with a default ACL or the set-group-ID bit hands them on; the image's root and
-        # all below it have no part in that. The kernel drops the bit with the mode.
-        Attributes.clear_acls(fd)
-        os.fchmod(fd, 0o700)
-        with suppress(PermissionError):
-            os.fchown(fd, os.geteuid(), os.getegid())
+        with first_signal_waits():
+            for _ in range(_TRIES):
+                if place.make(prefix_of(name) + (_ONLY if exclusive else os.urandom(6).hex())):
+                    break
+                if exclusive and clean_up(parent_fd, name, notices):
+                    raise DestinationError("another extraction to it is under way")
+            else:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         yield place
         failed = False
     finally:
         try:
-            if place.name:
-                remove_tree(parent_fd, place.name)
-        except OSError as error:
-            place.left = os.strerror(error.errno or 0)
-            if not failed and not place.published:
-                raise
+            with first_signal_waits():
+                _remove_at_last(place, failed=failed)
         finally:
-            if place.fd >= 0:
-                os.close(place.fd)
+            place.close()
 
 
-def _make(place: Place, parent_fd: int, prefix: str) -> None:
-    """Make and lock a directory that nobody has cleaned up before it was locked."""
-    for _ in range(_TRIES):
-        place.name = prefix + os.urandom(6).hex()
-        os.mkdir(place.name, 0o700, dir_fd=parent_fd)
-        with suppress(FileNotFoundError):
-            place.fd = _open_made(place.name, parent_fd)
-            if lock(place.fd) is not False:
-                now = os.stat(place.name, dir_fd=parent_fd, follow_symlinks=False)
-                if os.path.samestat(now, os.fstat(place.fd)):
-                    return
-        if place.fd >= 0:
-            os.close(place.fd)
-        place.name, place.fd = "", -1
-    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-
-
-def _open_made(name: str, parent_fd: int) -> int:
-    """Open a directory that has just been made, also if the umask denies its owner to read it."""
+def _remove_at_last(place: StagingDirectory, *, failed: bool) -> None:
     try:
-        return os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
-    except PermissionError:
-        fd = os.open(name, os.O_PATH | DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
-    try:
-        # Not by its name, which may stand for something else by now.
-        with suppress(FileNotFoundError):  # without /proc it cannot be opened, which is said next
-            os.chmod(f"/proc/self/fd/{fd}", 0o700)
-        return os.open(".", DIRECTORY, dir_fd=fd)
-    finally:
-        os.close(fd)
-
-
-def _prefix(name: str) -> str:
-    # A name has at most 255 bytes; bytes that are no text any more stay as they are.
-    return f".{os.fsdecode(os.fsencode(name)[:200])}.ociroot-"
-
-
-def lock(fd: int) -> bool | None:
-    """Lock an open directory until it is closed.
-
-    Returns:
-        Whether it is ours now, or another's; None: this file system has no locks.
-    """
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        place.remove()
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+        place.left, place.why = place.rest(), os.strerror(error.errno or 0)
+        if not failed and not place.published:
             raise
-        return None
-    return True
+    except BaseException:  # a second signal
+        place.left = place.rest()
+        raise
 
 
-def remove_left_over(parent_fd: int, name: str) -> None:
-    """Remove the staging directories that killed processes of ours have left for a name.
+def _make_private(fd: int) -> None:
+    """Take from a directory what it got from its parent, and let nobody else enter it.
 
-    Args:
-        parent_fd: the directory that they are in.
-        name: the name of what they were for.
+    A parent with a default ACL or the set-group-ID bit hands them on; the image's root and all
+    below it have no part in that. The kernel drops the bit with the mode.
     """
-    prefix = _prefix(name)
-    for found in os.listdir(parent_fd):
-        if not found.startswith(prefix):
-            continue
-        try:
-            fd = os.open(found, DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
-        except OSError:
-            continue  # gone meanwhile, or nothing of ours
-        try:
-            if os.fstat(fd).st_uid == os.geteuid() and lock(fd) is True:
-                with suppress(OSError):  # what cannot be removed is not in our way
-                    remove_tree(parent_fd, found)
-        finally:
-            os.close(fd)
+    Attributes.clear_acls(fd)
+    os.fchmod(fd, 0o700)
+    with suppress(PermissionError):
+        os.fchown(fd, os.geteuid(), os.getegid())
+
+
+def _in_the_way() -> DestinationError:
+    return DestinationError("something else was put there meanwhile")

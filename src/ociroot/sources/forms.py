@@ -26,6 +26,7 @@ from ..errors import (
     Unsupported,
     printable,
 )
+from ..fhs import looks_like_root
 from ..limits import DEFAULTS, Limits
 from ..spec.index import check_layout
 from . import Blob, Files, Source
@@ -228,7 +229,7 @@ def _looks_like(files: Files) -> OcirootError:
         return Unsupported("this is a layer of a Windows image")
     if any(name.rpartition(b"/")[2].startswith(b".wh.") for name in names):
         return Unsupported("this is one layer, not an image", remedy="name the whole image")
-    if len(tops & {b"bin", b"etc", b"usr", b"lib", b"var", b"sbin", b"root", b"dev"}) >= 2:
+    if looks_like_root(map(os.fsdecode, tops)):
         return Unsupported(
             "this is a root file system, not an image of one", remedy="tar -xf unpacks it"
         )
@@ -236,7 +237,7 @@ def _looks_like(files: Files) -> OcirootError:
         return MalformedImage("index.json is there, but no oci-layout file, which MUST exist")
     if files.get("oci-layout") is not None:
         return MalformedImage("oci-layout is there, but index.json is missing")
-    shown = ", ".join(printable(name[:200]) for name in files.names[:3])
+    shown = ", ".join(map(printable, files.names[:3]))
     return MalformedImage(
         "there is no image in it" + (f", only {shown}" if shown else ": it is empty")
     )

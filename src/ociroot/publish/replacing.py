@@ -1,0 +1,116 @@
+"""Which directories may be exchanged for a root file system and removed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Sequence
+
+from ..errors import DestinationError, printable, quoted
+from ..fhs import looks_like_root
+from . import linux
+from .location import DIRECTORY
+from .mounts import holds_any, mount_below, walk
+
+__all__ = ["check_old"]
+
+# How many volumes a message names.
+_NAMED = 3
+
+
+def check_old(
+    fd: int, *, anything: bool, volumes: Iterable[str] = (), sources: Sequence[str] = ()
+) -> None:
+    """Refuse to remove what may be wanted still.
+
+    Args:
+        fd: the descriptor of the directory that is to be replaced.
+        anything: whether it may be something else than a root file system.
+        volumes: paths of data that outlives a container.
+        sources: what the image is read from.
+
+    Raises:
+        DestinationError: it is not to be removed, with the reason.
+        OSError: something in it cannot be read.
+    """
+    if holds_any(fd, sources):
+        raise DestinationError("the image lies in it, and would be removed")
+    if linux.mount_id(fd) is None:
+        raise DestinationError(
+            "whether anything is mounted below it cannot be known without /proc, and it would be "
+            "emptied",
+            remedy="mount /proc",
+        )
+    below = mount_below(fd)
+    if below is not None:
+        raise DestinationError(f"{printable(below)} is mounted below it; unmount it first")
+    if not anything and not looks_like_root(_directories(fd)):
+        raise DestinationError(
+            "it does not look like a root file system, and would be removed",
+            remedy="--replace-anything replaces it all the same",
+        )
+    held = [path for path in _distinct(volumes) if _holds_files(fd, path)]
+    if held:
+        named = ", ".join(quoted("/" + "/".join(path)[:200]) for path in held[:_NAMED])
+        more = f" and {len(held) - _NAMED} more" if len(held) > _NAMED else ""
+        raise DestinationError(
+            f"there are files in volumes of the image, which would be removed: {named}{more}",
+            remedy="--discard-volumes removes them",
+        )
+
+
+def _directories(fd: int) -> list[str]:
+    """Return the names of directories, and of the links that may stand for them (`/bin`)."""
+    with os.scandir(fd) as found:
+        return [e.name for e in found if e.is_symlink() or e.is_dir(follow_symlinks=False)]
+
+
+def _distinct(volumes: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return the names on the way to each volume, without those that are in another one."""
+    paths: set[tuple[str, ...]] = set()
+    for volume in volumes:
+        names: list[str] = []
+        for name in volume.split("/"):
+            if name == "..":
+                del names[-1:]
+            elif name not in ("", "."):
+                names.append(name)
+        paths.add(tuple(names))
+    distinct: list[tuple[str, ...]] = []
+    for path in sorted(paths):
+        if not distinct or path[: len(distinct[-1])] != distinct[-1]:
+            distinct.append(path)
+    return distinct
+
+
+def _holds_files(fd: int, path: Sequence[str]) -> bool:
+    """Say whether there is anything but directories at a path below a directory.
+
+    No symbolic link is followed: what is behind one is in another place, and no data of this one.
+    """
+    here = os.open(".", DIRECTORY, dir_fd=fd)
+    try:
+        for number, name in enumerate(path, 1):
+            try:
+                status = os.stat(name, dir_fd=here, follow_symlinks=False)
+            except (FileNotFoundError, ValueError):  # such as a name with a NUL
+                return False
+            except OSError as error:
+                if error.errno == errno.ENAMETOOLONG:
+                    return False
+                raise
+            if not stat.S_ISDIR(status.st_mode):
+                return number == len(path) and not stat.S_ISLNK(status.st_mode)
+            below = os.open(name, DIRECTORY, dir_fd=here)
+            os.close(here)
+            here = below
+        for below in walk(here):
+            with os.scandir(below) as found:
+                if any(not entry.is_dir(follow_symlinks=False) for entry in found):
+                    return True
+        return False
+    except PermissionError:
+        return True  # it may be
+    finally:
+        os.close(here)

@@ -1,0 +1,62 @@
+"""Signals that come while something is cleaned up or moved to its place."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+__all__ = ["first_signal_waits"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_under_way = False
+
+
+@contextmanager
+def first_signal_waits() -> Iterator[None]:
+    """Let a block end before the first signal is handled; a second one is handled at once.
+
+    Whoever presses Ctrl-C while a large tree is removed wants this process to end, and nothing to
+    be left; who presses it again does not want to wait for that. Only handlers that are Python
+    functions are deferred, and only in the main thread: Python calls them in no other one.
+    """
+    global _under_way
+    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+    if threading.current_thread() is threading.main_thread() and not _under_way:
+        for each in _SIGNALS:
+            handler = signal.getsignal(each)
+            if callable(handler):
+                handlers[each] = handler
+    if not handlers:
+        yield
+        return
+    waiting: list[int] = []
+
+    def restore() -> None:
+        for number, handler in handlers.items():
+            # A handler that was called meanwhile may have set another one.
+            if signal.getsignal(number) is wait:
+                signal.signal(number, handler)
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        if not waiting:
+            waiting.append(number)
+            return
+        waiting.clear()
+        restore()
+        handlers[number](number, frame)
+
+    _under_way = True
+    try:
+        for number in handlers:
+            signal.signal(number, wait)
+        yield
+    finally:
+        _under_way = False
+        restore()
+        if waiting:
+            handlers[waiting[0]](waiting[0], None)
