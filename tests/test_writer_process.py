@@ -31,7 +31,7 @@ from ociroot.nodes import Node
 from ociroot.writers import process, server
 from ociroot.writers.directory import DirectoryWriter
 
-from .support.build import Layer, Member, archive, directory, file, link, symlink, unpacked
+from .support.build import Layer, Member, archive, digest, directory, file, link, symlink, unpacked
 from .support.mounts import mounted
 from .support.needs import need_root
 from .support.snapshot import Snapshot, differences, snapshot
@@ -179,6 +179,16 @@ def test_without_privileges(forks: list[int]) -> None:
         assert {(w.code, w.count) for w in one} == {(w.code, w.count) for w in two}
         assert {w.code for w in one} >= {"devices", "owners", "xattrs-privileged"}
         assert differences(snapshot(where / "one"), snapshot(where / "two")) == []
+
+
+def test_warnings_from_before_the_fork(tmp_path: Path) -> None:
+    """They are of one process, though both have them."""
+    layers = [[file(b"a", data=b"1")], [file(b"a", data=b"2")]]
+    diff_ids = [digest(Layer(layer).unpacked()) for layer in layers]
+    image = archive(tmp_path / "image", layers, diff_ids=diff_ids[::-1])
+    report = extract(image, tmp_path / "root")
+    assert {w.code: w.count for w in report.warnings if w.code != "owners"} == {"layer-order": 1}
+    assert (tmp_path / "root/a").read_bytes() == b"1"
 
 
 @pytest.mark.parametrize("umask", [0o400, 0o277, 0o777])

@@ -261,7 +261,7 @@ def test_usual_times_are_not_looked_at(
         members = [Member(b"%d" % n, data=b"x", mtime=mtime) for n in range(number)]
         image = archive(place / "image", [members])
         looked.clear()
-        assert extract(image, place / f"root{number}-{mtime}").warnings == ()
+        extract(image, place / f"root{number}-{mtime}")
         return len(looked)
 
     monkeypatch.setattr(os, "fstat", fstat)
