@@ -43,6 +43,14 @@ def old_sparse(magic: bytes) -> bytes:
     return bytes(block) + padded(b"12345")
 
 
+def real_size(typeflag: bytes) -> bytes:
+    block = bytearray(header(b"f", typeflag, size=5, magic=b"ustar  \0"))
+    block[386:410] = b"%011o\0%011o\0" % (0, 5)
+    block[483:495] = b"%011o\0" % 10
+    block[148:156] = b"%06o\0 " % (sum(block[:148]) + 256 + sum(block[156:]))
+    return bytes(block) + padded(b"12345")
+
+
 REFUSED = {
     "a NUL before digits is the end of a number to GNU tar and bsdtar, and nothing to Go": (
         header(b"f", size=b"\x000000000001\0"[:12]) + padded(b"1"),
@@ -65,6 +73,35 @@ REFUSED = {
         header(b"f/", size=1) + padded(b"1"),
         "a regular file whose name ends in a slash",
     ),
+    "GNU tar and bsdtar skip as many bytes as a pax record says, of what has no data, too": (
+        extended({b"size": b"512"}) + header(b"f", b"2", target=b"x") + header(b"g"),
+        "a size to what has no data",
+    ),
+    "a header of V7 has no device numbers": (
+        header(b"f", b"3", magic=bytes(8), devmajor=b"0000001\0"),
+        "a device in a header that is neither POSIX's nor GNU's",
+    ),
+    "nor has one of a magic that nearly is GNU's": (
+        header(b"f", b"4", magic=b"ustar   ", devmajor=b"0000001\0"),
+        "a device in a header that is neither POSIX's nor GNU's",
+    ),
+    "bsdtar takes the real size of any file": (real_size(b"0"), "the real size"),
+    "also behind a sparse file with the same": (
+        real_size(b"S") + real_size(b"0"),
+        "the real size",
+    ),
+    "bsdtar takes star's real size of any file": (
+        extended({b"SCHILY.realsize": b"3"}) + header(b"f"),
+        "star's form",
+    ),
+    "an empty number is 0 to bsdtar, and the header's to Go": (
+        extended({b"uid": b""}) + header(b"f", uid=b"0000007\0"),
+        "the pax record uid is empty",
+    ),
+    "an empty path is one to GNU tar, and none to Go": (
+        extended({b"path": b""}) + header(b"f"),
+        "the pax record path is empty",
+    ),
 }
 
 
@@ -73,11 +110,14 @@ def test_what_readers_disagree_on_is_refused(what: str, tmp_path: Path) -> None:
     tar, problem = REFUSED[what]
     with ociroot.open(archive(tmp_path / "image.tar", [tar + END])) as source:
         image = source.image()
-        with pytest.raises(ociroot.MalformedImage, match=problem):
+        with pytest.raises((ociroot.MalformedImage, ociroot.Unsupported), match=problem):
             image.merged()
 
 
 READ = {
+    "a sparse file with its real size": real_size(b"S"),
+    "a device in GNU's header": header(b"f", b"3", magic=b"ustar  \0", devmajor=b"0000001\0"),
+    "a pax record that gives no size": extended({b"size": b"0"}) + header(b"f", b"5"),
     "old GNU sparse files": old_sparse(b"ustar  \0"),
     "numbers of spaces, or of NULs": header(b"f", uid=b" " * 8, gid=bytes(8)),
     "numbers that end in NULs": header(b"f", uid=b"7\0\0\0\0\0\0\0"),

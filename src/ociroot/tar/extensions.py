@@ -11,7 +11,7 @@ does the opposite. So it is refused.
 
 from __future__ import annotations
 
-from ..errors import MalformedImage, printable
+from ..errors import MalformedImage, Unsupported, printable
 from ..limits import Limits
 from . import sparse
 from .counting import Counted
@@ -26,6 +26,9 @@ __all__ = ["Extensions"]
 _MAX_XATTR_NAME = 255
 # The types of entries that may be sparse in the way of pax.
 _REGULAR = (b"0", b"\0", b"7")
+# The types of entries that have no data.
+_NO_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
+_PROPERTIES = (b"path", b"linkpath", b"uid", b"gid", b"mtime")
 
 
 class Extensions:
@@ -117,7 +120,7 @@ class Extensions:
         entry.offset = self._start
         self._counted.entry()
         if self._records is not None:
-            name, stored = self._apply(entry, self._records, name, stored)
+            name, stored = self._apply(entry, flag, self._records, name, stored)
         if self._long_name is not None:
             name = self._long_name
         if self._long_target is not None:
@@ -127,7 +130,9 @@ class Extensions:
         self._limits.check("path", max(len(name), len(entry.target)))
         return name, stored
 
-    def _apply(self, entry: Entry, records: Records, name: bytes, stored: int) -> tuple[bytes, int]:
+    def _apply(
+        self, entry: Entry, flag: bytes, records: Records, name: bytes, stored: int
+    ) -> tuple[bytes, int]:
         xattrs: dict[bytes, bytes] = {}
         for keyword, value in records.items():
             if keyword.startswith(XATTR):
@@ -139,8 +144,14 @@ class Extensions:
                 stored = decimal(value, "size")
                 if stored < 0:
                     raise MalformedImage(f"an impossible size: {stored}")
+                if stored and flag in _NO_DATA:
+                    # Some readers skip as many bytes, of which others read headers.
+                    raise MalformedImage("a pax record gives a size to what has no data")
+            elif keyword == b"SCHILY.realsize":
+                # star's; to bsdtar it is the size of any file.
+                raise Unsupported("a sparse file in star's form")
             elif not value:
-                pass  # POSIX: "shall delete" what was said before; so the header's counts
+                _check_empty(keyword)
             elif keyword == b"path":
                 name = value
             elif keyword == b"linkpath":
@@ -183,3 +194,13 @@ class Extensions:
                 records, self._repeated, stored, self._limits, self._counted
             )
         return stored
+
+
+def _check_empty(keyword: bytes) -> None:
+    """Refuse an empty value of a property.
+
+    POSIX: it "shall delete any header block field". To Go's reader the header's counts then, GNU
+    tar has an empty name or refuses it, bsdtar reads a number of 0.
+    """
+    if keyword in _PROPERTIES:
+        raise MalformedImage(f"the pax record {keyword.decode()} is empty")

@@ -105,7 +105,7 @@ def entries(
 
             if block[at + _TAIL_AT : at + BLOCK] != tail:
                 tail = block[at + _TAIL_AT : at + BLOCK]
-                front, target, major, minor = _tail(tail)
+                front, target, major, minor = _tail(tail, flag)
                 tail_sum = _sum(tail[:250]) + _sum(tail[250:])
             # adler32's low half is 1 plus the sum of the bytes, modulo 65521, which a part of a
             # header does not reach.
@@ -162,6 +162,7 @@ def entries(
             if flag == b"S":
                 header = block[at : at + BLOCK]
                 counted.entry()
+                tail = b""  # which is another thing in an entry of another type
                 entry.segments, entry.size = sparse.old_gnu(header, stream, stored, limits, counted)
                 end = stream.position + stored
             elif extensions.any and kind == "file":
@@ -194,10 +195,19 @@ class _Remembered(dict[bytes, Any]):
         return value
 
 
-def _tail(tail: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """Return what goes before the name, the link's target, the major and the minor number."""
+def _tail(tail: bytes, flag: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return what goes before the name, the link's target, the major and the minor number.
+
+    The numbers of a header that is neither POSIX's nor GNU's are empty: it has none.
+    """
     target, magic, major, minor, prefix = _TAIL.unpack(tail)
     front = b""
+    if magic == sparse.GNU_MAGIC:
+        # The size of a sparse file; bsdtar takes it for that of any.
+        if prefix[138:150].strip(b"\0") and flag != b"S":
+            raise MalformedImage("the real size of a sparse file, and this is none")
+    elif magic[:6] != b"ustar\0":
+        major = minor = b""
     if prefix[0] and magic[:5] == b"ustar":
         if magic[:6] == b"ustar\0":
             # star keeps two times at the end of the prefix, behind a NUL.
@@ -258,6 +268,9 @@ def _time(field: bytes) -> int:
 
 
 def _device(major: bytes, minor: bytes) -> tuple[int, int]:
+    if not major:
+        # Some readers read its numbers all the same, Go's for one makes 0:0 of them.
+        raise MalformedImage("a device in a header that is neither POSIX's nor GNU's")
     numbers = (number(major, "major number"), number(minor, "minor number"))
     # The kernel's device numbers have 12 and 20 bits.
     if not (0 <= numbers[0] < 1 << 12 and 0 <= numbers[1] < 1 << 20):
