@@ -65,6 +65,10 @@ REFUSED = {
         header(b"label", b"V", size=512) + header(b"f") + header(b"g"),
         "a volume label with 512 bytes of data",
     ),
+    "a volume label is a whiteout to umoci by its name": (
+        header(b".wh.f", b"V"),
+        "a volume label with the name of a whiteout",
+    ),
     "GNU tar skips blanks before a keyword": (
         header(b"PaxHeaders.0/f", b"x", size=11) + padded(b"11  path=a\n") + header(b"f"),
         "a pax record with the keyword",
@@ -158,7 +162,7 @@ def test_every_decision_has_a_case() -> None:
 
 
 @pytest.mark.usefixtures("readers")
-@pytest.mark.parametrize("name", ["documents"])
+@pytest.mark.parametrize("name", TARGETS)
 def test_random_inputs(name: str) -> None:
     target = TARGETS[name]
     both = 0

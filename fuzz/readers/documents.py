@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,11 @@ def _all(image: Path) -> list[Meaning]:
     """Return what all images of a source mean."""
     with ociroot.open(image) as source:
         digests = [str(each.digest) for each in source.listing().images]
-    return [_meaning(image, digest=digest) for digest in digests]
+    found = []
+    for digest in digests:
+        with suppress(OcirootError):
+            found.append(_meaning(image, digest=digest))
+    return found
 
 
 def _skopeo(name: str) -> Meaning | None:

@@ -34,9 +34,6 @@ class Decided(NamedTuple):
     holds: Callable[[Difference, Layers], bool]
 
 
-_XATTR = b"LIBARCHIVE.xattr."
-
-
 def _path(difference: Difference) -> list[bytes]:
     """Return the parts of the path that a difference of trees is about."""
     path = ast.literal_eval(difference.place)
@@ -71,7 +68,7 @@ def _hidden(difference: Difference, layers: Layers) -> bool:
 
 
 def _whiteout(difference: Difference, layers: Layers) -> bool:
-    return all(each.name.rpartition(b"/")[2].startswith(b".wh.") for each in difference.seen)
+    return all(each.name.rpartition(b"/")[2].startswith(b".wh.") for each in difference.seen[-1:])
 
 
 def _opaque_link(difference: Difference, layers: Layers) -> bool:
@@ -83,14 +80,52 @@ def _opaque_link(difference: Difference, layers: Layers) -> bool:
 
 
 def _base64(difference: Difference, layers: Layers) -> bool:
-    """Say whether the attributes stand in records of libarchive's own."""
-    return _XATTR in difference.seen[-1].head
+    """Say whether the attributes stand in records that are none of star's."""
+    theirs, ours = difference.theirs, difference.ours
+    if not isinstance(theirs, dict) or not isinstance(ours, dict):
+        return False
+    head = difference.seen[-1].head
+    more = {name for name in theirs if theirs[name] != ours.get(name)}
+    return theirs.keys() >= ours.keys() and all(
+        b"LIBARCHIVE.xattr." + name in head or b"RHT." + name in head for name in more
+    )
 
 
 def _sized(difference: Difference, layers: Layers) -> bool:
-    """Say whether something that is no file has a size in its header."""
-    sizes = [each.header[124:136].strip(b" \0") for each in difference.seen if each.kind != "file"]
+    """Say whether something before it that is no file has a size in its header."""
+    before = layers[-1][: int(difference.place.removeprefix("entry ")) + 1]
+    sizes = [each.header[124:136].strip(b" \0") for each in before if each.kind != "file"]
     return any(size.strip(b"0") for size in sizes)
+
+
+def _empty_value(difference: Difference, layers: Layers) -> bool:
+    ours, theirs = difference.ours, difference.theirs
+    if not isinstance(ours, dict) or not isinstance(theirs, dict):
+        return False
+    return {name: value for name, value in ours.items() if value} == theirs
+
+
+def _cut(difference: Difference, layers: Layers) -> bool:
+    """Say whether a hard link's target is what is left behind its last ``..`` or first ``/``."""
+    if difference.seen[-1].kind != "link" or not isinstance(difference.ours, bytes):
+        return False
+    rest = (b"/" + difference.ours).rpartition(b"/../")[2].lstrip(b"/")
+    return difference.theirs == (b"." if rest in (b"", b"..") else rest)
+
+
+def _long_target(difference: Difference, layers: Layers) -> bool:
+    """Say whether only an extended header says where a link leads."""
+    seen = difference.seen[-1]
+    return not seen.header[157] and len(seen.head) > len(seen.header) and not difference.theirs
+
+
+def _before_1970(difference: Difference, layers: Layers) -> bool:
+    ours = difference.ours
+    return isinstance(ours, int) and -(10**9) < ours < 0 and difference.theirs == -ours
+
+
+def _far(difference: Difference, layers: Layers) -> bool:
+    return isinstance(difference.ours, int) and abs(difference.ours) >= 1 << 63
 
 
 DECIDED: tuple[Decided, ...] = (
@@ -147,11 +182,51 @@ DECIDED: tuple[Decided, ...] = (
     ),
     Decided(
         "libarchive's attributes",
-        "LIBARCHIVE.xattr.*, in base64, is read by libarchive alone; it writes SCHILY.xattr.* "
-        "beside it, which all read.",
+        "LIBARCHIVE.xattr.*, in base64, and RHT.security.selinux are read by libarchive, and by no "
+        "reader in Go. libarchive writes SCHILY.xattr.* beside the former, which all read.",
         ("bsdtar",),
         ("xattrs",),
         _base64,
+    ),
+    Decided(
+        "attribute of an empty value",
+        "Go takes it for none, for in pax an empty value deletes. It is one for Linux, which star "
+        "and GNU tar write so.",
+        ("umoci",),
+        ("xattrs",),
+        _empty_value,
+    ),
+    Decided(
+        "time that no 64 bits of nanoseconds hold",
+        "Beyond 1677 to 2262 Go's sum is another time. Ours is as the archive says, or the "
+        "nearest that the file system keeps, with a warning.",
+        ("umoci",),
+        ("mtime_ns",),
+        _far,
+    ),
+    Decided(
+        "second before 1970",
+        "GNU tar and bsdtar lose the sign of -0.5 in a pax record, as it is no whole number's. Go "
+        "and we do not.",
+        ("tar", "bsdtar"),
+        ("mtime_ns",),
+        _before_1970,
+    ),
+    Decided(
+        "hard link to a target with ..",
+        "GNU tar cuts off all up to the last `..` of a hard link's target, for it links by the "
+        "kernel's look-up. We resolve it inside the root, as we do names.",
+        ("tar",),
+        ("target",),
+        _cut,
+    ),
+    Decided(
+        "target in an extended header alone",
+        "bsdtar keeps it for a hard link then, and the symbolic link has none, which it cannot "
+        "make. Archivers write the beginning of the target in the header, too.",
+        ("bsdtar",),
+        ("target",),
+        _long_target,
     ),
     Decided(
         "size of what is no file",

@@ -174,8 +174,11 @@ def _member(random: Random, odd: float) -> bytes:
     if random.random() < 0.07:
         return sparse_member(random)
     before = b""
-    while random.random() < 0.3:
-        before += _extension(random, odd)
+    if random.random() < 0.35:
+        flags = random.choice((b"x", b"x", b"x", b"L", b"K", b"LK", b"KL", b"g", b"gx", b"X"))
+        before = b"".join(_extension(random, odd, bytes([flag])) for flag in flags)
+    while random.random() < odd / 10:
+        before += _extension(random, odd, random.choice((b"x", b"L", b"K", b"g", b"X")))
     return before + _entry(random, odd)
 
 
@@ -185,6 +188,7 @@ def _entry(random: Random, odd: float) -> bytes:
     if flag not in b"07\0SDAX8" and random.random() < 1 - odd / 5:
         data = b""
     size = len(data) if random.random() < 1 - odd / 10 else random.choice((0, 1, 512, 513))
+    rare = 0.12 if odd == 1.0 or random.random() < 0.3 else 0.0
     magic = random.choice(_MAGICS if random.random() < odd else _MAGICS[:9])
     head = header(
         random.choice(_NAMES),
@@ -198,7 +202,7 @@ def _entry(random: Random, odd: float) -> bytes:
         magic=magic,
         devmajor=_number(random, odd, random.choice((0, 1, 259)), 8),
         devminor=_number(random, odd, random.choice((0, 3, 1000)), 8),
-        prefix=random.choice(_PREFIXES) if random.random() < 0.12 else b"",
+        prefix=random.choice(_PREFIXES) if random.random() < rare else b"",
     )
     if random.random() < 0.05:
         head = fixed(head[:508] + random.choice((b"tar\0", b"tar ", b"\1\2\3\4")))
@@ -246,8 +250,7 @@ def _number(random: Random, odd: float, value: int, width: int) -> bytes:
     )[:width]
 
 
-def _extension(random: Random, odd: float) -> bytes:
-    flag = random.choice((b"x", b"x", b"x", b"x", b"L", b"L", b"K", b"g", b"X"))
+def _extension(random: Random, odd: float, flag: bytes) -> bytes:
     if flag in b"LK":
         body = random.choice(_NAMES if flag == b"L" else _TARGETS) * random.choice((1, 1, 2))
         body += random.choice((b"\0", b"\0", b"", b"\0x", b"\0\0"))
@@ -266,7 +269,7 @@ def _extension(random: Random, odd: float) -> bytes:
 
 
 def _record(random: Random, odd: float, flag: bytes) -> bytes:
-    if flag == b"g" and random.random() < 0.7:
+    if flag == b"g" and random.random() < 0.9:
         return pax_records({b"comment": random.choice((b"c", b"", b"=\n"))})
     keyword = random.choice(_KEYS[:7] if random.random() > odd else _KEYS)
     if keyword.lower().endswith(b"path") or keyword == b"GNU.sparse.name":

@@ -28,6 +28,7 @@ class Seen(NamedTuple):
         rdev: the numbers of a device.
         content: the digest of a regular file's content.
         xattrs: the extended attributes.
+        sparse: whether it has holes (of ours only).
         head: the entry's headers with what belongs to them (of ours only).
     """
 
@@ -42,6 +43,7 @@ class Seen(NamedTuple):
     rdev: tuple[int, int] | None = None
     content: str | None = None
     xattrs: dict[bytes, bytes] | None = None
+    sparse: bool | None = None
     head: bytes = b""
 
     @property
@@ -109,5 +111,6 @@ def ours(tar: bytes) -> Iterator[Seen]:
             entry.rdev if entry.kind in ("char", "block") else None,
             hashlib.sha256(_content(entry, stream)).hexdigest() if is_file else None,
             entry.xattrs or {},
+            entry.segments is not None,
             head,
         )

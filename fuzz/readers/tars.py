@@ -137,6 +137,6 @@ def by_bsdtar(tar: Path) -> list[Seen] | None:
         return None
     try:
         # Plain pax as libarchive writes it, whatever it was before.
-        return list(seen.ours(written))
+        return [each._replace(sparse=None, head=b"") for each in seen.ours(written)]
     except OcirootError:
         return None

@@ -118,6 +118,9 @@ def entries(
             if kind is None:
                 if flag == b"V":  # a volume label is no file
                     extensions.pass_over("a volume label")
+                    if b".wh." in name:
+                        # umoci knows whiteouts by their name alone.
+                        raise MalformedImage("a volume label with the name of a whiteout")
                     if stored:
                         # GNU tar skips it, and bsdtar reads it as the next header.
                         raise MalformedImage(f"a volume label with {stored} bytes of data")
