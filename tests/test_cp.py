@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import stat
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -270,6 +272,28 @@ def test_nothing_goes_to_stdout_that_is_not_verified(damaged: Path) -> None:
         assert len(wrong) == (len(BIG) if name == "bad" else 4)
     assert len(good("cat", damaged, "/bad").out) == len(BIG), "which cat says in its help"
     assert "not all verified" in good("cat", "--help").text
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize("source", ["/d", "/d/f", "/d/other"])
+def test_what_changes_meanwhile_does_not_appear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: build.Compression, source: str
+) -> None:
+    """All has been verified when somebody writes to the image, while the copy is made."""
+    noise = random.Random(4).randbytes(3000)
+    layer = Layer([Member(b"d/f", data=noise), Member(b"d/other", data=b"x")], compression)
+    path = archive(tmp_path / "image", [layer])
+    files = ociroot.Merged.files
+
+    def changing(*arguments: Any, **options: Any) -> Iterator[Any]:
+        content = bytearray(path.read_bytes())
+        content[content.index(layer.packed()) + 2000] ^= 1
+        path.write_bytes(content)
+        return files(*arguments, **options)
+
+    monkeypatch.setattr(ociroot.Merged, "files", changing)
+    assert copy(f"{path}:{source}", tmp_path / "copy") == 4
+    assert [each.name for each in tmp_path.iterdir()] == ["image"]
 
 
 @pytest.fixture

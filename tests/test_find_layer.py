@@ -125,6 +125,13 @@ def test_one_path(tmp_path: Path) -> None:
     assert found(path, "//bin/./tool") == [(1, "added", "/bin/tool"), (2, "replaced", "/bin/tool")]
 
 
+def test_a_path_twice_in_a_layer(tmp_path: Path) -> None:
+    """It was not there before, whatever the layer itself replaced."""
+    twice = [Member(b"d/f"), Member(b"d", data=b"x"), Member(b"e"), Member(b"e", "dir")]
+    path = archive(tmp_path / "image", [twice])
+    assert found(path) == [(1, "added", "/d"), (1, "added", "/e")]
+
+
 def test_the_work_may_start_over(tmp_path: Path) -> None:
     """What the first attempt has gathered does not count."""
     lower = [Member(b"d/x"), Member(b"way", "symlink", target=b"d")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import tarfile
@@ -14,8 +15,11 @@ from click.testing import CliRunner, Result
 
 import ociroot
 from ociroot.cli import command
+from ociroot.comparison import Hashing
+from ociroot.contents import Keeping
 from ociroot.errors import LimitExceeded
 from ociroot.limits import DEFAULTS, MEANINGS, RATIO_FROM, Limits
+from ociroot.tar.stream import ChunkStream
 
 from .support import build
 from .support.build import Layer, Member, archive
@@ -253,3 +257,81 @@ def test_memory_is_what_there_is_and_not_what_there_was(tmp_path: Path) -> None:
         pytest.raises(LimitExceeded, match="--max-memory"),
     ):
         source.image().tree()
+
+
+def test_what_is_remembered_of_a_layer_counts_as_memory(tmp_path: Path) -> None:
+    """Names that a layer has linked, replaced or emptied are known up to its end, gone or not."""
+    again: dict[str, Callable[[int], list[Member]]] = {
+        "links to what is below": lambda n: [Member(b"d/%d" % n, "link", target=b"f")],
+        "directories replaced": lambda n: [Member(b"d/%d/" % n, "dir"), Member(b"d/%d" % n)],
+        "directories emptied": lambda n: [Member(b"d/%d/" % n, "dir"), Member(b"d/.wh.%d" % n)],
+    }
+    for what, members in again.items():
+        layer: list[Member] = []
+        for number in range(200):
+            # Whatever is in the directory goes away each time.
+            layer += [Member(b"d/", "dir"), *members(number), Member(b"d")]
+        path = archive(tmp_path / "image.tar", [[FILE], layer, layer])
+        with (
+            ociroot.open(path, limits=Limits(memory=60_000)) as source,
+            pytest.raises(LimitExceeded, match=r"layer 2/3.*--max-memory"),
+        ):
+            source.image().tree()
+        with ociroot.open(path, limits=Limits(memory=150_000)) as source:
+            assert source.image().tree().root.entries.keys() == {b"f", b"d"}, what
+
+
+def test_whiteouts_count_as_memory_with_their_names(tmp_path: Path) -> None:
+    """They are gathered beforehand where links come into play before them."""
+    lower = [Member(b"l", "symlink", target=b"d"), Member(b"d/f"), Member(b"d/g")]
+    long = [Member(b"n/" * 5000 + b".wh.%d" % number) for number in range(50)]
+    path = archive(tmp_path / "image.tar", [lower, [Member(b"l/h"), Member(b"l/.wh.f"), *long]])
+    with (
+        ociroot.open(path, limits=Limits(memory=500_000)) as source,
+        pytest.raises(LimitExceeded, match=r"layer 2/2.*--max-memory"),
+    ):
+        source.image().tree()
+    with ociroot.open(path, limits=Limits(memory=2_000_000)) as source:
+        assert source.image().tree().find(b"d/f") is None
+
+
+def nodes() -> int:
+    """How many nodes there are in this process."""
+    return sum(isinstance(each, ociroot.Node) for each in gc.get_objects())
+
+
+def test_what_is_removed_is_freed_at_once(tmp_path: Path) -> None:
+    """No collection of garbage runs while layers are applied."""
+    # A directory that was replaced in another one is known up to the layer's end, and so is that.
+    filled = [Member(b"d/", "dir"), *(Member(b"d/e/e/%d" % number) for number in range(100))]
+    layer = [*filled, Member(b"d/x/", "dir"), Member(b"d/x"), Member(b"d")]
+    path = archive(tmp_path / "image.tar", [[*layer * 10, *filled]] * 5)
+    gc.collect()
+    before, counts = nodes(), []
+    with ociroot.open(path) as source:
+        source.image().merged(after_layer=lambda tree, _: counts.append(nodes() - before))
+    # Some 115 and the directories that the layer has in mind; and not 1000 more in each layer.
+    assert max(counts) < 200
+
+
+def test_contents_that_are_hashed_are_those_of_the_tree(tmp_path: Path) -> None:
+    layer = [Member(b"d/", "dir"), *(Member(b"d/%d" % number) for number in range(100))]
+    layer += [Member(b"d/l%d" % number, "link", target=b"d/%d" % number) for number in range(50)]
+    path = archive(
+        tmp_path / "image.tar", [[*layer, Member(b"d"), *layer], [Member(b".wh.d")], layer]
+    )
+    hashing = Hashing()
+    with ociroot.open(path) as source:
+        source.image().merged(operations=lambda: hashing)
+    assert len(hashing.digests) == 100
+
+
+def test_contents_that_are_kept_are_bounded_with_their_attributes(tmp_path: Path) -> None:
+    """A file of the name that is wanted may come again and again, with a megabyte of attributes."""
+    attributes = {b"user.%d" % number: bytes(64 << 10) for number in range(16)}
+    kept = Keeping([b"f"])
+    for _ in range(1000):
+        node = ociroot.Node("file", 0)
+        node.xattrs = attributes
+        kept.make_file(ociroot.Directory(None, b"", 0), b"f", node, ChunkStream(iter(())))
+    assert node not in kept

@@ -467,6 +467,18 @@ def test_diff_of_configurations(tmp_path: Path) -> None:
     assert "\n\nConfiguration\n+ variant" in both
 
 
+def test_diff_takes_the_last_value_of_a_variable(tmp_path: Path) -> None:
+    """It is the one that a process gets; and the order of others means nothing."""
+    envs = (["A=1", "B=1", "A=2"], ["A=2", "B=1"], ["B=1", "A=2"])
+    paths = [
+        archive(tmp_path / str(n), [BASE], config={"config": {"Env": env}})
+        for n, env in enumerate(envs)
+    ]
+    for one in paths:
+        for other in paths:
+            assert good("diff", one, other).out == b""
+
+
 # find-layer
 
 

@@ -11,6 +11,7 @@ import click
 import pytest
 
 from ociroot.cli import command
+from ociroot.limits import MEANINGS
 
 _CONTEXT = click.Context(command)
 COMMANDS = {name: command.get_command(_CONTEXT, name) for name in command.list_commands(_CONTEXT)}
@@ -29,6 +30,11 @@ def test_each_command_has_a_page_with_its_options(name: str) -> None:
             for option in parameter.opts:
                 assert option.replace("-", "\\-") in page, REMEDY
     assert f"ociroot {name}".strip().replace("-", "\\-") in page
+    # The limits stand by themselves, as they do in the help.
+    options, found, limits = page.partition(".SH LIMITS\n")
+    assert bool(found) == bool(name), REMEDY
+    assert "\\-\\-max" not in options
+    assert limits.count("\\-\\-max") == (len(MEANINGS) if name else 0), REMEDY
 
 
 def test_there_is_no_page_of_a_command_that_is_gone() -> None:

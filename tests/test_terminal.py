@@ -13,6 +13,8 @@ import pytest
 from .support.build import Layer, Member, archive
 
 TEXT = "Grüße\taus\r\n\fKöln 你好\n".encode()
+# One of its characters lies across two pieces of whatever size they are.
+LONG = b"x" + "ü".encode() * 1_000_000
 BINARY = {
     "NUL": b"a\0b",
     "an escape sequence": b"\x1b[31mred",
@@ -47,20 +49,22 @@ def on_a_terminal(*arguments: str | Path) -> tuple[int, bytes, str]:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    members = [Member(b"text", data=TEXT), Member(b"empty")]
+    members = [Member(b"text", data=TEXT), Member(b"long", data=LONG), Member(b"empty")]
     members += [Member(name.encode(), data=data) for name, data in BINARY.items()]
-    members.append(Member(b"hole", pax={b"GNU.sparse.size": b"9", b"GNU.sparse.map": b""}))
+    sparse = {b"GNU.sparse.size": b"9", b"GNU.sparse.map": b"0,1"}
+    members.append(Member(b"hole", data=b"t", pax=sparse))
     return archive(tmp_path_factory.mktemp("terminal") / "image", [Layer(members, "gzip")])
 
 
 def test_text_is_shown(image: Path) -> None:
     assert on_a_terminal("cat", image, "text", "empty", "text") == (0, TEXT * 2, "")
     assert on_a_terminal("cp", f"{image}:text", "-") == (0, TEXT, "")
+    assert on_a_terminal("cat", image, "long") == (0, LONG, "")
 
 
 @pytest.mark.parametrize("name", [*BINARY, "hole"])
 def test_binary_data_is_not(image: Path, name: str) -> None:
-    content = BINARY.get(name, bytes(9))
+    content = BINARY.get(name, b"t" + bytes(8))
     remedy = "binary data is not written to a terminal (--force does it all the same)"
     code, shown, err = on_a_terminal("cat", image, name, "text")
     assert (code, err) == (1, f"ociroot: {image}, /{name}: {remedy}\n")

@@ -7,6 +7,7 @@ What is below ``share/`` is committed and goes into the wheel; a test holds it a
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from click.shell_completion import BashComplete, FishComplete, ShellComplete, Zs
 
 from ociroot import __version__
 from ociroot.cli import EXIT_CODES, command
+from ociroot.cli.limits import is_limit
 
 COMPLETIONS: dict[str, type[ShellComplete]] = {
     "bash-completion/completions/ociroot": BashComplete,
@@ -62,10 +64,11 @@ def page(each: click.Command, name: str) -> str:
             lines += [".TP", f"\\fBociroot\\-{_text(sub)}\\fR(1)"]
             lines.append(_text(command_.get_short_help_str(300)))
     options = [p for p in each.get_params(context) if isinstance(p, click.Option)]
-    records = [option.get_help_record(context) for option in options]
-    lines.append(".SH OPTIONS")
-    for record in filter(None, records):
-        lines += [".TP", f"\\fB{_text(record[0])}\\fR", _text(record[1])]
+    for heading, limits in (("OPTIONS", False), ("LIMITS", True)):
+        chosen = [option for option in options if is_limit(option) == limits]
+        lines += [f".SH {heading}"] if chosen else []
+        for record in filter(None, (option.get_help_record(context) for option in chosen)):
+            lines += [".TP", f"\\fB{_text(record[0])}\\fR", _text(record[1])]
     lines += [".SH EXIT STATUS", *_paragraphs(EXIT_CODES.replace("Exit codes:\n", ""))]
     others = [f"ociroot-{sub}" for sub in ("", *commands())]
     links = [o.rstrip("-") for o in others if o.rstrip("-") != title]
@@ -76,7 +79,7 @@ def page(each: click.Command, name: str) -> str:
 def _paragraphs(text: str) -> list[str]:
     """Return a help text's paragraphs; those that begin with a backspace keep their lines."""
     lines: list[str] = []
-    for block in "\n".join(line.strip() for line in text.splitlines()).split("\n\n"):
+    for block in inspect.cleandoc(text).split("\n\n"):
         lines.append(".PP")
         if block.startswith("\b"):
             kept = block.removeprefix("\b\n").splitlines()

@@ -319,7 +319,9 @@ class Merged:
         self.layers = layers
         self.warnings = warnings
 
-    def files(self, nodes: Iterable[Node]) -> Iterator[tuple[Node, Stream]]:
+    def files(
+        self, nodes: Iterable[Node], *, verify: bool = False
+    ) -> Iterator[tuple[Node, Stream]]:
         """Go to the contents of regular files, in the order in which the layers hold them.
 
         Each layer is read at most once. A compressed one is read to its end and verified then:
@@ -330,6 +332,7 @@ class Merged:
 
         Args:
             nodes: regular files of the tree; one that is given twice comes once.
+            verify: whether plain layers are read to their end and verified, too.
 
         Yields:
             Each of them, with a stream at its data: ``node.stored`` bytes can be read from it, and
@@ -342,7 +345,8 @@ class Merged:
         from .contents import streams  # extraction does without
 
         try:
-            yield from streams(self._plan.layers, self._plain, nodes, self._plan.limits)
+            in_place = self._plain if not verify else ()
+            yield from streams(self._plan.layers, in_place, nodes, self._plan.limits)
         except OcirootError as error:
             raise error.locate(source=self._source_name) from error.__cause__
 

@@ -11,7 +11,7 @@ import msgspec
 from .contents import pieces
 from .limits import DEFAULTS, Limits
 from .looking import as_text
-from .nodes import HOST_XATTRS, Directory, Node, NoOperations
+from .nodes import HOST_XATTRS, Directory, Node, NoOperations, gone_with
 from .spec.config import Config
 from .tar.stream import Stream
 from .walking import CurrentPath
@@ -23,7 +23,6 @@ __all__ = [
     "Side",
     "compare",
     "compare_configs",
-    "copied",
 ]
 
 #: Bytes of holes that are hashed as the zeros that they are. An image may have holes without end;
@@ -54,6 +53,15 @@ class Hashing(NoOperations):
             for piece in data.pieces(node.stored):
                 hasher.update(piece)
         self.digests[node] = hasher.digest()
+
+    def remove(self, parent: Directory, name: bytes, node: Node) -> None:
+        """See :class:`~ociroot.nodes.Operations`."""
+        for each in gone_with(node):
+            self.digests.pop(each, None)
+
+    def side(self, root: Directory) -> Side:
+        """Return a tree as it is now, which stays so when further layers are applied to it."""
+        return Side(_copied(root), self.digests.copy())
 
 
 class Side(msgspec.Struct, frozen=True):
@@ -105,8 +113,7 @@ class ConfigDifference(msgspec.Struct, frozen=True):
     after: Any
 
 
-def copied(root: Directory) -> Directory:
-    """Return a copy of a tree, which stays as it is when further layers are applied to that one."""
+def _copied(root: Directory) -> Directory:
     top = Directory(None, b"", root.layer)
     top.describe_as(root)
     copies = {root: top}

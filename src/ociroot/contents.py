@@ -15,14 +15,14 @@ from .errors import OcirootError
 from .image import LayerBlob
 from .layer.stream import Pipeline, blame, tuned
 from .limits import DEFAULTS, Limits
-from .nodes import Directory, Node, NoOperations
+from .nodes import Directory, Node, NoOperations, weight
 from .tar.stream import ChunkStream, FileStream, Stream
 
 __all__ = ["Keeping", "pieces", "streams"]
 
 # Bytes of kept contents that do not go to a temporary file.
 _IN_MEMORY = 1 << 20
-# Bytes that are kept of files of which only the name was asked for.
+# Bytes that are kept of files of which only the name was asked for, with what is in memory.
 _KEPT_UNASKED = 256 << 20
 # Names that links may add to those asked for.
 _NAMES = 1000
@@ -32,7 +32,7 @@ _HOLE = memoryview(bytes(64 << 10))
 
 def streams(
     layers: Sequence[LayerBlob],
-    plain: Container[int],
+    in_place: Container[int],
     nodes: Iterable[Node],
     limits: Limits = DEFAULTS,
 ) -> Iterator[tuple[Node, Stream]]:
@@ -40,7 +40,7 @@ def streams(
 
     Args:
         layers: the layers in the order in which they were applied.
-        plain: which of them, from 0, were not compressed when they were applied.
+        in_place: which of them, from 0, are not compressed and are not to be verified.
         nodes: regular files of the tree that they made; one that is given twice comes once.
         limits: what the layers may ask for.
 
@@ -49,7 +49,7 @@ def streams(
         its data: its ``stored`` bytes can be read from there.
 
     Raises:
-        VerificationError: a compressed layer is not what it should be, now that it was read again.
+        VerificationError: a layer is not what it should be, now that it was read again.
         OcirootError: a layer cannot be read.
     """
     wanted: dict[int, set[Node]] = {}
@@ -59,7 +59,7 @@ def streams(
         layer = layers[number]
         files = sorted(wanted[number], key=lambda node: node.offset)
         try:
-            if number in plain:
+            if number in in_place:
                 with layer.blob.opened() as fd:
                     yield from _at(FileStream(fd, layer.blob.size, layer.blob.offset), files)
             else:
@@ -122,11 +122,17 @@ class Keeping(NoOperations):
         self._names = set(names)
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=tmpdir)  # noqa: SIM115
         self._end = 0
+        self._unasked = 0
         self._places: dict[Node, int] = {}
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Stream) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
-        if name in self._names and self._end + node.stored <= _KEPT_UNASKED:
+        if name not in self._names:
+            return
+        # The node is kept, too, also when the tree has it no more.
+        takes = node.stored + weight(name, node)
+        if self._unasked + takes <= _KEPT_UNASKED:
+            self._unasked += takes
             self.keep(node, data)
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from .errors import MalformedImage, printable
+from .errors import LimitExceeded, MalformedImage, printable
 from .listing import FoundImage, Other
 from .names import full_name
 from .sources import Blob
@@ -80,6 +80,8 @@ class _Both:
     def add(self, item: FoundImage | Other) -> None:
         """Add something that ``manifest.json`` has."""
         if isinstance(item, Other):
+            if isinstance(item.error, LimitExceeded):
+                raise item.error
             if item.is_unreadable:
                 # Another reader may be able to read it.
                 raise MalformedImage(

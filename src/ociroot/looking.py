@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .lookup import Lookup, Place, find
-from .nodes import Directory, Node, NoOperations
+from .nodes import Directory, Node, NoOperations, gone_with
 from .spec.config import Config, History
 from .tar.names import clean
 from .tree import Tree
@@ -245,17 +245,11 @@ class Waste(NoOperations):
 
     def __init__(self) -> None:
         self.by_layer: dict[int, int] = {}
-        # How many names of a hard-linked file have gone in one removal.
-        self._gone: dict[Node, int] = {}
 
     def remove(self, parent: Directory, name: bytes, node: Node) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
-        self._gone.clear()
-        below = [each for _, _, each in node.walk()] if isinstance(node, Directory) else [node]
-        for each in below:
-            gone = self._gone[each] = self._gone.get(each, 0) + 1
-            # The tree counts the names down after this.
-            if each.kind == "file" and gone == each.links:
+        for each in gone_with(node):
+            if each.kind == "file":
                 self.by_layer[each.layer] = self.by_layer.get(each.layer, 0) + each.size
 
 

@@ -17,12 +17,12 @@ from .layer.changeset import Change
 from .layer.stream import LayerContent
 from .limits import DEFAULTS, Limits
 from .lookup import find
-from .nodes import Operations
+from .nodes import WEIGHT, Operations
 from .notices import Notices
 from .reading import LayerReader, OutOfOrder, Plan
 from .tar.names import clean
 from .tar.stream import ChunkStream, Stream
-from .tree import WEIGHT, Tree, WhiteoutsFirst
+from .tree import Tree, WhiteoutsFirst
 
 __all__ = [
     "LayerReport",

@@ -7,6 +7,7 @@ carried out.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Protocol
 
 from .space import occupied
@@ -14,13 +15,26 @@ from .tar.entry import Entry, Kind
 from .tar.sparse import Segments
 from .tar.stream import Stream
 
-__all__ = ["HOST_XATTRS", "Directory", "NoOperations", "Node", "Operations"]
+__all__ = [
+    "HOST_XATTRS",
+    "WEIGHT",
+    "Directory",
+    "NoOperations",
+    "Node",
+    "Operations",
+    "gone_with",
+    "weight",
+    "xattrs_weight",
+]
 
 #: Extended attributes that are left out: they are not of the image but of the host it was made on,
 #: SELinux's labels and the records of overlayfs, which are `user.` where it is mounted `userxattr`.
 HOST_XATTRS = (b"security.selinux", b"trusted.overlay.", b"user.overlay.")
 
 Xattrs = dict[bytes, bytes]
+
+#: Bytes of memory that a name in the tree takes, roughly, with its node and without what varies.
+WEIGHT = 350
 
 
 class Node:
@@ -184,6 +198,36 @@ class Directory(Node):
         """Return the path of a name in it."""
         path = self.path()
         return path + b"/" + name if path else name
+
+
+def weight(name: bytes, node: Node) -> int:
+    """Return how many bytes of memory a name in the tree takes, with its node, roughly."""
+    weight = WEIGHT + len(name) + len(node.target)
+    if node.xattrs:
+        weight += xattrs_weight(node)
+    return weight + 128 * len(node.segments) if node.segments else weight
+
+
+def xattrs_weight(node: Node) -> int:
+    """Return how many of them its extended attributes take."""
+    if not node.xattrs:
+        return 0
+    return sum(200 + len(name) + len(value) for name, value in node.xattrs.items())
+
+
+def gone_with(node: Node) -> Iterator[Node]:
+    """Yield what has no name any more when a name of a node is removed, with all that is below it.
+
+    To be asked before the tree counts the names down: from :meth:`Operations.remove`.
+    """
+    names: dict[Node, int] = {}
+    below = (child for _, _, child in node.walk()) if isinstance(node, Directory) else ()
+    for each in chain((node,), below):
+        if each.links > 1:
+            names[each] = names.get(each, 0) + 1
+            if names[each] < each.links:
+                continue
+        yield each
 
 
 class Operations(Protocol):

@@ -20,25 +20,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from typing import TypeVar
 
 from .errors import MalformedImage, OcirootError, printable, quoted
 from .layer.changeset import Change
 from .limits import DEFAULTS, Limits
 from .lookup import MAX_LINKS, Lookup, Place, Way, find
-from .nodes import Directory, Node, Operations
+from .nodes import WEIGHT, Directory, Node, Operations, weight, xattrs_weight
 from .notices import Notices
 from .tar.entry import Entry
 from .tar.names import clean
 from .tar.stream import Stream
 
-__all__ = ["WEIGHT", "Tree", "WhiteoutsFirst"]
+__all__ = ["Tree", "WhiteoutsFirst"]
 
-#: Bytes of memory that a name in the tree takes, roughly, with its node and without what varies.
-WEIGHT = 350
 #: Bytes of a name, as Linux has it (NAME_MAX).
 MAX_NAME = 255
 #: Bytes of a symbolic link's target, as Linux has it (PATH_MAX, with the final NUL).
 MAX_TARGET = 4095
+
+
+_T = TypeVar("_T")
 
 
 class WhiteoutsFirst(Exception):
@@ -87,6 +89,8 @@ class Tree:
         self._linked: set[tuple[Directory, bytes]] = set()
         # Directories in which nothing from below is left to hide, so that nobody looks twice.
         self._cleared: set[Directory] = set()
+        # Bytes of memory that this takes, among the others.
+        self._noted = 0
         self._last_path = b""
         self._last_parent = self.root
 
@@ -118,6 +122,8 @@ class Tree:
         self._ways_gone.clear()
         self._linked.clear()
         self._cleared.clear()
+        self._memory -= self._noted
+        self._noted = 0
         self._last_path, self._last_parent = b"", self.root
         self._whiteouts_known = whiteouts is not None
         # All of them speak of the tree as it is now: they are looked up before any is applied.
@@ -211,7 +217,7 @@ class Tree:
 
     def _weigh(self, name: bytes, node: Node) -> None:
         """Count what a name takes of the memory."""
-        self._memory += _weight(name, node)
+        self._memory += weight(name, node)
         self._check_memory()
 
     def _check_memory(self) -> None:
@@ -222,9 +228,9 @@ class Tree:
         if directory.own == self._layer:
             self._notices.add("duplicate-path", entry.name)
         directory.own = self._layer
-        self._memory -= _xattrs_weight(directory)
+        self._memory -= xattrs_weight(directory)
         directory.describe(entry)
-        self._memory += _xattrs_weight(directory)
+        self._memory += xattrs_weight(directory)
         self._check_memory()
 
     def _make_directory(self, parent: Directory, name: bytes) -> Directory:
@@ -271,20 +277,28 @@ class Tree:
     def _remember_link(self, parent: Directory, name: bytes, node: Node) -> None:
         if node.layer < self._layer:
             self._linking = True
-            self._linked.add((parent, name))
+            self._note(self._linked, (parent, name))
 
     def _replace(self, parent: Directory, name: bytes, old: Node, entry: Entry) -> None:
         """Remove what stands where an entry goes."""
         if isinstance(old, Directory):
             duplicate = old.own == self._layer
-            self._ways_gone.add((parent, name))
+            self._note(self._ways_gone, (parent, name))
         else:
             duplicate = old.layer == self._layer or (parent, name) in self._linked
             if old.kind == "symlink" and old.layer < self._layer:
-                self._ways_gone.add((parent, name))
+                self._note(self._ways_gone, (parent, name))
         if duplicate:
             self._notices.add("duplicate-path", entry.name)
         self._remove(parent, name, old)
+
+    def _note(self, notes: set[_T], what: _T) -> None:
+        """Keep something in mind until the layer's end, which takes memory, too."""
+        if what not in notes:
+            notes.add(what)
+            self._noted += WEIGHT
+            self._memory += WEIGHT
+            self._check_memory()
 
     def _touch(self, directory: Directory) -> None:
         """Note that this layer brought something in a directory, so its whiteouts spare that."""
@@ -392,7 +406,7 @@ class Tree:
         """Keep a directory that is hidden and in which this layer has something."""
         if directory.own < self._layer:
             # The layer has no word on the directory itself, which is made as an implied one.
-            self._memory -= _xattrs_weight(directory)
+            self._memory -= xattrs_weight(directory)
             directory.imply()
 
     def _clear(self, directory: Directory) -> None:
@@ -402,7 +416,7 @@ class Tree:
             directory = todo.pop()
             if directory in self._cleared:
                 continue
-            self._cleared.add(directory)
+            self._note(self._cleared, directory)
             for name, child in list(directory.entries.items()):
                 if child.layer < self._layer:
                     if (directory, name) not in self._linked:
@@ -415,7 +429,7 @@ class Tree:
         """Remove what the layers below brought."""
         below = node.walk() if isinstance(node, Directory) else ()
         if node.kind == "symlink" or any(child.kind == "symlink" for _, _, child in below):
-            self._ways_gone.add((parent, name))
+            self._note(self._ways_gone, (parent, name))
         self._remove(parent, name, node)
 
     def _remove(self, parent: Directory, name: bytes, node: Node) -> None:
@@ -423,8 +437,14 @@ class Tree:
         del parent.entries[name]
         if isinstance(node, Directory):
             self._last_path, self._last_parent = b"", self.root
+            directories = [node]
             for _, below_name, below in node.walk():
                 self._forget(below_name, below)
+                if isinstance(below, Directory):
+                    directories.append(below)
+            # Whoever still has one in mind shall not keep all that was in it.
+            for directory in directories:
+                directory.entries.clear()
         elif node.kind == "symlink":
             self._last_path, self._last_parent = b"", self.root
         self._forget(name, node)
@@ -432,23 +452,9 @@ class Tree:
     def _forget(self, name: bytes, node: Node) -> None:
         """Count a name as gone."""
         node.links -= 1
-        self._memory -= _weight(name, node)
+        self._memory -= weight(name, node)
         if not node.links:
             self._size -= node.space
-
-
-def _weight(name: bytes, node: Node) -> int:
-    """Return how many bytes of memory a name in the tree takes, with its node, roughly."""
-    weight = WEIGHT + len(name) + len(node.target)
-    if node.xattrs:
-        weight += _xattrs_weight(node)
-    return weight + 128 * len(node.segments) if node.segments else weight
-
-
-def _xattrs_weight(node: Node) -> int:
-    if not node.xattrs:
-        return 0
-    return sum(200 + len(name) + len(value) for name, value in node.xattrs.items())
 
 
 def _check_target(target: bytes) -> None:

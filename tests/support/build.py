@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import platform as machine
 import tarfile
 from collections.abc import Iterable, Sequence
@@ -56,8 +57,8 @@ class Member:
     kind: Kind = "file"
     data: bytes = b""
     mode: int | None = None  # 0755 for directories, 0777 for symbolic links, else 0644
-    uid: int = 0
-    gid: int = 0
+    uid: int = field(default_factory=os.geteuid)
+    gid: int = field(default_factory=os.getegid)
     mtime: Fraction | int = DEFAULT_MTIME
     target: bytes = b""
     rdev: tuple[int, int] = (0, 0)

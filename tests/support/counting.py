@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -45,3 +47,22 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
         patch.setattr(os, "pread", counted_pread)
         patch.setattr(os, "lstat", counted_lstat)
         yield counts
+
+
+def steps(work: Callable[[], object]) -> int:
+    """Return how many instructions of Python some work runs, each as often as it does."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count

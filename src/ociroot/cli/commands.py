@@ -131,11 +131,10 @@ def _suggestions(name: str, synonyms: dict[str, tuple[str, ...]], known: list[st
     """Return what may have been meant by a name that there is not, to be put behind it."""
     from difflib import get_close_matches
 
-    meant = [each for each, others in synonyms.items() if name in others and each in known]
-    meant = meant or get_close_matches(name, known, 2)
-    if not meant:
-        close = get_close_matches(name, [other for each in synonyms.values() for other in each], 1)
-        meant = [e for e, others in synonyms.items() if set(close) & set(others) and e in known]
+    names = {each: each for each in known}
+    names |= {other: each for each in known for other in synonyms.get(each, ())}
+    close = [name] if name in names else get_close_matches(name, names, 2)
+    meant = dict.fromkeys(names[each] for each in close)
     return f" (did you mean {' or '.join(meant)}?)" if meant else ""
 
 

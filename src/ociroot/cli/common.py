@@ -40,6 +40,8 @@ PATH = click.Path(readable=False)
 _LINE = 150
 _LINE_READ = 10_000
 
+# Pieces of JSON that are printed at once.
+_PIECES = 1000
 # Seconds between two drawings of the progress bar.
 _REFRESH = 0.1
 
@@ -125,36 +127,47 @@ def opened(
 def print_json(value: Any) -> None:
     """Print a value of structs and plain types as one JSON document.
 
-    An iterator, as the value or in an object that is the value, is printed as an array, element by
+    An iterator, as the value or in objects that are the value, is printed as an array, element by
     element: what an image can make long is not held in memory.
     """
-    for piece in _json_pieces(value, "\n"):
-        click.echo(piece, nl=False)
-    click.echo()
+    pieces: list[str] = []
+    for count, piece in enumerate(_json_pieces(value, "\n"), 1):
+        pieces.append(piece)
+        if count % _PIECES == 0:
+            click.echo("".join(pieces), nl=False)
+            pieces.clear()
+    click.echo("".join(pieces))
 
 
 def _json_pieces(value: Any, newline: str) -> Iterator[str]:
+    """Yield the text of a value, indented.
+
+    `json.dumps(value, indent=2)` leaves cycles of functions behind each time, of an entry of an
+    image as large as the entry, and the command does without the garbage collector.
+    """
     import json
 
     import msgspec
 
     deeper = newline + "  "
-    if isinstance(value, Iterator):
-        before = "["
-        for each in value:
-            yield before + deeper + "".join(_json_pieces(each, deeper))
-            before = ","
-        yield "[]" if before == "[" else newline + "]"
-    elif isinstance(value, dict) and any(isinstance(each, Iterator) for each in value.values()):
+    if not isinstance(value, dict | list | Iterator):
+        value = msgspec.to_builtins(value, enc_hook=str)
+    if isinstance(value, dict) and value:
         before = "{"
         for name, each in value.items():
             yield f"{before}{deeper}{json.dumps(name)}: "
             yield from _json_pieces(each, deeper)
             before = ","
         yield newline + "}"
+    elif isinstance(value, list | Iterator):
+        before = "["
+        for each in value:
+            yield before + deeper
+            yield from _json_pieces(each, deeper)
+            before = ","
+        yield "[]" if before == "[" else newline + "]"
     else:
-        plain = msgspec.to_builtins(value, enc_hook=str)
-        yield json.dumps(plain, indent=2).replace("\n", newline)
+        yield json.dumps(value)
 
 
 def warn(warnings: tuple[Warning, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -106,11 +107,13 @@ def cp(
         merged, kept = _merged(
             chosen, path if destination == "-" else None, layer, not no_verify, choice["tmpdir"]
         )
+        # The image may change while it is read: what is copied is verified when it is copied.
+        files = functools.partial(merged.files, verify=not no_verify)
         node = _node(merged, image, path, layer, follow)
         if destination == "-":
             if node.kind != "file":
                 raise UsageError(f"{printable(path)} is a {node.kind}: only files go to stdout")
-            for found, stream in merged.files([node] if node not in kept else []):
+            for found, stream in files([node] if node not in kept else []):
                 kept.keep(found, stream)
             try:
                 write_content(kept.read(node), force=force)
@@ -120,11 +123,11 @@ def cp(
         target = _target(destination, path, node, force)
         kept_bits, spare = preserve == "mode", choice["limits"].size is None
         if isinstance(node, Directory):
-            copy_directory(node, merged.files, target, notices, keep_set_id=kept_bits, spare=spare)
+            copy_directory(node, files, target, notices, keep_set_id=kept_bits, spare=spare)
         else:
             copy_file(
                 node,
-                merged.files,
+                files,
                 target,
                 notices,
                 force=force,

@@ -177,7 +177,7 @@ def _range(text: str, count: int) -> tuple[int, int]:
 
 def _after_layers(image: Image, *numbers: int) -> list[Side]:
     """Return what is there after each of these layers, in one pass over all of them."""
-    from ..comparison import Hashing, Side, copied
+    from ..comparison import Hashing, Side
     from ..nodes import Directory
 
     hashings: list[Hashing] = []
@@ -197,8 +197,8 @@ def _after_layers(image: Image, *numbers: int) -> list[Side]:
         applied += 1
         if applied in numbers:
             # Further layers would change it.
-            root = tree.root if applied == len(image.layers) else copied(tree.root)
-            found[applied] = Side(root, hashings[-1].digests)
+            hashing, last = hashings[-1], applied == len(image.layers)
+            found[applied] = Side(tree.root, hashing.digests) if last else hashing.side(tree.root)
 
     with progress_bar() as progress:
         image.merged(operations=start, after_layer=look, progress=progress)

@@ -128,9 +128,9 @@ def _about(image: Image) -> dict[str, Any]:
             }
             for number, layer in enumerate(image.layers, 1)
         ],
-        "history": [
+        "history": (
             {**_plain(item), "layer": number} for item, number in history_of_layers(image.config)
-        ],
+        ),
         "chain_ids": [str(each) for each in chain_ids(image.config.rootfs.checked)],
     }
 
@@ -153,9 +153,10 @@ def _show(about: dict[str, Any]) -> None:
             click.echo(f"  {'' if number else printable(name):13} {printable(line)}")
     click.echo("\nLayers and history, base first: size, digest, what made it; - made no layer")
     # There need be no history, or not of all the layers.
-    made = {item["layer"] for item in about["history"]}
+    history = list(about["history"])
+    made = {item["layer"] for item in history}
     unmade = [{"layer": each["layer"]} for each in about["layers"] if each["layer"] not in made]
-    for item in [*about["history"], *unmade]:
+    for item in [*history, *unmade]:
         made_by = in_a_line(item.get("created_by") or item.get("comment") or "")
         if item["layer"] is None:
             click.echo(f"  - {made_by}".rstrip())

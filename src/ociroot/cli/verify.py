@@ -106,7 +106,7 @@ def _chosen(
         yield {"digest": digest or None, "ok": True}, choose  # or it says what there is instead
         return
     # One image may have several names; it is verified once.
-    for found in {str(found.digest): found for found in listing.images}.values():
+    for found in {(found.digest, found.members): found for found in listing.images}.values():
         yield {"digest": str(found.digest), "ok": True}, partial(source.load, found)
     for other in listing.others:
         if other.is_unreadable:

@@ -69,7 +69,7 @@ class ArchiveFiles:
                     continue
                 count += 1 + (len(name) + len(entry.target)) // _NAME if entry.kind != "dir" else 0
                 if count > limits.members:
-                    first = ", ".join(map(printable, self.names[:3]))
+                    first = ", ".join(printable(each[:_NAME]) for each in self.names[:3])
                     raise LimitExceeded(
                         f"an archive of more than {limits.members} members is no image; "
                         f"it begins with {first}",
@@ -147,7 +147,7 @@ class DirectoryFiles:
         """
         self._root = os.path.realpath(path)
         self._shared = os.path.realpath(blobs) if blobs is not None else None
-        self._found: dict[str, Blob] = {}
+        self._found: dict[str, Blob | None] = {}
         self._parents: dict[str, str] = {}
         self.names: list[bytes] = []
         try:
@@ -162,11 +162,12 @@ class DirectoryFiles:
             MalformedImage: it is a link that leads out of the directory, or no regular file.
             SourceError: it cannot be read.
         """
-        if name in self._found:
-            return self._found[name]
-        if "\0" in name:
-            return None
-        if len(os.fsencode(name)) > _PATH_MAX:
+        if name not in self._found:
+            self._found[name] = self._look(name)
+        return self._found[name]
+
+    def _look(self, name: str) -> Blob | None:
+        if "\0" in name or len(os.fsencode(name)) > _PATH_MAX:
             return None
         root, inside = self._root, name
         if self._shared is not None and name.startswith("blobs/"):
@@ -188,8 +189,7 @@ class DirectoryFiles:
             ) from error
         if not stat.S_ISREG(status.st_mode):
             raise MalformedImage("it is not a regular file", member=name)
-        blob = self._found[name] = Blob(-1, 0, status.st_size, path)
-        return blob
+        return Blob(-1, 0, status.st_size, path)
 
     def _real(self, path: str) -> str:
         """Return a path without links; what is no link is not gone through name by name.

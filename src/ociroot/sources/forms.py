@@ -237,7 +237,7 @@ def _looks_like(files: Files) -> OcirootError:
         return MalformedImage("index.json is there, but no oci-layout file, which MUST exist")
     if files.get("oci-layout") is not None:
         return MalformedImage("oci-layout is there, but index.json is missing")
-    shown = ", ".join(map(printable, files.names[:3]))
+    shown = ", ".join(printable(name[:200]) for name in files.names[:3])
     return MalformedImage(
         "there is no image in it" + (f", only {shown}" if shown else ": it is empty")
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -31,7 +30,7 @@ _ELSEWHERE = {
 # A reference as Docker has it (distribution/reference): a host where there is one, the parts of a
 # path, a tag, a digest.
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_REFERENCE = re.compile(
+_REFERENCE = (
     r"(?P<host>(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+(?=:))(?::[0-9]+)?/)?"
     rf"{_PART}(?:/{_PART})*"
     r"(?P<tag>:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?P<digest>@[a-z0-9]+:[0-9a-f]{32,128})?"
@@ -67,6 +66,8 @@ def parse(text: str) -> Name:
     if not colon or _is_there(text):
         return Name(text)
     if transport in _ELSEWHERE:
+        import shlex  # 3 ms that only an error needs
+
         what, command = _ELSEWHERE[transport]
         image = shlex.quote(printable(rest.removeprefix("//") or "IMAGE"))
         raise Unsupported(
@@ -106,7 +107,7 @@ def remedy_for_absent(text: str) -> str | None:
     Returns:
         None when it is there, or looks like nothing but a path.
     """
-    match = _REFERENCE.fullmatch(text)
+    match = re.fullmatch(_REFERENCE, text)
     if match is None or _is_there(text):
         return None
     host = match["host"] is not None and not os.path.isdir(match["host"])

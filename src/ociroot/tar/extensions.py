@@ -36,11 +36,13 @@ class Extensions:
 
     Attributes:
         any: whether there is anything to apply to the entry in hand.
+        start: where the first of its extended headers begins.
     """
 
     def __init__(self, limits: Limits, counted: Counted) -> None:
         self._limits = limits
         self._counted = counted
+        self.start = 0
         self.forget()
 
     def forget(self) -> None:
@@ -51,7 +53,7 @@ class Extensions:
         self._long_name: bytes | None = None
         self._long_target: bytes | None = None
         self._sparse = False
-        self._start = 0
+        self.start = 0
         self._length = 0
 
     def check_end(self) -> None:
@@ -77,7 +79,7 @@ class Extensions:
             self._length = 0
             self._check_global(content)
             return
-        self._start = self._start if self.any else offset
+        self.start = self.start if self.any else offset
         self.any = True
         if flag in b"LK":
             self._take_long(flag, content)
@@ -117,7 +119,7 @@ class Extensions:
 
     def apply(self, entry: Entry, flag: bytes, name: bytes, stored: int) -> tuple[bytes, int]:
         """Put it over what the entry's header said; return the name and the stored size."""
-        entry.offset = self._start
+        entry.offset = self.start
         self._counted.entry()
         if self._records is not None:
             name, stored = self._apply(entry, flag, self._records, name, stored)

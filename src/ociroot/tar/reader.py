@@ -181,6 +181,8 @@ def entries(
                 extensions.forget()
             offset, member = end + padding, None
     except OcirootError as error:
+        if member is not None and extensions.any:
+            offset = extensions.start  # where the entry begins, as whoever uses it has it
         raise error.locate(member=member, offset=offset) from error.__cause__
 
 

@@ -1,0 +1,47 @@
+"""Trees of one image, compared as they were after its layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ociroot
+from ociroot.comparison import Hashing, Side, compare
+
+from .support.build import Member, archive, file, link
+
+
+def after_each_layer(path: Path) -> list[Side]:
+    hashing = Hashing()
+    with ociroot.open(path) as source:
+        sides: list[Side] = []
+        source.image().merged(
+            operations=lambda: hashing,
+            after_layer=lambda tree, _: sides.append(hashing.side(tree.root)),
+        )
+    return sides
+
+
+def differences(before: Side, after: Side) -> dict[str, tuple[str, tuple[str, ...]]]:
+    return {found.path: (found.change, found.what) for found in compare(before, after)}
+
+
+def test_an_earlier_tree_keeps_what_later_layers_remove(tmp_path: Path) -> None:
+    lower = [
+        file(b"d/same", b"1"),
+        file(b"d/other", b"2"),
+        file(b"gone", b"3"),
+        link(b"h", b"gone"),
+    ]
+    upper = [file(b"d/same", b"1"), file(b"d/other", b"4"), Member(b".wh.gone")]
+    one, two, three = after_each_layer(
+        archive(tmp_path / "image.tar", [lower, upper, [Member(b".wh.h"), file(b"gone", b"3")]])
+    )
+    assert differences(one, two) == {
+        "/d/other": ("changed", ("content",)),
+        "/gone": ("removed", ()),
+    }
+    assert differences(two, three) == {"/gone": ("added", ()), "/h": ("removed", ())}
+    assert differences(one, three) == {
+        "/d/other": ("changed", ("content",)),
+        "/h": ("removed", ()),
+    }
