@@ -193,6 +193,22 @@ def _member(path: Path, name: str) -> bytes:
         return file.read()
 
 
+def test_an_artifact_is_told_as_what_it_is(tmp_path: Path) -> None:
+    chart = {"mediaType": "application/vnd.cncf.helm.config.v1+json"}
+    path = two(tmp_path / "a.tar", {"config_descriptor": chart})
+    with ociroot.open(path) as source:
+        assert source.image().names == ("good",)
+        with pytest.raises(UsageError, match=r"no image named 'bad', only application/vnd.cncf"):
+            source.image(ref="bad")
+
+
+def test_a_bad_one_of_several_names_is_reported_once(tmp_path: Path) -> None:
+    bad = [Image([BAD], config=b"{}", descriptor=called(name)) for name in ("a", "b")]
+    path = archive_of(tmp_path / "a.tar", [*bad, Image([GOOD])])
+    outcomes = json.loads(run("verify", "--all", "--json", path)[1])
+    assert [outcome["ok"] for outcome in outcomes] == [True, False]
+
+
 # What is missing.
 
 

@@ -228,7 +228,11 @@ def _no_image(
         return _nothing(listing)
     asked = [f"named {wanted.ref!r}"] if wanted.ref else []
     asked += [f"with the digest {wanted.digest!r}"] if wanted.digest else []
-    return _no_choice(f"there is no image {printable(' and '.join(asked))}", listing.images)
+    problem = f"there is no image {printable(' and '.join(asked))}"
+    # What is called so is something else.
+    kinds = [other.kind for other in listing.others if _is_asked_for(other, wanted)]
+    problem += f", only {printable(kinds[0][:_SHOWN])}" if kinds else ""
+    return _no_choice(problem, listing.images)
 
 
 def _nothing(listing: Listing) -> Unsupported:

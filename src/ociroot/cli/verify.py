@@ -108,6 +108,6 @@ def _chosen(
     # One image may have several names; it is verified once.
     for found in {(found.digest, found.members): found for found in listing.images}.values():
         yield {"digest": str(found.digest), "ok": True}, partial(source.load, found)
-    for other in listing.others:
-        if other.is_unreadable:
-            yield {"digest": other.digest or None, "ok": True}, partial(source.load, other)
+    unreadable = {(o.digest, o.kind): o for o in listing.others if o.is_unreadable}
+    for other in unreadable.values():
+        yield {"digest": other.digest or None, "ok": True}, partial(source.load, other)
