@@ -281,3 +281,19 @@ def test_json_leaves_no_garbage_for_each_element(tmp_path: Path) -> None:
         gc.enable()
     assert len(json.loads(result.stdout)["image"]["history"]) == steps_of_history
     assert garbage < steps_of_history
+
+
+def test_errors_do_not_keep_documents(tmp_path: Path) -> None:
+    """A traceback would keep the frames that read them."""
+    bad = {"config": {"n": 1, "x": "x" * 1_000_000, "architecture": 7}}
+    made = [Image([[Member(b"%d" % n)]], **bad, manifest={"n": n}) for n in range(10)]
+    other = [Image([[Member(b"%d" % n)]], config={**bad["config"], "n": n}) for n in range(10)]
+    path = archive_of(tmp_path / "a", made + other)
+    tracemalloc.start()
+    try:
+        with ociroot.open(path) as source:
+            assert all(each.is_unreadable for each in source.listing().others)
+            gc.collect()
+            assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()
