@@ -350,3 +350,33 @@ def test_a_descriptor_that_names_the_platform_comes_first(tmp_path: Path) -> Non
         assert [warning.code for warning in image.warnings] == ["same-name"]
     with ociroot.open(listed(tmp_path / "b.tar", silent)) as source:
         assert list(source.image().tree().root.entries) == [b"bad"]
+
+
+def test_a_broken_index_is_not_passed_over(tmp_path: Path) -> None:
+    """What stands in the place of an index may be an image to another reader."""
+    host = dict(zip(("os", "architecture"), HOST, strict=True))
+    for number, broken in enumerate(
+        (
+            build.describe(build.INDEX, b"{}", platform=host),
+            build.describe("", b"{}", platform=host),
+        )
+    ):
+        path = archive(tmp_path / "a.tar", [GOOD])
+        with ociroot.open(path) as source:
+            descriptor = source.listing().images[0].descriptor
+        assert descriptor is not None
+        good = build.describe(build.MANIFEST, b"", platform=host)
+        good |= {"digest": descriptor.digest, "size": descriptor.size}
+        for order, fails in (([broken, good], True), ([good, broken], False)):
+            path = archive(
+                tmp_path / f"{number}.tar",
+                [GOOD],
+                index={"manifests": order},
+                blobs={broken["digest"]: b"{}"},
+            )
+            with ociroot.open(path) as source:
+                if fails:
+                    with pytest.raises(MalformedImage):
+                        source.image()
+                else:
+                    assert list(source.image().tree().root.entries) == [b"good"]

@@ -65,6 +65,18 @@ REFUSED = {
         header(b"label", b"V", size=512) + header(b"f") + header(b"g"),
         "a volume label with 512 bytes of data",
     ),
+    "so is a global header, also to containerd": (
+        header(b".wh..wh..opq", b"g") + header(b"f"),
+        "a global extended header with the name of a whiteout",
+    ),
+    "also one whose name is in the prefix": (
+        header(b"", b"g", prefix=b"d/.wh.f") + header(b"f"),
+        "a global extended header with the name of a whiteout",
+    ),
+    "bsdtar takes a device's numbers from pax records": (
+        extended({b"SCHILY.devminor": b"1"}) + header(b"f", b"3"),
+        "SCHILY.devminor",
+    ),
     "a volume label is a whiteout to umoci by its name": (
         header(b".wh.f", b"V"),
         "a volume label with the name of a whiteout",
@@ -120,6 +132,7 @@ def test_what_readers_disagree_on_is_refused(what: str, tmp_path: Path) -> None:
 
 READ = {
     "a sparse file with its real size": real_size(b"S"),
+    "a file with numbers of a device": extended({b"SCHILY.devmajor": b"1"}) + header(b"f"),
     "a device in GNU's header": header(b"f", b"3", magic=b"ustar  \0", devmajor=b"0000001\0"),
     "a pax record that gives no size": extended({b"size": b"0"}) + header(b"f", b"5"),
     "old GNU sparse files": old_sparse(b"ustar  \0"),

@@ -57,7 +57,7 @@ def compare_documents(data: bytes) -> Result:
                 if form == "hybrid" and "docker" in reader and meaning in _all(image):
                     # manifest.json may list some of the images of index.json only.
                     continue
-                found += _compare(reader, ours, meaning)
+                found += _compare(reader, _place(image, form), ours, meaning)
         if form == "oci-layout":
             trees = _trees(place)
             if trees is not None:
@@ -152,10 +152,20 @@ def _described(config: Meaning) -> Meaning:
     }
 
 
-def _compare(reader: str, ours: Meaning, theirs: Meaning) -> Iterator[Difference]:
+def _place(image: Path, form: str) -> str:
+    """Say what else there is that a reader may take for the image."""
+    with ociroot.open(image) as source:
+        listing = source.listing()
+    words = [form]
+    if any(o.platform is not None and not o.error and not o.subject for o in listing.others):
+        words.append("beside what is no image")
+    return " ".join(words)
+
+
+def _compare(reader: str, place: str, ours: Meaning, theirs: Meaning) -> Iterator[Difference]:
     for name, value in ours.items():
         if value != theirs[name]:
-            yield Difference(reader, name, "image", value, theirs[name])
+            yield Difference(reader, name, place, value, theirs[name])
 
 
 def _trees(place: Path) -> tuple[Meaning, Meaning] | None:

@@ -128,6 +128,20 @@ def _far(difference: Difference, layers: Layers) -> bool:
     return isinstance(difference.ours, int) and abs(difference.ours) >= 1 << 63
 
 
+def _beside(difference: Difference, layers: Layers) -> bool:
+    return difference.place.endswith("beside what is no image")
+
+
+def _without_layers(difference: Difference, layers: Layers) -> bool:
+    return difference.place.startswith("hybrid") and difference.theirs == []
+
+
+#: In what two readers differ that take an input for two images.
+_IMAGE = (
+    *("layers", "architecture", "os", "diff_ids", "history", "User", "WorkingDir", "StopSignal"),
+    *("Env", "Entrypoint", "Cmd", "ExposedPorts", "Volumes", "Labels", "tree"),
+)
+
 DECIDED: tuple[Decided, ...] = (
     Decided(
         "implied directory",
@@ -236,6 +250,23 @@ DECIDED: tuple[Decided, ...] = (
         ("tar",),
         ("entries", "name", "kind"),
         _sized,
+    ),
+    Decided(
+        "something that is no image, for the platform",
+        "skopeo chooses by the platform alone, whatever the media type and the artifact type. "
+        "image-layout.md, index.json: 'An encountered `mediaType` that is unknown MUST NOT "
+        "generate an error'; containerd passes over it, as we do.",
+        ("skopeo-oci", "skopeo-oci-archive"),
+        _IMAGE,
+        _beside,
+    ),
+    Decided(
+        "manifest without layers",
+        "Docker 25.0.0 to 25.0.2 wrote them (moby #47065), with the layers in manifest.json, whose "
+        "diff_ids verify them; skopeo has an image of no layers.",
+        ("skopeo-oci-archive",),
+        ("layers",),
+        _without_layers,
     ),
 )
 

@@ -236,6 +236,8 @@ class Catalog:
             return entry.error
         if descriptor.media_type in INDEX_TYPES:
             return "missing"
+        if not descriptor.media_type:
+            return MalformedImage("its descriptor has no media type")
         if descriptor.media_type not in MANIFEST_TYPES:
             return descriptor.media_type
         what = self._once(self._manifest, descriptor, ("manifest", _key(descriptor)))

@@ -102,8 +102,7 @@ def _likely(catalog: Catalog, wanted: Wanted) -> list[Entry]:
         entry
         for entry in catalog.entries
         if entry.subject is None
-        and entry.descriptor.media_type in MANIFEST_TYPES
-        and not entry.descriptor.artifact_type
+        and (_may_be_image(entry.descriptor) or entry.error is not None)
         and _is_called(entry.names, wanted.ref)
     ]
     whole = [
@@ -115,6 +114,11 @@ def _likely(catalog: Catalog, wanted: Wanted) -> list[Entry]:
         fitting = [entry for entry in entries if _fits(entry.descriptor.platform, here)]
         entries = fitting or entries
     return entries if len(entries) < len(catalog.entries) else []
+
+
+def _may_be_image(descriptor: Descriptor) -> bool:
+    media_type = descriptor.media_type
+    return not media_type or (media_type in MANIFEST_TYPES and not descriptor.artifact_type)
 
 
 def choose(listing: Listing, wanted: Wanted, notices: Notices) -> FoundImage:

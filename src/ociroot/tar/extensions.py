@@ -28,6 +28,7 @@ _MAX_XATTR_NAME = 255
 _REGULAR = (b"0", b"\0", b"7")
 # The types of entries that have no data.
 _NO_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
+_DEVICE = (b"SCHILY.devmajor", b"SCHILY.devminor")
 _PROPERTIES = (b"path", b"linkpath", b"uid", b"gid", b"mtime")
 
 
@@ -152,6 +153,9 @@ class Extensions:
             elif keyword == b"SCHILY.realsize":
                 # star's; to bsdtar it is the size of any file.
                 raise Unsupported("a sparse file in star's form")
+            elif keyword in _DEVICE and flag in (b"3", b"4"):
+                # libarchive's and star's, for numbers that Linux has not; others do not read them.
+                raise Unsupported(f"a device with {keyword.decode()} in a pax record")
             elif not value:
                 _check_empty(keyword)
             elif keyword == b"path":

@@ -116,11 +116,12 @@ def entries(
             stored = sizes[size]
             kind = kinds.get(flag)
             if kind is None:
+                if flag in b"Vg" and b".wh." in front + name:
+                    # Readers in Go (containerd, umoci) know whiteouts by their name alone.
+                    what = "a volume label" if flag == b"V" else "a global extended header"
+                    raise MalformedImage(f"{what} with the name of a whiteout")
                 if flag == b"V":  # a volume label is no file
                     extensions.pass_over("a volume label")
-                    if b".wh." in name:
-                        # umoci knows whiteouts by their name alone.
-                        raise MalformedImage("a volume label with the name of a whiteout")
                     if stored:
                         # GNU tar skips it, and bsdtar reads it as the next header.
                         raise MalformedImage(f"a volume label with {stored} bytes of data")
