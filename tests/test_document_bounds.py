@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import subprocess
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,6 @@ MISSING = "sha256:" + "0" * 64
 
 def packed(document: Any) -> bytes:
     return json.dumps(document).encode()
-
-
-def unpacked(path: Path, to: Path) -> Path:
-    to.mkdir()
-    subprocess.run(["tar", "-xf", path, "-C", to], check=True)
-    return to
 
 
 def nested(path: Path, names: list[str], children: int, **inner: Any) -> Path:
@@ -156,7 +149,7 @@ def test_of_many_platforms_one_is_read(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_verify_all_lists_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = unpacked(archive_of(tmp_path / "a", images(60)), tmp_path / "b")
+    path = build.unpacked(archive_of(tmp_path / "a", images(60)), tmp_path / "b")
     with counting(monkeypatch) as counts:
         result = CliRunner().invoke(command, ["verify", "--all", str(path)])
     assert result.exit_code == 0
@@ -285,10 +278,10 @@ def test_json_leaves_no_garbage_for_each_element(tmp_path: Path) -> None:
 
 def test_errors_do_not_keep_documents(tmp_path: Path) -> None:
     """A traceback would keep the frames that read them."""
-    bad = {"config": {"n": 1, "x": "x" * 1_000_000, "architecture": 7}}
-    made = [Image([[Member(b"%d" % n)]], **bad, manifest={"n": n}) for n in range(10)]
-    other = [Image([[Member(b"%d" % n)]], config={**bad["config"], "n": n}) for n in range(10)]
-    path = archive_of(tmp_path / "a", made + other)
+    config: dict[str, Any] = {"n": 1, "x": "x" * 1_000_000, "architecture": 7}
+    made = [Image([], config=config, manifest={"n": n}) for n in range(10)]
+    made += [Image([], config={**config, "n": n}) for n in range(10)]
+    path = archive_of(tmp_path / "a", made)
     tracemalloc.start()
     try:
         with ociroot.open(path) as source:

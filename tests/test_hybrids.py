@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import ociroot
-from ociroot.errors import MalformedImage, OcirootError, UsageError
+from ociroot.errors import MalformedImage, OcirootError, Unsupported, UsageError
 
 from .support import build
 from .support.build import Layer, Member, archive, archive_of
@@ -112,9 +112,7 @@ def test_both_say_the_same(
         layout=layout,
     )
     if unpacked:
-        with tarfile.open(path) as tar:
-            tar.extractall(tmp_path / "b")
-        path = tmp_path / "b"
+        path = build.unpacked(path, tmp_path / "b")
     assert files(path, ref="one:1") == [b"more", b"one"]
     assert files(path, ref="two:1") == [b"two"]
     with ociroot.open(path) as source:
@@ -122,6 +120,13 @@ def test_both_say_the_same(
             ("docker.io/library/one:1", "1"),
             ("docker.io/library/two:1", "1"),
         ]
+
+
+def test_a_layout_beside_another_manifest(tmp_path: Path, one: Made) -> None:
+    """No other reader takes a directory for a docker-archive."""
+    path = archive(tmp_path / "a", ONE, files={b"manifest.json": b' {"schemaVersion": 2}'})
+    assert files(build.unpacked(path, tmp_path / "b")) == [b"more", b"one"]
+    refused(path, "manifest.json: an image manifest", Unsupported)
 
 
 # What Docker forgets.
@@ -321,8 +326,7 @@ def test_a_document_that_is_no_plain_file(tmp_path: Path, one: Made, name: str, 
 
 def test_a_twin_below_the_common_directory_or_behind_a_link(tmp_path: Path, one: Made) -> None:
     path = hybrid(tmp_path / "a", [one], entries=one.entries(), items=[one.item])
-    with tarfile.open(path) as tar:
-        tar.extractall(tmp_path / "below/top")
+    build.unpacked(path, tmp_path / "below/top")
     packed = tmp_path / "b"
     for arcname in ("top", "."):
         with tarfile.open(packed, "w") as tar:

@@ -77,8 +77,14 @@ class Catalog:
 
     @cached_property
     def is_archive(self) -> bool:
-        """Whether there is a ``manifest.json``, as in a docker-archive."""
-        return self.source.member("manifest.json") is not None
+        """Whether there is the ``manifest.json`` of a docker-archive.
+
+        In the directory of a layout it may also be another's; then it is no list.
+        """
+        content = self.source.member("manifest.json")
+        if content is None or self.source.form != "oci-layout":
+            return content is not None
+        return b"".join(content._replace(size=min(content.size, 100)).chunks()).lstrip()[:1] == b"["
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
