@@ -6,24 +6,50 @@ import os
 import sys
 from collections.abc import Iterable
 
-__all__ = ["BLOCK", "free_space", "occupied", "reserve"]
+__all__ = ["BLOCK", "block_size", "free_space", "occupied", "reserve"]
 
 #: Bytes of a block: what file systems give out at least.
 BLOCK = 4096
+# What is believed of them: a huge page of tmpfs.
+_LARGEST = 2 << 20
 
 
-def occupied(runs: Iterable[tuple[int, int]]) -> int:
+def occupied(runs: Iterable[tuple[int, int]], block: int = BLOCK) -> int:
     """Return the bytes of all blocks in which a sparse file has data.
 
     Args:
         runs: offset and length of each run of data, ascending, none of them empty.
+        block: bytes of a block.
     """
     blocks = end = 0
     for offset, length in runs:
-        first = max(offset // BLOCK, end)
-        end = (offset + length - 1) // BLOCK + 1
+        first = max(offset // block, end)
+        end = (offset + length - 1) // block + 1
         blocks += end - first
-    return blocks * BLOCK
+    return blocks * block
+
+
+def block_size(fd: int) -> int:
+    """Return the bytes that a file of one byte takes where a directory lies.
+
+    It is more than a block where a file system gives out clusters (bigalloc) or huge pages, which
+    statvfs(3) does not tell.
+
+    Args:
+        fd: the directory's descriptor.
+    """
+    try:
+        file = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=fd)
+    except OSError:
+        return BLOCK  # not every file system has files without a name
+    try:
+        os.write(file, b"x")
+        taken = os.fstat(file).st_blocks * 512
+    except OSError:
+        return BLOCK
+    finally:
+        os.close(file)
+    return min(max(taken, BLOCK), _LARGEST)
 
 
 def free_space(fd: int) -> int:

@@ -16,21 +16,17 @@ from collections.abc import Iterator
 from ..errors import DestinationError
 from ..nodes import Directory, Node
 from ..notices import Notices
-from ..space import BLOCK, free_space, reserve
+from ..space import BLOCK, block_size, free_space, occupied, reserve
 from ..tar.stream import Data
 from .attributes import Attributes
 from .handles import Handles
 from .standard import fill_standard
 
-__all__ = ["NAME", "DirectoryWriter", "removals", "space_of"]
+__all__ = ["NAME", "DirectoryWriter", "removals"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# Bytes to write before the free space is looked at again: half of it, and at most as many as have
-# been written before, within these.
-_LEAST, _MOST = 1 << 20, 64 << 20
-# How many times more than the blocks that we know of a file system is thought to take: 64 KiB are
-# the largest in use, and others may be writing beside us.
-_FACTOR = 16
+# Bytes to write before the free space is looked at again: half of it, and at most these.
+_MOST = 64 << 20
 #: Bytes of disk that a further name of a file takes, which may be long.
 NAME = 512
 _TYPES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
@@ -61,12 +57,11 @@ class DirectoryWriter:
         # The space of all that is made here or there, and where to look at what is free.
         self._claimed = 0
         self._look_at = 0 if spare else sys.maxsize
-        # What had been made and what was free when that was done last, and by how many times more
-        # space what was made had taken.
-        self._looked = (0, 0, 1)
         self._handles = Handles(root_fd)
         try:
             self._reserve = reserve(root_fd)
+            #: The bytes that anything takes beside its data: what is lost of its last block.
+            self.block = block_size(root_fd) if spare else BLOCK
             self._attributes = Attributes(root_fd, notices)
             self._filled = fill_standard()
         except OSError as error:
@@ -91,7 +86,7 @@ class DirectoryWriter:
         """See :class:`~ociroot.nodes.Operations`."""
         parent = directory.parent
         assert parent is not None  # noqa: S101
-        self.claim(BLOCK, parent, directory.name)
+        self.claim(self.block, parent, directory.name)
         try:
             dir_fd = self._handles.fd(parent)
             os.mkdir(directory.name, 0o700, dir_fd=dir_fd)
@@ -105,8 +100,8 @@ class DirectoryWriter:
         """See :class:`~ociroot.nodes.Operations`."""
         size = space = node.size
         if node.segments is not None or node.xattrs is not None:
-            size, space = node.stored, space_of(node)
-        self.claim(space + BLOCK, parent, name)
+            size, space = node.stored, self.space_of(node)
+        self.claim(space + self.block, parent, name)
         try:
             dir_fd = self._handles.fd(parent)
             try:
@@ -131,6 +126,12 @@ class DirectoryWriter:
         if space != size:
             self._counts[2] += space - size
 
+    def space_of(self, node: Node) -> int:
+        """Return the bytes of disk that a file takes, beside the block that each takes."""
+        segments, xattrs = node.segments, node.xattrs
+        space = node.size if segments is None else occupied(segments, self.block)
+        return space + sum(len(n) + len(v) for n, v in xattrs.items()) if xattrs else space
+
     def claim(self, space: int, parent: Directory, name: bytes) -> None:
         """Make sure that there is space for something, here or in the other process.
 
@@ -146,17 +147,10 @@ class DirectoryWriter:
         if self._claimed <= self._look_at:
             return
         made, stored, more = self._made()
-        done = made * BLOCK + stored + more
-        free = free_space(self.root_fd)
-        before, free_before, factor = self._looked
-        if done > before:
-            # A file system may give out larger pieces than blocks.
-            factor = min(max((free_before - free) // (done - before), 1), _FACTOR)
-        self._looked = (done, free, factor)
-        left = free - self._reserve - (self._claimed - done) * factor
+        under_way = self._claimed - made * self.block - stored - more
+        left = free_space(self.root_fd) - self._reserve - under_way
         # Nobody but us would write; whatever is not foreseen must not take more than the reserve.
-        step = max(min(left // 2, _MOST), self._reserve // 2)
-        self._look_at = self._claimed + min(step, max(self._claimed, _LEAST)) // factor
+        self._look_at = self._claimed + max(min(left // 2, _MOST), self._reserve // 2)
         if left < 0:
             raise DestinationError(
                 f"no space for {space} bytes more {self._so_far()}: a reserve of "
@@ -189,9 +183,9 @@ class DirectoryWriter:
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
-        space = space_of(node)
-        self.claim(space + BLOCK, parent, name)
-        self._counts[2] += space if node.kind == "symlink" else space + BLOCK
+        space = self.space_of(node)
+        self.claim(space + self.block, parent, name)
+        self._counts[2] += space if node.kind == "symlink" else space + self.block
         try:
             dir_fd = self._handles.fd(parent)
             if node.kind == "symlink":
@@ -280,7 +274,7 @@ class DirectoryWriter:
     def finish_one(self, directory: Directory) -> None:
         """Set the attributes of a directory into which nothing more will go."""
         if directory.xattrs:
-            space = space_of(directory)
+            space = self.space_of(directory)
             self.claim(space, directory.parent or directory, directory.name)
             self._counts[2] += space
         try:
@@ -313,13 +307,6 @@ class DirectoryWriter:
         self._handles.close()
         while self._filled:
             os.close(self._filled.pop())
-
-
-def space_of(node: Node) -> int:
-    """Return the bytes of disk that a file takes, beside the block that each of any kind takes."""
-    if not node.xattrs:
-        return node.space
-    return node.space + sum(len(name) + len(value) for name, value in node.xattrs.items())
 
 
 def removals(parent: Directory, name: bytes, node: Node) -> Iterator[tuple[Directory, bytes, Node]]:

@@ -31,10 +31,9 @@ from ..image import LayerBlob
 from ..layer.stream import blame
 from ..nodes import Directory, Node
 from ..notices import Notices
-from ..space import BLOCK
 from ..tar.stream import Data
 from ..tree import Tree
-from .directory import NAME, DirectoryWriter, removals, space_of
+from .directory import NAME, DirectoryWriter, removals
 from .server import DONE, END, ERROR, LENGTH, serve
 
 __all__ = ["NoProcess", "ProcessWriter", "writing"]
@@ -167,7 +166,7 @@ class ProcessWriter:
         if not self._in_order():
             self._writer.make_directory(directory)
             return
-        self._writer.claim(BLOCK, directory.parent or directory, directory.name)
+        self._writer.claim(self._writer.block, directory.parent or directory, directory.name)
         # The place of something that is removed there, perhaps; what goes into it waits, too.
         self._add(("make_directory", self._number(directory)), ordered=True)
 
@@ -175,7 +174,7 @@ class ProcessWriter:
         """See :class:`~ociroot.nodes.Operations`."""
         size = space = node.size
         if node.segments is not None or node.xattrs is not None:
-            size, space = node.stored, space_of(node)
+            size, space = node.stored, self._writer.space_of(node)
         in_order = self._removing >= self._done and self._in_order()
         if size > _SMALL:
             if in_order:
@@ -189,7 +188,7 @@ class ProcessWriter:
         if full and not self._begin(wait=in_order):
             self._writer.make_file(parent, name, node, data)
             return
-        self._writer.claim(space + BLOCK, parent, name)
+        self._writer.claim(space + self._writer.block, parent, name)
         at = self._at
         at_hand = data.at_hand(size)
         if at_hand is not None:
@@ -211,7 +210,7 @@ class ProcessWriter:
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
-        self._writer.claim(space_of(node) + BLOCK, parent, name)
+        self._writer.claim(self._writer.space_of(node) + self._writer.block, parent, name)
         self._add(
             (
                 *("make_other", self._number(parent), name, node.kind, node.target, node.rdev),
