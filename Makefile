@@ -4,10 +4,12 @@
 #   PYTHON   the interpreter to make .venv with          make test PYTHON=python3.13
 #   ARGS     what pytest gets                            make test ARGS='-k whiteout -x'
 #            or the bench                                make bench ARGS='--inputs debian --runs 7'
+#   SUITE    the Debian to test in                       make test-debian SUITE=bookworm
 #   FUZZ_SECONDS  how long each target is fuzzed         make fuzz FUZZ_SECONDS=60
 
 PYTHON ?=
 ARGS ?=
+SUITE ?= trixie
 FUZZ_SECONDS ?= 1200
 # Another place that has ociroot installed, and nothing to prepare: how the tests call `make demo`.
 BIN := .venv/bin
@@ -19,12 +21,14 @@ CLEAN := sh tools/clean-env.sh
 CODE := src tests examples tools fuzz bench
 
 .DEFAULT_GOAL := help
-.PHONY: help venv dev demo test mutants bench bench-scale lint fuzz fuzz-readers figures packages clean
+.PHONY: help venv dev demo test test-debian mutants bench bench-scale lint fuzz fuzz-readers figures packages clean
 
 help:
 	@echo 'make demo    build a sample image, extract it, show the tree and the configuration'
 	@echo 'make test    check with ruff and mypy, then run the tests (ARGS=... goes to pytest);'
 	@echo '             as root on Debian it installs the programs that the tests compare with'
+	@echo 'make test-debian   as root: run them in a fresh Debian tree, as root and as an ordinary user'
+	@echo '             (SUITE=trixie)'
 	@echo 'make mutants run the tests against deliberate faults (tests/mutants), and print what survives'
 	@echo 'make bench   as root on Debian: measure extraction beside other programs, for hours'
 	@echo '             (ARGS=--help says what can be chosen); make bench-scale: how it grows'
@@ -46,6 +50,10 @@ demo: venv
 
 test: packages lint
 	@$(CLEAN) $(BIN)/python -m pytest $(ARGS)
+
+test-debian:
+	@command -v mmdebstrap >/dev/null || sh tools/apt-install.sh mmdebstrap
+	@sh tools/debian.sh $(SUITE) $(ARGS)
 
 mutants: dev packages
 	@$(CLEAN) $(BIN)/python -m tools.mutants $(ARGS)
