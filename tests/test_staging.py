@@ -307,7 +307,7 @@ def test_an_old_tree_that_cannot_be_removed_is_told_of() -> None:
         assert (root / "a").exists()
         rest = left(where)[-1]
         assert rest in codes["left-over"]
-        assert (where / rest / "others" / "file").read_text() == "root's"
+        assert (where / rest / "rootfs" / "others" / "file").read_text() == "root's"
 
 
 def test_a_late_failure_leaves_nothing_in_a_mount_point() -> None:

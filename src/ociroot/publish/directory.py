@@ -25,7 +25,7 @@ from .inside import closed_to_others, held, move_up
 from .leftovers import clean_up
 from .location import DIRECTORY, Location, located, may_write
 from .mounts import is_mount_point
-from .probes import check_exchange, check_moving
+from .probes import check_moving
 from .replacing import check_old
 from .signals import first_signal_waits
 from .staging import StagingDirectory, staging_directory
@@ -233,14 +233,9 @@ class _Way:
         if in_use and exists:
             raise _under_way()
         with staging_directory(where.parent_fd, where.name, self._notices, old_fd=old_fd) as place:
-            if old_fd >= 0:
-                check_exchange(place.fd)
 
             def publish(finish: Finish) -> None:
-                if sync:
-                    linux.syncfs(place.fd)
-                with first_signal_waits():
-                    place.put(where.name, finish, sync=sync)
+                place.put(where.name, finish, sync=sync)
                 self._synchronize(where.parent_fd)
 
             yield Staging(place, where.directory, self._given, publish)

@@ -25,7 +25,7 @@ MARK = "ociroot-staging"
 BESIDE = "~"
 # How a staging directory's own name ends.
 _ENDING = re.compile("[0-9a-f]{12}")
-# In a staging directory, too: the number of an inode that may be beside it.
+# In a staging directory, too: the number of an inode that may be in it or beside it.
 _NUMBER = "inode-"
 
 
@@ -114,23 +114,21 @@ def _safe(parent_fd: int) -> bool:
 
 
 def remove_staging(parent_fd: int, name: str, fd: int) -> None:
-    """Remove a staging directory, and first what it says to be beside it.
+    """Remove a staging directory, and what was noted in it to be in it or beside it.
 
     Args:
         parent_fd: the directory that it is in.
         name: its name there.
         fd: its descriptor.
+
+    Raises:
+        OSError: something cannot be removed, or was not noted: it stays.
     """
-    out = name + BESIDE
-    numbers = _numbers(fd)
-    with suppress(FileNotFoundError):
-        if numbers and os.stat(out, dir_fd=parent_fd, follow_symlinks=False).st_ino in numbers:
-            out_fd = open_own(out, parent_fd, linux.mount_id(parent_fd))
-            try:
-                if os.fstat(out_fd).st_ino in numbers:
-                    remove_open(parent_fd, out, out_fd)
-            finally:
-                os.close(out_fd)
+    noted = _noted(fd)
+    _remove_noted(parent_fd, name + BESIDE, noted)
+    if not _remove_noted(fd, TREE, noted):
+        with suppress(FileNotFoundError):
+            os.rmdir(TREE, dir_fd=fd)
     # The mark goes last, for whoever comes after us if we do not come to the end.
     empty_directory(fd, keep=MARK)
     with suppress(FileNotFoundError):
@@ -138,22 +136,39 @@ def remove_staging(parent_fd: int, name: str, fd: int) -> None:
     remove_open(parent_fd, name, fd)
 
 
-def note(fd: int, *inodes: int) -> None:
-    """Note in a staging directory what may be beside it.
+def note(fd: int, *inodes: os.stat_result) -> None:
+    """Note in a staging directory what may be in it or beside it.
 
     These are names, as the mark is: to make them takes no descriptor, and they are there at once.
 
     Args:
         fd: its descriptor.
-        inodes: descriptors of directories.
+        inodes: what it is.
     """
-    for number in {os.fstat(inode).st_ino for inode in inodes}:
+    for number in {inode.st_ino for inode in inodes}:
         os.mkdir(f"{_NUMBER}{number}", 0o700, dir_fd=fd)
 
 
-def _numbers(fd: int) -> set[int]:
+def _noted(fd: int) -> set[int]:
     names = os.listdir(fd)
     return {int(name.removeprefix(_NUMBER)) for name in names if name.startswith(_NUMBER)}
+
+
+def _remove_noted(dir_fd: int, name: str, noted: set[int]) -> bool:
+    """Remove a directory, if it is one of those that were noted; say whether it was."""
+    try:
+        if os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino not in noted:
+            return False
+        fd = open_own(name, dir_fd, linux.mount_id(dir_fd))
+    except FileNotFoundError:
+        return False
+    try:
+        if os.fstat(fd).st_ino not in noted:
+            return False
+        remove_open(dir_fd, name, fd)
+    finally:
+        os.close(fd)
+    return True
 
 
 def lock(fd: int) -> bool | None:

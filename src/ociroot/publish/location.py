@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from ..errors import DestinationError, printable
+from . import linux
+from .removal import open_own
 
 __all__ = ["DIRECTORY", "Location", "located", "may_write"]
 
@@ -54,11 +56,16 @@ class _Made:
 
     def make(self, name: str, dir_fd: int) -> int:
         """Make a directory that everybody may enter; return a handle of it."""
-        # For whom the umask is: 0755 is what was asked for.
-        with suppress(FileExistsError):
+        try:
             os.mkdir(name, 0o755, dir_fd=dir_fd)
-            fd = os.open(name, DIRECTORY, dir_fd=dir_fd)
+        except FileNotFoundError:
+            raise DestinationError("its parent directory has been removed") from None
+        except FileExistsError:
+            pass
+        else:
+            fd = open_own(name, dir_fd, linux.mount_id(dir_fd))
             self._made.append((os.dup(dir_fd), name, fd))
+            # Whatever the umask is; but a set-group-ID bit is the parent's to hand on.
             os.fchmod(fd, os.fstat(fd).st_mode & 0o7000 | 0o755)
         return os.open(name, _HANDLE | os.O_DIRECTORY, dir_fd=dir_fd)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -23,7 +24,8 @@ from ..notices import Notices
 from ..writers.attributes import Attributes
 from . import linux
 from .leftovers import BESIDE, MARK, TREE, clean_up, lock, note, prefix_of, remove_staging
-from .location import DIRECTORY
+from .location import DIRECTORY, may_write
+from .probes import exchanging
 from .removal import empty_directory, open_own
 from .signals import first_signal_waits
 
@@ -57,6 +59,7 @@ class StagingDirectory:
         self._parent_fd = parent_fd
         self._old_fd = old_fd
         self._outer_fd = -1
+        self._keeps_time = False
         self.name = ""
         self.fd = -1
         self.published = False
@@ -90,8 +93,8 @@ class StagingDirectory:
         self.fd = open_own(TREE, self._outer_fd, linux.mount_id(self._outer_fd))
         lock(self.fd)
         _make_private(self.fd)
-        # What a killed run may leave beside it, see `put`.
-        note(self._outer_fd, *(fd for fd in (self.fd, self._old_fd) if fd >= 0))
+        note(self._outer_fd, *(os.fstat(fd) for fd in (self.fd, self._old_fd) if fd >= 0))
+        self._keeps_time = self._try_moving()
         self._close_outer()
         return True
 
@@ -117,6 +120,27 @@ class StagingDirectory:
             raise DestinationError("another user has exchanged its staging directory")
         self.name = name
 
+    def _try_moving(self) -> bool:
+        """Move what was made as it will be at the end, and back; say whether it keeps its time.
+
+        It does not with XFS, when it is exchanged with a directory of another one.
+        """
+        beside, outer, parent = self.name + BESIDE, self._outer_fd, self._parent_fd
+        os.utime(self.fd, ns=(0, 0))
+        if self._old_fd < 0:
+            os.rename(TREE, beside, src_dir_fd=outer, dst_dir_fd=parent)
+            os.rename(beside, TREE, src_dir_fd=parent, dst_dir_fd=outer)
+        else:
+            os.mkdir(beside, 0o700, dir_fd=parent)
+            try:
+                note(outer, os.stat(beside, dir_fd=parent, follow_symlinks=False))
+                with exchanging():
+                    self._exchange(outer, TREE, beside)
+                    self._exchange(outer, TREE, beside)
+            finally:
+                os.rmdir(beside, dir_fd=parent)
+        return os.fstat(self.fd).st_mtime_ns == 0
+
     def hold(self) -> int:
         """Open and lock the staging directory itself; return its descriptor.
 
@@ -134,41 +158,64 @@ class StagingDirectory:
     def put(self, name: str, finish: Callable[[int], None], *, sync: bool) -> None:
         """Have what was made take its place beside the staging directory, in one step.
 
-        To be moved to another directory, it must be writable for its owner, since it holds its
-        `..`, and some file systems (XFS) then change its time. So it leaves the staging directory
-        first, as private as that is, and gets its attributes and its name after that.
-
         Args:
             name: its name there.
             finish: sets its attributes.
-            sync: whether they must be on the disk before.
+            sync: whether all of it must be on the disk before.
 
         Raises:
             DestinationError: there is something else by now.
             OSError: the kernel refuses it.
         """
-        outer, parent, beside = self.hold(), self._parent_fd, self.name + BESIDE
-        os.rename(TREE, beside, src_dir_fd=outer, dst_dir_fd=parent)
+        self.hold()
         finish(self.fd)
         if sync:
-            os.fsync(self.fd)
+            linux.syncfs(self.fd)
+        with first_signal_waits():
+            self._put(name, sync=sync)
+            self.published = True
+
+    def _put(self, name: str, *, sync: bool) -> None:
+        from_fd, made = self.hold(), TREE
+        moved = [fd for fd in (self.fd, self._old_fd) if fd >= 0]
+        if not (self._keeps_time and all(map(may_write, moved))):
+            self._move_beside(sync=sync)
+            from_fd, made = self._parent_fd, self.name + BESIDE
         try:
             if self._old_fd < 0:
                 # rename(2): an existing directory "must … be empty".
-                os.rename(beside, name, src_dir_fd=parent, dst_dir_fd=parent)
+                os.rename(made, name, src_dir_fd=from_fd, dst_dir_fd=self._parent_fd)
             else:
-                linux.renameat2(parent, beside, parent, name, linux.RENAME_EXCHANGE)
+                self._exchange(from_fd, made, name)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise _in_the_way() from error
             raise
-        # Whoever may write to the parent can have exchanged either of them.
-        if _is_another(name, parent, self.fd):
+        # Whoever may write to the parent can have put something else in the place of either.
+        if _is_another(name, self._parent_fd, self.fd):
             raise _in_the_way()
-        if self._old_fd >= 0 and _is_another(beside, parent, self._old_fd):
-            linux.renameat2(parent, beside, parent, name, linux.RENAME_EXCHANGE)
+        if self._old_fd >= 0 and _is_another(made, from_fd, self._old_fd):
+            self._exchange(from_fd, made, name)
             raise _in_the_way()
-        self.published = True
+
+    def _exchange(self, from_fd: int, made: str, name: str) -> None:
+        linux.renameat2(from_fd, made, self._parent_fd, name, linux.RENAME_EXCHANGE)
+
+    def _move_beside(self, *, sync: bool) -> None:
+        """Move what was made out of the staging directory, but not yet to its place.
+
+        To be moved to another directory, one must be writable to an ordinary user, since it holds
+        its `..`; a root of mode 0555 is not. And it may not keep its time. The step that makes it
+        visible is within one directory then, where neither is so.
+        """
+        status = os.fstat(self.fd)
+        os.fchmod(self.fd, 0o700)
+        beside = self.name + BESIDE
+        os.rename(TREE, beside, src_dir_fd=self.hold(), dst_dir_fd=self._parent_fd)
+        os.fchmod(self.fd, stat.S_IMODE(status.st_mode))
+        os.utime(self.fd, ns=(status.st_atime_ns, status.st_mtime_ns))
+        if sync:
+            os.fsync(self.fd)
 
     def remove(self) -> None:
         """Remove it with all that is in it, and with what was exchanged, if it is there.

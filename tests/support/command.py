@@ -1,0 +1,14 @@
+"""The command, run as a process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run it to its end, with what it says as text."""
+    command = [sys.executable, "-m", "ociroot", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
