@@ -316,15 +316,13 @@ def removals(parent: Directory, name: bytes, node: Node) -> Iterator[tuple[Direc
         The parent, the name and the node, as long as the tree below it does not change.
     """
     if isinstance(node, Directory):
-        directories = [node]
-        for directory in directories:
+        # One after the other, so that each is opened from one that is still open.
+        for directory in node.directories_up():
             for below, child in directory.entries.items():
-                if isinstance(child, Directory):
-                    directories.append(child)
-                else:
+                if not isinstance(child, Directory):
                     yield directory, below, child
-        for directory in reversed(directories[1:]):
-            yield directory.parent or node, directory.name, directory
+            if directory is not node:
+                yield directory.parent or node, directory.name, directory
     yield parent, name, node
 
 

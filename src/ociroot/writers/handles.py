@@ -8,19 +8,24 @@ import resource
 from collections import OrderedDict
 
 from ..nodes import Directory
+from .far import open_far
 
 __all__ = ["Handles"]
 
 # Descriptors for all that is no directory of the tree: the image, the staging directory, pipes.
 _OTHERS = 16
+# Directories on the way to another one beyond which it is opened from far above, and how many of
+# the last of them are opened one by one all the same.
+_FAR = 16
+_NEAR = 8
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Handles:
     """File descriptors of directories of the tree, least recently used ones closed first.
 
-    A path is never given to the kernel: with ``O_NOFOLLOW`` and one name at a time there is nothing
-    for it to resolve.
+    There is nothing for the kernel to resolve: it gets one name at a time, with ``O_NOFOLLOW``, or
+    a path of which it is told to follow no symbolic link whatsoever (:func:`~.far.open_far`).
     """
 
     def __init__(self, root_fd: int, limit: int = 64) -> None:
@@ -95,12 +100,23 @@ class Handles:
                 break
             missing.append(node)
             node = node.parent
+        if len(missing) > _FAR:
+            # Not all of the way is kept open; but what is near is often wanted next.
+            near = max(_NEAR, len(missing) // 64)
+            reached = open_far(fd, [node.name for node in missing[: near - 1 : -1]])
+            if reached is not None:
+                fd = reached
+                self._keep(missing[near], fd)
+                del missing[near:]
         for node in reversed(missing):
             fd = self._open_below(fd, node.name)
-            self._open[node] = fd
-            if len(self._open) > self._limit:
-                self.spare(fd)
+            self._keep(node, fd)
         return fd
+
+    def _keep(self, directory: Directory, fd: int) -> None:
+        self._open[directory] = fd
+        if len(self._open) > self._limit:
+            self.spare(fd)
 
     def _open_below(self, fd: int, name: bytes) -> int:
         while True:
