@@ -40,8 +40,9 @@ PATH = click.Path(readable=False)
 _LINE = 150
 _LINE_READ = 10_000
 
-# Pieces of JSON that are printed at once.
-_PIECES = 1000
+# Characters of JSON that are printed at once.
+_AT_ONCE = 16 << 10
+
 # Seconds between two drawings of the progress bar.
 _REFRESH = 0.1
 
@@ -131,11 +132,14 @@ def print_json(value: Any) -> None:
     element: what an image can make long is not held in memory.
     """
     pieces: list[str] = []
-    for count, piece in enumerate(_json_pieces(value, "\n"), 1):
+    length = 0
+    for piece in _json_pieces(value, "\n"):
         pieces.append(piece)
-        if count % _PIECES == 0:
+        length += len(piece)
+        if length > _AT_ONCE:
             click.echo("".join(pieces), nl=False)
             pieces.clear()
+            length = 0
     click.echo("".join(pieces))
 
 
