@@ -264,6 +264,18 @@ def test_nothing_appears_that_is_not_verified(damaged: Path, tmp_path: Path, sou
     good("cp", "--no-verify", f"{damaged}:{source}", tmp_path / "copy")
 
 
+def test_all_layers_are_verified(tmp_path: Path) -> None:
+    """A layer of which nothing is copied may hide what is."""
+    layers = [[Member(b"d/f", data=b"x")], [Member(b"else", data=BIG)]]
+    path = archive(tmp_path / "image", layers)
+    content = bytearray(path.read_bytes())
+    content[content.index(BIG) + 5] ^= 1
+    path.write_bytes(content)
+    for source in ("/d", "/d/f"):
+        assert run("cp", f"{path}:{source}", tmp_path / "copy").code == 4
+        assert [each.name for each in tmp_path.iterdir()] == ["image"]
+
+
 def test_nothing_goes_to_stdout_that_is_not_verified(damaged: Path) -> None:
     for name in ("bad", "good"):
         refused = run("cp", f"{damaged}:/{name}", "-")
