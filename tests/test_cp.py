@@ -330,6 +330,19 @@ def test_a_reserve_is_left(tmp_path: Path, small: Path) -> None:
         shutil.rmtree(small / "copy") if source == "/d" else (small / "copy").unlink()
 
 
+def test_what_is_kept_for_stdout_leaves_the_reserve(tmp_path: Path, small: Path) -> None:
+    """It is verified before it is written, and so it is kept; cat reads it again instead."""
+    noise = random.Random(5).randbytes(1 << 20)
+    path = archive(tmp_path / "image", [Layer([Member(b"all", data=noise * 20)], "gzip")])
+    refused = run("cp", "--tmpdir", small, f"{path}:/all", "-")
+    assert (refused.code, refused.out) == (7, b"")
+    assert "no space to keep a file of 20971520 bytes" in refused.err
+    assert "--tmpdir" in refused.err
+    assert good("cat", "--tmpdir", small, path, "/all").out == noise * 20
+    assert good("cp", f"{path}:/all", "-").out == noise * 20
+    assert list(small.iterdir()) == []
+
+
 # What a later layer removed.
 
 LAYERS = [

@@ -6,16 +6,18 @@ are; of a plain layer only the files themselves.
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from .codec import CHUNK
-from .errors import OcirootError
+from .errors import DestinationError, OcirootError
 from .image import LayerBlob
 from .layer.stream import Pipeline, blame, tuned
 from .limits import DEFAULTS, Limits
 from .nodes import Directory, Node, NoOperations, weight
+from .space import free_space, reserve
 from .tar.stream import ChunkStream, FileStream, Stream
 
 __all__ = ["Keeping", "pieces", "streams"]
@@ -26,6 +28,8 @@ _IN_MEMORY = 1 << 20
 _KEPT_UNASKED = 256 << 20
 # Names that links may add to those asked for.
 _NAMES = 1000
+
+_ROOM = "--tmpdir names another place"
 
 _HOLE = memoryview(bytes(64 << 10))
 
@@ -131,7 +135,7 @@ class Keeping(NoOperations):
             return
         # The node is kept, too, also when the tree has it no more.
         takes = node.stored + weight(name, node)
-        if self._unasked + takes <= _KEPT_UNASKED:
+        if self._unasked + takes <= _KEPT_UNASKED and self._has_room(node):
             self._unasked += takes
             self.keep(node, data)
 
@@ -141,12 +145,32 @@ class Keeping(NoOperations):
             self._names.add(node.target.rpartition(b"/")[2])
 
     def keep(self, node: Node, data: Stream) -> None:
-        """Keep a file's content, from a stream at its data."""
+        """Keep a file's content, from a stream at its data.
+
+        Raises:
+            DestinationError: there is no space for it.
+        """
+        if not self._has_room(node):
+            raise DestinationError(
+                f"no space to keep a file of {node.stored} bytes", errno=errno.ENOSPC, remedy=_ROOM
+            )
         self._file.seek(self._end)
-        for piece in data.pieces(node.stored):
-            self._file.write(piece)
+        try:
+            for piece in data.pieces(node.stored):
+                self._file.write(piece)
+        except OSError as error:
+            failed = DestinationError.from_os(error, "keep a file")
+            failed.remedy = _ROOM
+            raise failed from error
         self._places[node] = self._end
         self._end = self._file.tell()
+
+    def _has_room(self, node: Node) -> bool:
+        """Say whether a content fits, and leaves others the reserve of the file system."""
+        if self._end + node.stored <= _IN_MEMORY:
+            return True
+        fd = self._file.fileno()  # from now on it is a file
+        return node.stored <= free_space(fd) - reserve(fd)
 
     def __contains__(self, node: Node) -> bool:
         return node in self._places
