@@ -28,7 +28,7 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 @click.argument("image", type=PATH)
 @click.argument("other", type=PATH, required=False)
 @image_options
-@click.option("--other-platform", metavar="OS/ARCH[/VARIANT]", help="The platform of OTHER.")
+@click.option("--other-platform", metavar="[OS/]ARCH[/VARIANT]", help="The platform of OTHER.")
 @click.option("--other-ref", metavar="NAME", help="The name of the other image.")
 @click.option("--other-digest", metavar="DIGEST", help="The digest of the other image.")
 @click.option(
