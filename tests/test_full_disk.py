@@ -311,6 +311,39 @@ def test_no_room_to_decompress_the_archive(place: Path) -> None:
         assert list(fs.iterdir()) == []
 
 
+def test_the_archive_is_not_decompressed_into_the_reserve(place: Path) -> None:
+    """A hundredth of the file system is left to the others, unless the user says otherwise."""
+    image = archive(place / "image", [[Member(b"f", data=random.Random(1).randbytes(8_000_000))]])
+    packed = place / "image.gz"
+    packed.write_bytes(gzip.compress(image.read_bytes(), 1))
+    size = image.stat().st_size
+    limits = Limits(spool=size)
+    for free, fits in ((size + 200_000, True), (size + 30_000, False)):
+        with tmpfs(place, 8 << 20 >> 10, 100) as fs:
+            reserve = (8 << 20) // 100
+            (fs / "others").write_bytes(bytes((8 << 20) - free - 4096 & ~4095))
+            assert fits == (os.statvfs(fs).f_bavail * 4096 > size + reserve)
+            if fits:
+                ociroot.open(packed, tmpdir=fs).close()
+            else:
+                with pytest.raises(DestinationError, match="--max-spool") as caught:
+                    ociroot.open(packed, tmpdir=fs)
+                assert caught.value.is_full
+                assert "reserve" in str(caught.value)
+                ociroot.open(packed, tmpdir=fs, limits=limits).close()
+            assert [path.name for path in fs.iterdir()] == ["others"]
+
+
+def test_the_archive_takes_no_more_than_it_may(place: Path) -> None:
+    image = archive(place / "image", LAYERS)
+    size = image.stat().st_size
+    packed = place / "image.gz"
+    packed.write_bytes(gzip.compress(image.read_bytes()))
+    ociroot.open(packed, limits=Limits(spool=size)).close()
+    with pytest.raises(LimitExceeded, match="--max-spool"):
+        ociroot.open(packed, limits=Limits(spool=size - 1))
+
+
 def test_a_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = archive(tmp_path / "image", LAYERS)
     write = os.write

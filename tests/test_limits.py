@@ -62,11 +62,26 @@ CASES: dict[str, tuple[Callable[[Path], Path], int, int]] = {
     "descriptors": (lambda p: nested(p), 2, 9),
     "members": (lambda p: archive(p, [[FILE]] * 5), 4, 20),
     "window": (lambda p: archive(p, [Layer([BIG], "zstd")]), 1024, 8 << 20),
+    "units": (lambda p: archive(p, [members(30), members(40)]), 64, 65),
+    "spool": (lambda p: packed(archive(p, [[FILE]])), 10_000, 30_000),
 }
 
 
 def many_records(count: int) -> Member:
     return Member(b"f", pax={b"X%d" % n: b"" for n in range(count - 1)})
+
+
+def members(count: int) -> Layer:
+    """A layer of so many gzip members, all but one of them empty."""
+    tar = build.tar([FILE])
+    empty = build.compress(b"", "gzip")
+    blob = build.compress(tar, "gzip") + empty * (count - 1)
+    return Layer(tar, "gzip", blob=blob)
+
+
+def packed(path: Path) -> Path:
+    path.write_bytes(build.compress(path.read_bytes(), "gzip"))
+    return path
 
 
 def nested(path: Path) -> Path:
@@ -125,6 +140,64 @@ def test_the_ratio(tmp_path: Path, compression: build.Compression) -> None:
     with ociroot.open(path) as source, pytest.raises(LimitExceeded, match="--max-ratio"):
         source.image().extract(tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+ZEROS = bytes(16 << 20)
+TIMES = RATIO_FROM // len(ZEROS) + 1
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_the_ratio_of_a_layer_that_stands_there_many_times(
+    tmp_path: Path, compression: build.Compression
+) -> None:
+    tar = build.tar([FILE]) + ZEROS
+    layer = Layer(tar, compression, blob=build.compress(tar, compression))
+    path = archive(tmp_path / "image.tar", [layer] * (TIMES + 1))
+    with ociroot.open(path) as source:
+        with pytest.raises(LimitExceeded, match="--max-ratio"):
+            source.image().tree()
+        assert len(list(source.image().layers[-1].entries())) == 1
+    path = archive(tmp_path / "image.tar", [layer] * (TIMES - 2))
+    with ociroot.open(path) as source:
+        assert source.image().tree().root.entries
+
+
+@pytest.mark.parametrize("outer", ["gzip", "zstd"])
+@pytest.mark.parametrize("inner", ["gzip", "none"])
+def test_the_ratio_of_a_compressed_layer_in_a_compressed_archive(
+    tmp_path: Path, inner: build.Compression, outer: build.Compression
+) -> None:
+    """A layer's own size means nothing where it has been compressed itself."""
+    tar = build.tar([FILE])
+    # A member's name makes it larger; so the layer expands but two hundred times.
+    head = b"\x1f\x8b\x08\x08\0\0\0\0\0\xff" + b"n" * 60_000 + b"\0"
+    blob = (head + build.compress(ZEROS, "gzip")[10:]) * TIMES
+    if inner == "none":
+        # So it does not at all, but stands there again and again.
+        tar += ZEROS
+        layers = [Layer(tar)] * TIMES
+    else:
+        layers = [Layer(tar, "gzip", blob=build.compress(tar, "gzip") + blob)]
+    path = archive(tmp_path / "image.tar", layers)
+    size = path.stat().st_size
+    assert size < RATIO_FROM
+    path.write_bytes(build.compress(path.read_bytes(), outer))
+    assert path.stat().st_size * DEFAULTS.ratio < RATIO_FROM
+    with ociroot.open(path) as source, pytest.raises(LimitExceeded, match="--max-ratio"):
+        source.image().tree()
+
+
+@pytest.mark.parametrize("outer", ["gzip", "zstd"])
+@pytest.mark.parametrize("inner", ["gzip", "none"])
+def test_small_files_of_zeros_may_be_compressed_twice(
+    tmp_path: Path, inner: build.Compression, outer: build.Compression
+) -> None:
+    """They expand a thousandfold, and are as large as images are."""
+    layer = Layer([Member(b"zeros", data=ZEROS)], inner)
+    path = archive(tmp_path / "image.tar", [layer] * 3)
+    path.write_bytes(build.compress(path.read_bytes(), outer))
+    with ociroot.open(path) as source:
+        assert source.image().tree().root.entries
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from .errors import LimitExceeded, MalformedImage, Unsupported
-from .limits import DEFAULTS, RATIO_FROM, Limits
+from .errors import MalformedImage, Unsupported
+from .limits import DEFAULTS, RATIO_FROM, UNIT, Limits
 
-__all__ = ["CHUNK", "decompress", "sniff"]
+__all__ = ["CHUNK", "Meter", "decompress", "sniff"]
 
 #: Bytes that are handed over at once, between threads and to the libraries. A quarter of it costs
 #: a tenth more time, for the threads that wake each other; more of it gains nothing.
@@ -27,8 +27,14 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 _XZ = b"\xfd7zXZ\0"
 _BZIP2 = b"BZh"
 
+# A gzip header without optional fields, and the flags of those that another may have.
+_GZIP_HEADER = _GZIP + b"\x08\0\0\0\0\0\0\xff"
+_HEADER_CRC, _EXTRA, _NAME, _COMMENT = 2, 4, 8, 16
+# Bytes of a unit that the library gets first, and then four times as many each time.
+_FIRST = 4 << 10
 
-def _is_zstd(head: bytes) -> bool:
+
+def _is_zstd(head: bytes | memoryview) -> bool:
     # RFC 8878, 3.1.2: skippable frames begin with 0x184D2A50 to 0x184D2A5F, little-endian.
     return head[:4] == _ZSTD or (head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50)
 
@@ -54,7 +60,10 @@ def sniff(head: bytes) -> str:
 
 
 def decompress(
-    compression: str, chunks: Iterator[bytes], limits: Limits = DEFAULTS
+    compression: str,
+    chunks: Iterator[bytes],
+    limits: Limits = DEFAULTS,
+    meter: Meter | None = None,
 ) -> Iterator[bytes]:
     """Decompress what arrives, without holding more than a few chunks of it.
 
@@ -63,6 +72,7 @@ def decompress(
         chunks: the compressed bytes.
         limits: on the memory that decompressing takes, and on what comes out. The default window is
             what `zstd --ultra --long=27` uses, and twice what `xz -9` does.
+        meter: what is decompressed in the same pass; None: this is all.
 
     Yields:
         The uncompressed bytes, at most ``CHUNK`` at a time.
@@ -81,11 +91,123 @@ def decompress(
         new, begins = _bzip2_stream(), _begins(_BZIP2)
     else:
         return chunks
-    return _units(chunks, new, begins, compression, limits)
+    meter = Meter(limits) if meter is None else meter
+    return _units(_Input(chunks, meter, compression), new, begins, meter)
 
 
-def _begins(magic: bytes) -> Callable[[bytes], bool]:
-    return lambda head: head.startswith(magic)
+class Meter:
+    """What comes out of compressed data in one pass, held against what it comes out of.
+
+    One is for all layers of an image: each of them may be the same few bytes. And what they are
+    held against is what whoever sent the image had to send: where a compressed archive holds them,
+    its size and not theirs.
+    """
+
+    def __init__(self, limits: Limits, stored: int | None = None) -> None:
+        """Begin a pass.
+
+        Args:
+            limits: on what comes out.
+            stored: bytes of all that it comes out of; None: what has been taken so far.
+        """
+        self.limits = limits
+        self._stored = stored
+        self._taken = self._given = self._units = 0
+
+    def take(self, size: int) -> None:
+        """Count compressed bytes."""
+        self._taken += size
+
+    def give(self, size: int) -> None:
+        """Count uncompressed bytes.
+
+        Raises:
+            LimitExceeded: they are too many.
+        """
+        self._given += size
+        if self._given > RATIO_FROM:
+            stored = self._taken if self._stored is None else self._stored
+            if self._given > stored * self.limits.ratio:
+                raise self.limits.exceeded("ratio")
+
+    def begin_unit(self) -> None:
+        """Count a gzip member, zstd frame or the like.
+
+        Raises:
+            LimitExceeded: they are too many for what has come out of them. Each costs time, and may
+                be of nine bytes that compress a thousandfold.
+        """
+        self._units += 1
+        if self._units - self._given // UNIT > self.limits.units:
+            raise self.limits.exceeded("units")
+
+
+def _begins(magic: bytes) -> Callable[[memoryview], bool]:
+    return lambda head: head[: len(magic)] == magic
+
+
+class _Input:
+    """Compressed bytes that arrive in chunks and are taken in slices.
+
+    The libraries copy what follows the end of a member or frame. So they get it in slices, and what
+    they do not use is taken back: it stays where it is, however many units a chunk has.
+    """
+
+    def __init__(self, chunks: Iterator[bytes], meter: Meter, compression: str) -> None:
+        self._chunks = chunks
+        self._meter = meter
+        self.compression = compression
+        self._view = memoryview(b"")
+        self._at = 0
+
+    def _next(self) -> bytes:
+        chunk = next(self._chunks, b"")
+        self._meter.take(len(chunk))
+        return chunk
+
+    def head(self, size: int) -> memoryview:
+        """Return the next bytes without taking them; fewer at the end."""
+        while len(self._view) - self._at < size and (chunk := self._next()):
+            rest = self._view[self._at :]
+            self._view, self._at = memoryview(b"".join((rest, chunk))), 0
+        return self._view[self._at : self._at + size]
+
+    def take(self, size: int) -> memoryview:
+        """Take the next bytes: at least one, and at most so many.
+
+        Raises:
+            MalformedImage: there are none.
+        """
+        if self._at == len(self._view):
+            self._view, self._at = memoryview(self._next()), 0
+            if not self._view:
+                raise MalformedImage(f"the {self.compression} data is truncated")
+        data = self._view[self._at : self._at + size]
+        self._at += len(data)
+        return data
+
+    def take_back(self, size: int) -> None:
+        """Take back the end of what was taken last."""
+        self._at -= size
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """Take exactly so many bytes.
+
+        Raises:
+            MalformedImage: there are fewer.
+        """
+        while size:
+            piece = self.take(size)
+            size -= len(piece)
+            yield piece
+
+    def check_padding(self) -> None:
+        """Refuse anything but zeros up to the end."""
+        while self.head(1):
+            data = bytes(self.take(CHUNK))
+            if data.count(0) != len(data):
+                name = self.compression
+                raise MalformedImage(f"data that is not {name} follows the {name} data")
 
 
 class _Decompressor(Protocol):
@@ -97,60 +219,87 @@ class _Decompressor(Protocol):
     def needs_input(self) -> bool: ...
     @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes: ...
 
 
 def _units(
-    chunks: Iterator[bytes],
+    source: _Input,
     new: Callable[[], _Decompressor],
-    begins: Callable[[bytes], bool],
-    name: str,
-    limits: Limits,
+    begins: Callable[[memoryview], bool],
+    meter: Meter,
 ) -> Iterator[bytes]:
     """Decompress a series of members or frames."""
-    unit: _Decompressor | None = None
-    data = b""
-    taken = given = 0
-    while True:
-        if unit is None:
-            # Between two units: what comes is the next one, or the end. gzip(1) lets zeros follow,
-            # as tapes and some tools pad with them.
-            while len(data) < 4 and (more := next(chunks, b"")):
-                data += more
-                taken += len(more)
-            if not begins(data):
-                _padding(data, chunks, name)
-                return
-            unit = new()
-        try:
-            output = unit.decompress(data, CHUNK)
-        except LimitExceeded:
-            raise
-        except Exception as error:  # each library has an exception of its own
-            if any(part in str(error) for part in ("too much memory", "window", "usage limit")):
-                raise limits.exceeded("window") from None
-            raise MalformedImage(f"broken {name} data: {error}") from None
-        data = b""
-        if output:
-            given += len(output)
-            if given > RATIO_FROM and given > taken * limits.ratio:
-                raise limits.exceeded("ratio")
-            yield output
-        if unit.eof:
-            data = unit.unused_data
-            unit = None
-        elif unit.needs_input:
-            data = next(chunks, b"")
-            taken += len(data)
-            if not data:
-                raise MalformedImage(f"the {name} data is truncated")
+    # Between two of them: what comes is the next one, or the end. gzip(1) lets zeros follow, as
+    # tapes and some tools pad with them.
+    while begins(head := source.head(10)):
+        meter.begin_unit()
+        data: bytes | memoryview = b""
+        if source.compression == "gzip":
+            data = _gzip_header(source)
+        elif source.compression == "zstd" and head[:4] != _ZSTD:
+            _skip_frame(source)
+            continue
+        unit = new()
+        step = _FIRST
+        while not unit.eof:
+            if not data and unit.needs_input:
+                data = source.take(step)
+                step = min(step * 4, CHUNK)
+            try:
+                output = unit.decompress(data, CHUNK)
+            except Exception as error:  # each library has an exception of its own
+                if any(part in str(error) for part in ("too much memory", "window", "usage limit")):
+                    raise meter.limits.exceeded("window") from None
+                raise MalformedImage(f"broken {source.compression} data: {error}") from None
+            data = b""
+            if output:
+                meter.give(len(output))
+                yield output
+        source.take_back(len(unit.unused_data))
+    source.check_padding()
 
 
-def _padding(data: bytes, chunks: Iterator[bytes], name: str) -> None:
-    while data:
-        if data.count(0) != len(data):
-            raise MalformedImage(f"data that is not {name} follows the {name} data")
-        data = next(chunks, b"")
+def _gzip_header(source: _Input) -> bytes:
+    """Take a member's header (RFC 1952, 2.3); return one without the optional fields.
+
+    isal reads only some of them right where a chunk ends inside of them, and passes over reserved
+    flags, for which RFC 1952, 2.3.1.2, has "a compliant decompressor" "give an error".
+    """
+    first = b"".join(source.pieces(len(_GZIP_HEADER)))
+    flags = first[3]
+    if first[2] != 8 or flags & 0xE0:
+        raise MalformedImage("broken gzip data: an unknown method or flags")
+    crc = zlib.crc32(first)
+
+    def read(size: int) -> bytes:
+        nonlocal crc
+        last = b""
+        for piece in source.pieces(size):
+            crc = zlib.crc32(piece, crc)
+            last = (last + bytes(piece[-2:]))[-2:]
+        return last
+
+    if flags & _EXTRA:
+        read(int.from_bytes(read(2), "little"))
+    for flag in (_NAME, _COMMENT):
+        ended = not flags & flag
+        while not ended:
+            piece = bytes(source.take(_FIRST))
+            end = piece.find(0) + 1
+            source.take_back(len(piece) - end if end else 0)
+            crc = zlib.crc32(piece[:end] if end else piece, crc)
+            ended = bool(end)
+    found = crc & 0xFFFF
+    if flags & _HEADER_CRC and int.from_bytes(read(2), "little") != found:
+        raise MalformedImage("broken gzip data: a wrong checksum of the header")
+    return _GZIP_HEADER
+
+
+def _skip_frame(source: _Input) -> None:
+    """Skip a frame that says so (RFC 8878, 3.1.2): its magic, the size of its content, that."""
+    size = int.from_bytes(b"".join(source.pieces(8))[4:], "little")
+    for _ in source.pieces(size):
+        pass
 
 
 def _gzip_member() -> Callable[[], _Decompressor]:
@@ -179,9 +328,8 @@ class _ZlibMember:
     def unused_data(self) -> bytes:
         return self._inner.unused_data
 
-    def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        tail = self._inner.unconsumed_tail
-        return self._inner.decompress(tail + data if tail else data, max_length)
+    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes:
+        return self._inner.decompress(self._inner.unconsumed_tail or data, max_length)
 
 
 def _xz_stream(memory: int) -> Callable[[], _Decompressor]:
@@ -210,7 +358,9 @@ def _zstd_frame(window: int) -> Callable[[], _Decompressor]:
             raise Unsupported(
                 "zstd, for which a library is missing", remedy="install backports.zstd or zstandard"
             ) from None
-        return lambda: _ZstandardFrame(zstandard, window)
+        # Made once: that takes more time than a small frame does.
+        shared = zstandard.ZstdDecompressor(max_window_size=max(1 << 10, min(1 << 31, window)))
+        return lambda: _ZstandardFrame(shared.decompressobj())
     # The library takes a power of two, of at least 10 and, with 64-bit pointers, at most 31.
     options = {
         module.DecompressionParameter.window_log_max: max(10, min(31, window.bit_length() - 1))
@@ -227,10 +377,8 @@ class _ZstandardFrame:
 
     _SLICE = 1 << 10
 
-    def __init__(self, zstandard: Any, window: int) -> None:
-        self._inner = zstandard.ZstdDecompressor(
-            max_window_size=max(1 << 10, min(1 << 31, window))
-        ).decompressobj()
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
         self._input = memoryview(b"")
         self._output = b""
 
@@ -240,15 +388,14 @@ class _ZstandardFrame:
 
     @property
     def needs_input(self) -> bool:
-        return not self._input and not self._output and not self._inner.eof
+        return not self._input and not self._output
 
     @property
     def unused_data(self) -> bytes:
         return bytes(self._inner.unused_data) + bytes(self._input)
 
-    def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        if data:
-            self._input = memoryview(bytes(self._input) + data)
+    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes:
+        self._input = memoryview(data) if data else self._input
         parts = [self._output]
         length = len(self._output)
         while self._input and length < max_length and not self._inner.eof:

@@ -43,6 +43,8 @@ class LayerBlob(msgspec.Struct, frozen=True):
         media_type: its media type; empty in a docker-archive.
         blob: where its bytes lie.
         diff_id: the digest that its uncompressed content should have.
+        stored: bytes of the files that it and the image's other layers come out of: each blob once,
+            and of an archive that is compressed as a whole no more than its own.
     """
 
     number: int
@@ -51,6 +53,7 @@ class LayerBlob(msgspec.Struct, frozen=True):
     media_type: str
     blob: Blob
     diff_id: Digest
+    stored: int
 
     @property
     def label(self) -> str:
@@ -334,6 +337,7 @@ def pair(source: Source, image: ChosenImage) -> tuple[LayerBlob, ...]:
     if len(places) > source.limits.layers:
         raise source.limits.exceeded("layers", len(places)).locate(source=source.name)
     layers: list[LayerBlob] = []
+    sizes: dict[tuple[str, int], int] = {}
     for number, (place, diff_id) in enumerate(zip(places, diff_ids, strict=True), 1):
         digest, media_type = None, ""
         label = f"{number}/{len(places)} {diff_id}"
@@ -352,8 +356,12 @@ def pair(source: Source, image: ChosenImage) -> tuple[LayerBlob, ...]:
                 check_size(blob, place)
         except OcirootError as error:
             raise error.locate(source=source.name, layer=label) from None
-        layers.append(LayerBlob(number, len(places), digest, media_type, blob, diff_id))
-    return tuple(layers)
+        layers.append(LayerBlob(number, len(places), digest, media_type, blob, diff_id, 0))
+        sizes[blob.path, blob.offset] = blob.size
+    stored = sum(sizes.values())
+    if source.packed is not None:
+        stored = min(stored, source.packed)
+    return tuple(msgspec.structs.replace(layer, stored=stored) for layer in layers)
 
 
 def _check_type(media_type: str) -> None:

@@ -11,10 +11,12 @@ import msgspec
 
 from .errors import LimitExceeded
 
-__all__ = ["DEFAULTS", "MEANINGS", "RATIO_FROM", "Limits", "Meaning"]
+__all__ = ["DEFAULTS", "MEANINGS", "RATIO_FROM", "UNIT", "Limits", "Meaning"]
 
 #: Bytes that any compressed data may give, whatever its ratio.
 RATIO_FROM = 1 << 30
+#: Uncompressed bytes for which a gzip member, zstd frame or the like is not counted.
+UNIT = 4 << 10
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,6 +25,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         size: bytes of all files of the root file system, of a sparse file those of all blocks of
             4096 bytes that hold data; None: what the destination has free, less a reserve.
+        spool: bytes that an archive takes which is compressed as a whole, or comes through a pipe;
+            None: what its directory has free, less a reserve.
         file_size: bytes of one file, its holes included.
         entries: entries of all layers, and the directories that they imply.
         layers: layers.
@@ -46,12 +50,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         descriptors: descriptors that are looked at while following indexes.
         members: members of the archive that the image lies in; a long name counts as several.
         window: bytes of memory that a frame of zstd, or a stream of xz, may ask for.
-        ratio: uncompressed bytes for each compressed one, where there are more than ``RATIO_FROM``.
+        ratio: uncompressed bytes of all layers, or of a compressed archive, for each byte of the
+            file that they come out of, where there are more than ``RATIO_FROM``.
+        units: gzip members, zstd frames and the like in all layers, or in a compressed archive,
+            beyond one for each ``UNIT`` bytes that come out.
         listing: bytes of the paths that one command prints. A tree of a few kilobytes can have a
             million of them, of a megabyte each.
     """
 
     size: int | None = None
+    spool: int | None = None
     file_size: int = 1 << 40
     entries: int = 10_000_000
     layers: int = 512
@@ -72,6 +80,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     members: int = 200_000
     window: int = 128 << 20
     ratio: int = 500
+    units: int = 1_000_000
     listing: int = 2 << 30
 
     def __post_init__(self) -> None:
@@ -123,6 +132,7 @@ class Meaning(msgspec.Struct, frozen=True):
 #: What each limit counts, for messages and for the help of the options.
 MEANINGS = {
     "size": Meaning("bytes of all files", "bytes"),
+    "spool": Meaning("bytes of a compressed archive, uncompressed", "bytes"),
     "file_size": Meaning("bytes of one file", "bytes"),
     "entries": Meaning("entries of all layers"),
     "layers": Meaning("layers"),
@@ -143,6 +153,7 @@ MEANINGS = {
     "members": Meaning("members of the archive"),
     "window": Meaning("bytes of memory to decompress", "bytes"),
     "ratio": Meaning("uncompressed bytes for each compressed one"),
+    "units": Meaning("gzip members and zstd frames, beyond one for each 4 KiB that comes out"),
     "listing": Meaning("bytes of the paths in a listing", "bytes"),
 }
 

@@ -24,7 +24,7 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import msgspec
 
-from ..codec import CHUNK, decompress, sniff
+from ..codec import CHUNK, Meter, decompress, sniff
 from ..errors import (
     LimitExceeded,
     MalformedImage,
@@ -304,6 +304,8 @@ class Pipeline:
         self._digest = item.digest
 
     def _decode(self) -> None:
+        # One layer may stand in the manifest many times, and an archive may be compressed as well.
+        meter = Meter(self._limits, max((layer.stored for layer in self._layers), default=0))
         for layer in self._layers:
             chunks = self._blob()
             head = next(chunks, b"")
@@ -322,8 +324,10 @@ class Pipeline:
                 self._to_hash.put(layer.diff_id)
             size = 0
             blob = chain((head,), chunks)
-            for chunk in _gathered(decompress(compression, blob, self._limits)):
+            for chunk in _gathered(decompress(compression, blob, self._limits, meter)):
                 size += len(chunk)
+                if compression == "none":
+                    meter.give(len(chunk))
                 if hashed:
                     self._to_hash.put(chunk)
                 self._unpacked.put(chunk)

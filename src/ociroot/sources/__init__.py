@@ -107,6 +107,7 @@ class Source:
         limits: what its images may ask for.
         places: the files and directories that it is read from.
         missing_remedy: what may help where a blob is missing; None: nothing.
+        packed: bytes of the compressed archive that it was decompressed from; None: it was not.
     """
 
     def __init__(
@@ -117,12 +118,14 @@ class Source:
         limits: Limits = DEFAULTS,
         places: tuple[str, ...] = (),
         missing_remedy: str | None = None,
+        packed: int | None = None,
     ) -> None:
         self.places = places
         self.name = name
         self.form = form
         self.limits = limits
         self.missing_remedy = missing_remedy
+        self.packed = packed
         self._files = files
 
     def document(self, name: str) -> bytes | None:

@@ -11,7 +11,6 @@ Told apart by content, never by file name:
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -19,7 +18,6 @@ from itertools import chain
 
 from ..codec import CHUNK, decompress, sniff
 from ..errors import (
-    DestinationError,
     MalformedImage,
     OcirootError,
     SourceError,
@@ -31,6 +29,7 @@ from ..limits import DEFAULTS, Limits
 from ..spec.index import check_layout
 from . import Blob, Files, Source
 from .files import ArchiveFiles, DirectoryFiles
+from .spool import spool
 
 __all__ = ["open_source"]
 
@@ -75,6 +74,7 @@ def open_source(
     """
     name = os.fspath(path)
     files: Files | None = None
+    packed: int | None = None
     try:
         if name != "-" and os.path.isdir(name):
             shared = os.fspath(shared_blobs) if shared_blobs is not None else None
@@ -82,7 +82,7 @@ def open_source(
         else:
             if shared_blobs is not None:
                 raise SourceError("shared blobs are for a layout directory, and it is none")
-            fd = _archive(name, tmpdir, progress, limits)
+            fd, packed = _archive(name, tmpdir, progress, limits)
             try:
                 files = ArchiveFiles(fd, limits)
             except BaseException:
@@ -93,7 +93,7 @@ def open_source(
         places = tuple(os.path.realpath(each) for each in named if each is not None)
         form = _form(files)
         remedy = _SHARED if form == "oci-layout" and shared_blobs is None else None
-        return Source(name, form, files, limits, places, remedy)
+        return Source(name, form, files, limits, places, remedy, packed)
     except OcirootError as error:
         if files is not None:
             files.close()
@@ -126,8 +126,11 @@ def _archive(
     tmpdir: str | os.PathLike[str] | None,
     progress: Callable[[int, int], None] | None,
     limits: Limits,
-) -> int:
-    """Return a descriptor of a regular file that holds the uncompressed archive."""
+) -> tuple[int, int | None]:
+    """Return a descriptor of a regular file that holds the uncompressed archive.
+
+    And the bytes of the compressed one, where it was compressed.
+    """
     try:
         # O_NONBLOCK: not to wait for the writer of a FIFO; a regular file does not care.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
@@ -150,15 +153,16 @@ def _archive(
                 raise Unsupported(f"this is {what}, not a container image", remedy=remedy)
         compression = sniff(head)
         if regular and compression == "none":
-            return fd
+            return fd, None
         total = status.st_size if regular else 0
-        counted = _counted(chain((head,), chunks), total, progress)
-        spooled = _spool(compression, counted, total, tmpdir, limits)
+        counted = _Counted(chain((head,), chunks), total, progress)
+        unpacked = decompress(compression, counted, limits)
+        spooled = spool(unpacked, total, tmpdir, limits)
     except BaseException:
         os.close(fd)
         raise
     os.close(fd)
-    return spooled
+    return spooled, counted.done
 
 
 def _piped(fd: int) -> Iterator[bytes]:
@@ -169,49 +173,29 @@ def _piped(fd: int) -> Iterator[bytes]:
         raise SourceError(f"cannot read: {os.strerror(error.errno or 0)}") from error
 
 
-def _counted(
-    chunks: Iterator[bytes], total: int, progress: Callable[[int, int], None] | None
-) -> Iterator[bytes]:
-    done = 0
-    for chunk in chunks:
-        done += len(chunk)
-        if progress is not None:
-            progress(done, total)
-        yield chunk
+class _Counted:
+    """Chunks that arrive, with the bytes that have."""
 
+    def __init__(
+        self,
+        chunks: Iterator[bytes],
+        total: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._chunks = chunks
+        self._total = total
+        self._progress = progress
+        self.done = 0
 
-def _spool(
-    compression: str,
-    chunks: Iterator[bytes],
-    total: int,
-    tmpdir: str | os.PathLike[str] | None,
-    limits: Limits,
-) -> int:
-    """Decompress into a file that has no name, and is gone when it is closed."""
-    import tempfile  # 4 ms that most images do not need
+    def __iter__(self) -> Iterator[bytes]:
+        return self
 
-    directory = os.fspath(tmpdir) if tmpdir is not None else tempfile.gettempdir()
-    remedy = "--tmpdir names another directory"
-    try:
-        free = os.statvfs(directory)
-        if total > free.f_bavail * free.f_frsize:
-            raise DestinationError(
-                f"no space to decompress it in {directory}: {total} bytes packed",
-                errno=errno.ENOSPC,
-                remedy=remedy,
-            )
-        with tempfile.TemporaryFile(dir=directory) as file:
-            written = 0
-            for chunk in decompress(compression, chunks, limits):
-                file.write(chunk)
-                written += len(chunk)
-            file.flush()
-            return os.dup(file.fileno())
-    except OSError as error:
-        failed = DestinationError.from_os(error, f"decompress it into {directory}")
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            failed.remedy = remedy
-        raise failed from error
+    def __next__(self) -> bytes:
+        chunk = next(self._chunks)
+        self.done += len(chunk)
+        if self._progress is not None:
+            self._progress(self.done, self._total)
+        return chunk
 
 
 def _looks_like(files: Files) -> OcirootError:
