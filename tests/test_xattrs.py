@@ -6,6 +6,8 @@ import errno
 import os
 import random
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from ociroot.errors import MalformedImage
 from ociroot.layer.xattrs import check_xattrs
 
+from .support.build import Member, archive
 from .support.needs import need_root
 
 
@@ -95,3 +98,48 @@ def test_any_acl_as_the_kernel_has_it(file: Path) -> None:
         assert outcomes[-1] == taken(file, "acl", value), value
     assert True in outcomes
     assert False in outcomes
+
+
+NAMES_TRIED = [
+    *(
+        f"{space}{rest}"
+        for space in ("user", "trusted", "security")
+        for rest in ("", ".", "..", ".a")
+    ),
+    *("system.", "system", "system.a", "system.posix_acl", "a", ".", ".a", "a.", "a.b", "User.a"),
+    *("user.a.", "trusted.a.", "security.capability."),
+    "user." + "n" * 250,
+]
+
+
+@pytest.mark.parametrize("name", NAMES_TRIED)
+def test_names_as_the_kernel_has_them(file: Path, name: str) -> None:
+    """What it calls invalid is refused; what it does not support is left to the destination."""
+    try:
+        os.setxattr(file, name, b"value")
+    except OSError as error:
+        refused = error.errno == errno.EINVAL
+        assert refused or error.errno == errno.ENOTSUP
+    else:
+        refused = False
+    try:
+        check_xattrs({b"user.other": b"1", name.encode(): b"value"})
+    except MalformedImage as error:
+        assert name in str(error)
+        assert refused
+    else:
+        assert not refused
+
+
+@pytest.mark.parametrize("name", [b"user.", b"trusted.", b"security."])
+def test_verify_refuses_what_extract_would_fail_on(tmp_path: Path, name: bytes) -> None:
+    path = archive(tmp_path / "image", [[Member(b"f", xattrs={name: b"1"})]])
+    problems = []
+    for command in (["verify", path], ["extract", path, tmp_path / "a"], ["ls", path]):
+        run = [sys.executable, "-m", "ociroot", *map(str, command)]
+        result = subprocess.run(run, capture_output=True, text=True, check=False)
+        assert result.returncode == 3, result.stderr
+        problems.append(result.stderr.rpartition(", f, ")[2])
+    assert problems[0].strip()
+    assert set(problems) == {problems[0]}
+    assert not (tmp_path / "a").exists()

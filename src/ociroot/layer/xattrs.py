@@ -1,7 +1,6 @@
-"""Values of extended attributes that the kernel reads before it takes them.
+"""Names and values of extended attributes that the kernel reads before it takes them.
 
-What it would refuse is the image's fault, and is told when the layer is read: also by whoever only
-looks, and not first by whoever writes it to a disk.
+What it would refuse is the image's fault, and is checked on read, so that `verify` reports it too.
 """
 
 from __future__ import annotations
@@ -20,14 +19,21 @@ _REVISIONS = {0x02000000: 20, 0x03000000: 24}
 # linux/posix_acl_xattr.h: what an ACL is made of, in the order in which it must stand (acl(5)).
 _USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 _NOBODY = 0xFFFFFFFF
+# xattr_resolve_name in the kernel's fs/xattr.c: EINVAL where a handler takes all names that begin
+# so, and nothing follows. Names for which there is no handler are not supported, on this file
+# system at least: that is no fault of theirs.
+_NAMELESS = frozenset((b"user.", b"trusted.", b"security."))
 
 
 def check_xattrs(xattrs: Mapping[bytes, bytes]) -> None:
-    """Refuse values that Linux does not take.
+    """Refuse names and values that Linux does not take.
 
     Raises:
-        MalformedImage: a capability or an ACL that is none, with its name.
+        MalformedImage: a namespace without a name in it, a capability or an ACL that is none.
     """
+    if not _NAMELESS.isdisjoint(xattrs):
+        name = next(filter(_NAMELESS.__contains__, xattrs))
+        raise MalformedImage(f"an extended attribute without a name behind {printable(name)}")
     for name in (_CAPABILITY, *_ACLS):
         value = xattrs.get(name)
         if value is not None and not (
