@@ -65,13 +65,17 @@ REFUSED = {
         header(b"label", b"V", size=512) + header(b"f") + header(b"g"),
         "a volume label with 512 bytes of data",
     ),
+    "so is a pax header of Solaris's type": (
+        header(b".wh.f", b"X", size=11) + padded(b"11 path=ab\n") + header(b"f"),
+        "a header of type b'X' with the name of a whiteout",
+    ),
     "so is a global header, also to containerd": (
         header(b".wh..wh..opq", b"g") + header(b"f"),
-        "a global extended header with the name of a whiteout",
+        "a header of type b'g' with the name of a whiteout",
     ),
     "also one whose name is in the prefix": (
         header(b"", b"g", prefix=b"d/.wh.f") + header(b"f"),
-        "a global extended header with the name of a whiteout",
+        "a header of type b'g' with the name of a whiteout",
     ),
     "bsdtar takes a device's numbers from pax records": (
         extended({b"SCHILY.devminor": b"1"}) + header(b"f", b"3"),
@@ -79,7 +83,7 @@ REFUSED = {
     ),
     "a volume label is a whiteout to umoci by its name": (
         header(b".wh.f", b"V"),
-        "a volume label with the name of a whiteout",
+        "a header of type b'V' with the name of a whiteout",
     ),
     "GNU tar skips blanks before a keyword": (
         header(b"PaxHeaders.0/f", b"x", size=11) + padded(b"11  path=a\n") + header(b"f"),

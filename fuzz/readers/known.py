@@ -68,7 +68,8 @@ def _hidden(difference: Difference, layers: Layers) -> bool:
 
 
 def _whiteout(difference: Difference, layers: Layers) -> bool:
-    return all(each.name.rpartition(b"/")[2].startswith(b".wh.") for each in difference.seen[-1:])
+    """Say whether it is a whiteout, or lies below one."""
+    return b"/.wh." in b"/" + difference.seen[-1].name if difference.seen else False
 
 
 def _opaque_link(difference: Difference, layers: Layers) -> bool:

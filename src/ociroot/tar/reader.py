@@ -116,10 +116,10 @@ def entries(
             stored = sizes[size]
             kind = kinds.get(flag)
             if kind is None:
-                if flag in b"Vg" and b".wh." in front + name:
-                    # Readers in Go (containerd, umoci) know whiteouts by their name alone.
-                    what = "a volume label" if flag == b"V" else "a global extended header"
-                    raise MalformedImage(f"{what} with the name of a whiteout")
+                if flag in b"VgX" and b".wh." in front + name:
+                    # Readers in Go (containerd, umoci) know whiteouts by their name alone, and
+                    # take these types for entries.
+                    raise MalformedImage(f"a header of type {flag!r} with the name of a whiteout")
                 if flag == b"V":  # a volume label is no file
                     extensions.pass_over("a volume label")
                     if stored:
