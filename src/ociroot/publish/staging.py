@@ -83,7 +83,7 @@ class StagingDirectory:
             if not self._open(name):
                 return False
             self._mark(name)
-        except BaseException:
+        except OSError:
             if not self.name:
                 with suppress(OSError):
                     os.rmdir(name, dir_fd=self._parent_fd)
@@ -131,9 +131,11 @@ class StagingDirectory:
             os.rename(TREE, beside, src_dir_fd=outer, dst_dir_fd=parent)
             os.rename(beside, TREE, src_dir_fd=parent, dst_dir_fd=outer)
         else:
-            os.mkdir(beside, 0o700, dir_fd=parent)
+            os.mkdir(BESIDE, 0o700, dir_fd=outer)
+            # Before it is there, for whoever finds it.
+            note(outer, os.stat(BESIDE, dir_fd=outer, follow_symlinks=False))
+            os.rename(BESIDE, beside, src_dir_fd=outer, dst_dir_fd=parent)
             try:
-                note(outer, os.stat(beside, dir_fd=parent, follow_symlinks=False))
                 with exchanging():
                     self._exchange(outer, TREE, beside)
                     self._exchange(outer, TREE, beside)
