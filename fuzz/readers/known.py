@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -34,19 +35,33 @@ class Decided(NamedTuple):
     holds: Callable[[Difference, Layers], bool]
 
 
+_A_MINUTE = 60 * 10**9
+
+
 def _path(difference: Difference) -> list[bytes]:
     """Return the parts of the path that a difference of trees is about."""
     path = ast.literal_eval(difference.place)
     return [] if path == b"." else path.split(b"/")
 
 
+def _now(difference: Difference) -> bool:
+    """Say whether what the other has is the time of unpacking."""
+    theirs = difference.theirs
+    return isinstance(theirs, int) and abs(time.time_ns() - theirs) < _A_MINUTE
+
+
 def _implied(difference: Difference, layers: Layers) -> bool:
-    """Say whether it is a directory that no layer has an entry for."""
-    return not difference.seen
+    """Say whether it is a directory that no layer has an entry for, and has what it inherits."""
+    ours, theirs = difference.ours, difference.theirs
+    if difference.seen or not isinstance(ours, int):
+        return False
+    if difference.attribute == "mode":
+        return theirs == ours | 0o2000
+    return difference.attribute == "gid" or _now(difference)
 
 
 def _directory(difference: Difference, layers: Layers) -> bool:
-    return bool(difference.seen) and difference.seen[-1].kind == "dir"
+    return bool(difference.seen) and difference.seen[-1].kind == "dir" and _now(difference)
 
 
 def _below_whiteout(difference: Difference, layers: Layers) -> bool:
