@@ -69,6 +69,13 @@ REFUSED = {
         header(b".wh.f", b"X", size=11) + padded(b"11 path=ab\n") + header(b"f"),
         "a header of type b'X' with the name of a whiteout",
     ),
+    "also where the name is in a header before it": (
+        extended({b"path": b".wh.f"})
+        + header(b"PaxHeaders.0/f", b"X", size=8)
+        + padded(b"8 uid=7\n")
+        + header(b"f"),
+        "a pax header of Solaris's type between an extended header and its entry",
+    ),
     "so is a global header, also to containerd": (
         header(b".wh..wh..opq", b"g") + header(b"f"),
         "a header of type b'g' with the name of a whiteout",

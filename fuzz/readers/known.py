@@ -87,6 +87,19 @@ def _whiteout(difference: Difference, layers: Layers) -> bool:
     return b"/.wh." in b"/" + difference.seen[-1].name if difference.seen else False
 
 
+def _whiteout_behind(difference: Difference, layers: Layers) -> bool:
+    """Say whether a layer has a whiteout behind an entry that goes through a link from below."""
+    for number, layer in enumerate(layers):
+        links = {clean(e.name) for below in layers[:number] for e in below if e.kind == "symlink"}
+        through = False
+        for each in layer:
+            name = clean(each.name)
+            if through and name.rpartition(b"/")[2].startswith(b".wh."):
+                return True
+            through |= any((name + b"/").startswith(link + b"/") for link in links)
+    return False
+
+
 def _opaque_link(difference: Difference, layers: Layers) -> bool:
     """Say whether there is an opaque whiteout on the way to which there is a symbolic link."""
     links = {clean(e.name) for layer in layers for e in layer if e.kind == "symlink"}
@@ -201,6 +214,14 @@ DECIDED: tuple[Decided, ...] = (
         ("umoci",),
         ("missing", "links", "mtime_ns", "kind"),
         _opaque_link,
+    ),
+    Decided(
+        "whiteout behind what goes through a link",
+        "umoci goes by the order of the entries: through a link that a whiteout behind them "
+        "hides. layer.md, Opaque Whiteout: it 'is applied first … regardless of the ordering'.",
+        ("umoci",),
+        ("missing", "links", "kind", "mtime_ns"),
+        _whiteout_behind,
     ),
     Decided(
         "whiteout of another type",

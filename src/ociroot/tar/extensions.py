@@ -72,6 +72,11 @@ class Extensions:
         """Read an extended header's content from the stream."""
         if flag == b"g":
             self.pass_over("a global extended header")
+        if flag == b"X" and self.any:
+            # To Go's reader it is an entry, which has what the header before it says.
+            raise MalformedImage(
+                "a pax header of Solaris's type between an extended header and its entry"
+            )
         self._length += length
         self._limits.check("extension", self._length)
         content = read(stream, length)
