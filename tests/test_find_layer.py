@@ -151,6 +151,20 @@ def test_the_work_may_start_over(tmp_path: Path) -> None:
     ]
 
 
+def test_what_is_gathered_has_a_limit(tmp_path: Path) -> None:
+    """The tree has few names at a time, and the layers do much to them."""
+    layers = [[Member(b"%d" % n, data=b"%d" % layer) for n in range(100)] for layer in range(20)]
+    path = archive(tmp_path / "image", layers)
+    assert len(found(path, "--max-memory=600K")) == 2000
+    assert found(path, "--max-memory=100K", "/5") == [
+        (number, "replaced" if number > 1 else "added", "/5") for number in range(1, 21)
+    ]
+    for pattern in ([], ["*"]):
+        refused = run("find-layer", "--max-memory=300K", path, *pattern)
+        assert (refused.code, refused.out) == (6, b"")
+        assert "--max-memory" in refused.err
+
+
 def in_process(*arguments: str) -> Any:
     return json.loads(CliRunner().invoke(command, list(arguments)).stdout)
 

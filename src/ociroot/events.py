@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from .limits import DEFAULTS, Limits
 from .nodes import Directory, Node, NoOperations
 from .tar.stream import Stream
 from .walking import CurrentPath
 
 __all__ = ["LayerEvents", "Name", "happened"]
+
+# Bytes of memory that a name takes, roughly, and what the first one in a directory takes beside.
+_WEIGHT = 200
+_TABLE = 300
 
 
 def happened(before: Node | None, after: Node | None) -> str:
@@ -32,24 +37,14 @@ class Name:
 
     Attributes:
         below: the names in it, of that kind; None: there are none.
-        touched: whether the name itself was touched.
-        before: what had the name before the layer, if it was touched.
-        after: what has it after the layer.
+        what: what has happened to the name itself; empty: nothing.
     """
 
-    __slots__ = ("after", "before", "below", "touched")
+    __slots__ = ("below", "what")
 
     def __init__(self) -> None:
         self.below: dict[bytes, Name] | None = None
-        self.touched = False
-        self.before: Node | None = None
-        self.after: Node | None = None
-
-    def entry(self, name: bytes) -> Name:
-        """Return a name in this one."""
-        if self.below is None:
-            self.below = {}
-        return self.below.setdefault(name, Name())
+        self.what = ""
 
     def events(
         self, current: CurrentPath, wanted: Callable[[Sequence[bytes]], bool] | None = None
@@ -64,9 +59,8 @@ class Name:
         while todo:
             depth, name, place = todo.pop()
             current.move(depth, name)
-            what = happened(place.before, place.after)
-            if what and (wanted is None or wanted(current.names)):
-                yield what
+            if place.what and (wanted is None or wanted(current.names)):
+                yield place.what
             todo += _sorted(place, depth + 1)
 
 
@@ -82,15 +76,28 @@ class LayerEvents(NoOperations):
     held by names, and not by the directories that it is in.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = DEFAULTS) -> None:
+        """Begin.
+
+        Args:
+            limits: on the memory that is taken by what is gathered of all layers.
+        """
+        self._limits = limits
+        self._memory = 0
         self._top = Name()
         self._places: dict[Directory, Name] = {}
+        # What had each of the names before the layer, and what has it now.
+        self._touched: dict[Name, tuple[Node | None, Node | None]] = {}
 
     def take(self) -> Name:
         """Return the root, with all that has happened since the last time."""
+        for place, (before, after) in self._touched.items():
+            place.what = happened(before, after)
         taken = self._top
         self._top = Name()
         self._places.clear()
+        # No node that is gone is held any longer.
+        self._touched.clear()
         return taken
 
     def make_directory(self, directory: Directory) -> None:
@@ -122,11 +129,22 @@ class LayerEvents(NoOperations):
     def _note(
         self, parent: Directory, name: bytes, after: Node | None, before: Node | None = None
     ) -> None:
-        place = self._place(parent).entry(name)
-        if not place.touched:
-            place.touched = True
-            place.before = before
-        place.after = after
+        place = self._entry(self._place(parent), name)
+        if place in self._touched:
+            before = self._touched[place][0]
+        self._touched[place] = (before, after)
+
+    def _entry(self, place: Name, name: bytes) -> Name:
+        """Return a name in another."""
+        if place.below is None:
+            place.below = {}
+            self._memory += _TABLE
+        entry = place.below.get(name)
+        if entry is None:
+            entry = place.below[name] = Name()
+            self._memory += _WEIGHT + len(name)
+            self._limits.check("memory", self._memory)
+        return entry
 
     def _place(self, directory: Directory) -> Name:
         """Return the name of a directory, which may be out of the tree already."""
@@ -140,6 +158,6 @@ class LayerEvents(NoOperations):
             at = at.parent
         place = self._places[at] if at is not None else self._top
         for each in reversed(way):
-            place = place.entry(each.name) if each.parent is not None else self._top
+            place = self._entry(place, each.name) if each.parent is not None else self._top
             self._places[each] = place
         return place

@@ -13,6 +13,7 @@ from .common import PATH, image_options, in_a_line, opened, print_json, progress
 if TYPE_CHECKING:
     from ..api import Layer
     from ..events import LayerEvents, Name
+    from ..limits import Limits
     from ..nodes import Node, NoOperations
     from ..tree import Tree
     from ..walking import CurrentPath
@@ -50,7 +51,7 @@ def find_layer(image: str, path: str | None, as_json: bool, **choice: Any) -> No
 
     raw = path.encode("utf-8", "surrogateescape") if path is not None else None
     single = raw is not None and not is_glob(raw)
-    search: _Search = _One(raw or b"") if single else _Many(raw)
+    search: _Search = _One(raw or b"") if single else _Many(raw, choice["limits"])
     with opened(image, **choice) as chosen, progress_bar() as progress:
         merged = chosen.merged(
             verify=False, operations=search.start, after_layer=search.look, progress=progress
@@ -156,17 +157,19 @@ def _attributes(node: Node) -> tuple[Any, ...]:
 class _Many:
     """Searches for the paths that a pattern means, or for all."""
 
-    def __init__(self, pattern: bytes | None) -> None:
+    def __init__(self, pattern: bytes | None, limits: Limits) -> None:
         """Begin.
 
         Args:
             pattern: the pattern; None: all.
+            limits: on the memory that what is found may take.
         """
         from ..looking import is_glob
 
         parts = (pattern or b"").split(b"/")
         first = next((n for n, part in enumerate(parts) if is_glob(part)), 0)
         self._all = pattern is None
+        self._limits = limits
         self._begin, self._rest = b"/".join(parts[:first]), b"/".join(parts[first:])
         self._gathering: LayerEvents | None = None
         # Of each layer, what it does, and the directories in which the pattern begins.
@@ -178,7 +181,7 @@ class _Many:
 
         self._layers.clear()
         self._under = []
-        self._gathering = LayerEvents()
+        self._gathering = LayerEvents(self._limits)
         return self._gathering
 
     def look(self, tree: Tree, layer: Layer) -> None:
