@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -128,6 +129,8 @@ def in_the_middle(*arguments: str | Path, beside: Path) -> Iterator[subprocess.P
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # What goes wrong here must not fill the machine's memory.
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**33, 2**33)),
     )
     try:
         while not list(beside.glob(".*ociroot*/rootfs/large")):
