@@ -42,7 +42,8 @@ def parse_records(content: bytes) -> tuple[Records, list[tuple[bytes, bytes]], i
             if not content[at:].strip(b"\0"):
                 break  # some archivers pad the body with NULs
             raise MalformedImage(f"a pax record without a length: {content[at : at + 20]!r}")
-        end = at + decimal(digits, "length of a pax record")
+        # Any number of zeros may lead, and as many digits take int() long.
+        end = at + (int(digits) if space - at < 10 else decimal(digits, "length of a pax record"))
         equals = content.find(b"=", space, end)
         if end > len(content) or equals < 0 or content[end - 1 : end] != b"\n":
             raise MalformedImage(f"a broken pax record: {content[at : at + 40]!r}")
