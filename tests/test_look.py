@@ -598,10 +598,10 @@ def test_inspect_shows_layers_and_history_as_one(tmp_path: Path) -> None:
     sizes = [each["size"] for each in shown["layers"]]
     table = good("inspect", path).text.partition("Layers and history")[2].splitlines()[1:5]
     assert table == [
-        f"  1   {sizes[0]} bytes gzip  {digests[0]}  one step",
+        f"  1 {f'{sizes[0]} bytes gzip':>15}  {digests[0]}  one step",
         "  - empty",
         f"  2    10.2 kB none  {digests[1]}",
-        f"  3   {sizes[2]} bytes zstd  {digests[2]}",
+        f"  3 {f'{sizes[2]} bytes zstd':>15}  {digests[2]}",
     ]
     history += [{"created_by": f"later {n}"} for n in range(3)]
     more = archive(tmp_path / "more", layers, config={"history": history})
