@@ -183,7 +183,9 @@ def test_a_directory_is_swapped_right_after_it_was_made(
 def test_swapped_before_it_becomes_visible(
     place: Path, victim: Path, monkeypatch: pytest.MonkeyPatch, what: str, kind: str
 ) -> None:
+    """The result goes to where we began, by descriptors; or it is refused, and all is as it was."""
     image, where = archive(place / "image", LAYERS), place / "where"
+    extract(image, place / "whole")
     root = where / "root"
     where.mkdir()
     if kind != "absent":
@@ -204,9 +206,18 @@ def test_swapped_before_it_becomes_visible(
         real(self, finish)
 
     monkeypatch.setattr(Staging, "publish", hooked)
-    with suppress(DestinationError):
+    if what == "the destination":
+        with pytest.raises(DestinationError, match="something else was put there meanwhile"):
+            extract(image, root, replace_anything=kind == "full")
+        # Exchanged and found to be another, it is exchanged once more.
+        assert root.readlink() == victim
+        away = [] if kind == "absent" else ["root-away"]
+        assert sorted(path.name for path in where.iterdir()) == ["root", *away]
+        assert kind != "full" or [path.name for path in (where / away[0]).iterdir()] == ["old"]
+    else:
         extract(image, root, replace_anything=kind == "full")
-    # What is at the destination now is ours, or the link that was put there, and not the victim's.
+        there = where if what == "the staging directory" else place / "where-away"
+        assert differences(snapshot(place / "whole"), snapshot(there / "root")) == []
     assert victim.is_dir()
     assert not victim.is_symlink()
     if where.is_symlink():
