@@ -283,14 +283,16 @@ def test_the_staging_directory_is_exchanged_when_it_has_been_made(
         assert (mine[0] / "file").read_text() == "root's"
 
 
+@pytest.mark.parametrize("empty", [False, True])
 @pytest.mark.parametrize("replace", [False, True])
 def test_what_has_its_name_at_the_end_is_not_removed(
-    image: Path, place: Path, replace: bool
+    image: Path, place: Path, replace: bool, empty: bool
 ) -> None:
     """It is emptied by its descriptor, wherever it has been moved to."""
     precious, root = place / "precious", place / "root"
     precious.mkdir(mode=0o700)
-    (precious / "file").write_text("root's")
+    if not empty:
+        (precious / "file").write_text("root's")
     if replace:
         for name in OLD:
             (root / name).mkdir(parents=True)
@@ -303,7 +305,7 @@ def test_what_has_its_name_at_the_end_is_not_removed(
 
     assert "left-over" in extract(image, root, replace=replace, progress=progress)
     (staging,) = left(place)
-    assert (staging / "file").read_text() == "root's"
+    assert [path.name for path in staging.iterdir()] == ([] if empty else ["file"])
     assert (root / "bin/a").exists()
     assert [path.name for path in (place / "away").iterdir()] in ([], ["ociroot-staging"])
 
@@ -318,6 +320,34 @@ def test_a_failed_one_is_emptied_wherever_it_is(place: Path) -> None:
     with pytest.raises(ociroot.MalformedImage, match="was left behind"):
         extract(bad, place / "root", progress=progress)
     assert list((place / "away").rglob("a")) == []
+
+
+def test_what_stands_beside_it_is_emptied_wherever_it_is(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A root that its owner may not write to is beside it for a moment, see there."""
+    need_root()
+    image = archive(place / "image", [[Member(b"./", "dir", mode=0o555), Member(b"bin/a")]])
+    own = place / "own"
+    own.mkdir()
+    extract(image, own / "root")  # loads what an ordinary user may not be able to load
+    subprocess.run(["rm", "-rf", own / "root"], check=True)
+    os.chown(own, NOBODY, NOBODY)
+    real = os.rename
+
+    def hooked(source: Any, target: Any, **options: Any) -> None:
+        if target == "root":
+            (own / source).rename(own / "away")
+        real(source, target, **options)
+
+    def work() -> str:
+        monkeypatch.setattr(os, "rename", hooked)
+        with pytest.raises(DestinationError) as caught:
+            extract(image, own / "root")
+        return str(caught.value)
+
+    as_ordinary_user(work)
+    assert list((own / "away").iterdir()) == []
 
 
 @pytest.mark.parametrize("times", [1, 2])
