@@ -220,7 +220,7 @@ def test_chain_ids() -> None:
         ({"descriptor": {"size": -1}}, MalformedImage, "size -1"),
         ({"descriptor": {"size": 1}}, VerificationError, "descriptor says 1"),
         ({"config_descriptor": {"size": 1}}, VerificationError, "descriptor says 1"),
-        ({"descriptor": {"size": 1 << 40}}, LimitExceeded, "at most"),
+        ({"descriptor": {"size": 1 << 40}}, LimitExceeded, "exceeds the limit of"),
         ({"descriptor": {"digest": "sha256:../x"}}, MalformedImage, "digest"),
         ({"config_descriptor": {"digest": ZEROS}}, MalformedImage, "is not there"),
         ({"index": {"schemaVersion": 3}}, MalformedImage, "schemaVersion"),

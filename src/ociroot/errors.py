@@ -1,8 +1,8 @@
-"""What can go wrong: one tree of exceptions, each of which knows its exit code.
+"""What can go wrong: one tree of exceptions, each with its exit code.
 
-A room raises with what it knows (an offset, a member); the rooms to its right fill in the rest
-(the layer, the file) with :meth:`OcirootError.locate` while the error passes through them. The text
-is one line, safe for a terminal whatever bytes the image put into a name.
+The module that detects an error raises it with the offset and the member; callers add the layer
+and the file with :meth:`OcirootError.locate`. The text is one line, safe for a terminal whatever
+bytes the image put into a name.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class DestinationError(OcirootError):
 
     @property
     def is_full(self) -> bool:
-        """Whether there is no space left, or no more of it that the user may have."""
+        """Whether the kernel answered ENOSPC or EDQUOT."""
         return self.errno in (_errno.ENOSPC, _errno.EDQUOT)
 
     @classmethod

@@ -1,8 +1,8 @@
 """What an image may ask for at most: the limits, each with its default and the option that sets it.
 
 An image says what it likes of its sizes and numbers, and a few bytes of it can stand for as much
-work, space or memory as whoever made it wishes. Whatever costs us something is therefore counted,
-and refused beyond a limit, by the room that it costs it in.
+work, space or memory as whoever made it wishes. Each module enforces the limits on what it
+consumes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         entries: entries of all layers, and the directories that they imply.
         layers: layers.
         path: bytes of one path. Linux takes 4095 at once, but a tree can be deeper than that.
-        depth: directories in each other, and names on the way to one of them.
+        depth: directory nesting depth, and names on the way to a directory.
         steps: names that are looked up on the way to paths, of all entries together: through
             symbolic links, few bytes can stand for a long way.
         extension: bytes of the extended headers (pax records, long names) of one entry. Go's
@@ -109,10 +109,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             name: the limit's name.
             value: what the image asks for; None: more, and nobody knows how much.
         """
-        came = f", and here {value}" if value is not None else ""
+        limit = getattr(self, name)
+        came = f"{value} exceeds the limit of" if value is not None else "more than the limit of"
         option = "--max-" + name.replace("_", "-")
         return LimitExceeded(
-            f"{MEANINGS[name].what}: at most {getattr(self, name)} may be{came}",
+            f"{MEANINGS[name].what}: {came} {limit}",
             remedy=f"{option} raises the limit",
         )
 
@@ -137,7 +138,7 @@ MEANINGS = {
     "entries": Meaning("entries of all layers"),
     "layers": Meaning("layers"),
     "path": Meaning("bytes of a path", "bytes"),
-    "depth": Meaning("directories in each other"),
+    "depth": Meaning("directory nesting depth"),
     "steps": Meaning("names looked up on the way to paths"),
     "extension": Meaning("bytes of one entry's extended headers", "bytes"),
     "records": Meaning("pax records and sparse runs of all layers, beyond 16 for each entry"),
