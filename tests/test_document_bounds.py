@@ -287,6 +287,7 @@ def test_errors_do_not_keep_documents(tmp_path: Path) -> None:
         with ociroot.open(path) as source:
             assert all(each.is_unreadable for each in source.listing().others)
             gc.collect()
-            assert tracemalloc.get_traced_memory()[0] < 1 << 20
+            # They have 20 MB; the modules that are loaded here for the first time have some, too.
+            assert tracemalloc.get_traced_memory()[0] < 5 << 20
     finally:
         tracemalloc.stop()
