@@ -165,6 +165,28 @@ def test_what_is_gathered_has_a_limit(tmp_path: Path) -> None:
         assert "--max-memory" in refused.err
 
 
+def test_what_is_gathered_is_not_the_way_to_it(tmp_path: Path) -> None:
+    """Layer by layer something happens far below, and nothing else."""
+    layers = [[Member(b"d/" * 100 + name) for name in (b"f", b"g")] for _ in range(20)]
+    path = archive(tmp_path / "image", layers)
+    events = found(path, "--max-memory=200K")
+    assert len(events) == 102 + 19 * 2
+    assert events[-2:] == [(20, "replaced", "/" + "d/" * 100 + name) for name in "fg"]
+
+
+def test_packed_paths_are_sorted_by_their_names(tmp_path: Path) -> None:
+    names = [b"a/x/y/f", b"a.b/f", b"a/z/f", b"a-b/x/f", b"b/f"]
+    layer = [Member(name) for name in names]
+    events = found(archive(tmp_path / "image", [layer, layer]))
+    assert [path for number, _, path in events if number == 2] == [
+        "/a/x/y/f",
+        "/a/z/f",
+        "/a-b/x/f",
+        "/a.b/f",
+        "/b/f",
+    ]
+
+
 def in_process(*arguments: str) -> Any:
     return json.loads(CliRunner().invoke(command, list(arguments)).stdout)
 

@@ -36,7 +36,8 @@ class Name:
     """A name in the file system that a layer has touched, or below which it has.
 
     Attributes:
-        below: the names in it, of that kind; None: there are none.
+        below: the names in it, of that kind; None: there are none. Once it has been packed, paths
+            to what is further below, where there is nothing to tell of on the way.
         what: what has happened to the name itself; empty: nothing.
     """
 
@@ -57,16 +58,44 @@ class Name:
         """
         todo = _sorted(self, 0)
         while todo:
-            depth, name, place = todo.pop()
-            current.move(depth, name)
+            depth, path, place = todo.pop()
+            for name in path.split(b"/"):
+                current.move(depth, name)
+                depth += 1
             if place.what and (wanted is None or wanted(current.names)):
                 yield place.what
-            todo += _sorted(place, depth + 1)
+            todo += _sorted(place, depth)
+
+    def pack(self) -> int:
+        """Take out of what is below all names on the way of which there is nothing to tell.
+
+        Each layer may do something far down in directories in each other.
+
+        Returns:
+            How many there were.
+        """
+        count = 0
+        todo = [self]
+        while todo:
+            place = todo.pop()
+            for name, below in list((place.below or {}).items()):
+                path, end = [name], below
+                while not end.what and end.below is not None and len(end.below) == 1:
+                    ((only, end),) = end.below.items()
+                    path.append(only)
+                if end is not below and place.below is not None:
+                    del place.below[name]
+                    place.below[b"/".join(path)] = end
+                    count += len(path) - 1
+                todo.append(end)
+        return count
 
 
 def _sorted(place: Name, depth: int) -> list[tuple[int, bytes, Name]]:
-    below = sorted((place.below or {}).items(), key=lambda item: item[0], reverse=True)
-    return [(depth, name, each) for name, each in below]
+    below = sorted(
+        (place.below or {}).items(), key=lambda item: item[0].partition(b"/")[0], reverse=True
+    )
+    return [(depth, path, each) for path, each in below]
 
 
 class LayerEvents(NoOperations):
@@ -94,6 +123,7 @@ class LayerEvents(NoOperations):
         for place, (before, after) in self._touched.items():
             place.what = happened(before, after)
         taken = self._top
+        self._memory -= (_WEIGHT + _TABLE) * taken.pack()
         self._top = Name()
         self._places.clear()
         # No node that is gone is held any longer.
