@@ -28,7 +28,7 @@ Exit codes:
   5  not supported
   6  a limit was exceeded
   7  the destination: it exists, no space, no permission
-  130, 143  stopped by SIGINT, SIGTERM; the message names what is left, if anything is
+  130, 143  stopped by SIGINT, SIGTERM; the message names what is left
 """
 
 
