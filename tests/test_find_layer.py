@@ -175,12 +175,11 @@ def test_what_is_gathered_is_not_the_way_to_it(tmp_path: Path) -> None:
 
 
 def test_packed_paths_are_sorted_by_their_names(tmp_path: Path) -> None:
-    names = [b"a/x/y/f", b"a.b/f", b"a/z/f", b"a-b/x/f", b"b/f"]
+    names = [b"a/x/y/f", b"a.b/f", b"a-b/x/f", b"b/f"]
     layer = [Member(name) for name in names]
     events = found(archive(tmp_path / "image", [layer, layer]))
     assert [path for number, _, path in events if number == 2] == [
         "/a/x/y/f",
-        "/a/z/f",
         "/a-b/x/f",
         "/a.b/f",
         "/b/f",
