@@ -226,6 +226,20 @@ def test_a_layer_never_links_to_a_file_that_it_hides(extract: Extract, late: boo
 
 
 @pytest.mark.parametrize("late", [False, True])
+def test_a_whiteout_through_a_link_of_its_layer_is_one_of_nothing(
+    tmp_path: Path, late: bool
+) -> None:
+    """In the layers below there is no such link, which is known without reading them again."""
+    upper = [symlink(b"l", b"d"), file(b"l/.wh.f")]
+    image = archive(tmp_path / "image", [[file(b"d/f")], upper if late else upper[::-1]])
+    begun: list[bool] = []
+    with ociroot.open(image) as source:
+        merged = source.image().merged(before_merge=lambda: begun.append(True))
+    assert merged.tree.find(b"d/f") is not None
+    assert len(begun) == 1
+
+
+@pytest.mark.parametrize("late", [False, True])
 def test_the_order_of_whiteouts_does_not_matter(extract: Extract, late: bool) -> None:
     # Both speak of the lower tree, where the second one's way still is there.
     upper = [file(b"s/.wh.f"), file(b".wh.s")]
@@ -403,6 +417,13 @@ def test_a_directory_replaces_a_link_to_one(extract: Extract) -> None:
     lower = [file(b"t/f", b"1"), symlink(b"s", b"t")]
     result = extract(lower, [directory(b"s"), file(b"s/g", b"2")])
     assert result.look == {"s": "dir", "s/g": "2", "t": "dir", "t/f": "1"}
+
+
+def test_a_link_on_the_way_to_where_it_lies_is_replaced(extract: Extract) -> None:
+    """What the last entry's parent was is another directory after that."""
+    before = [directory(b"d"), symlink(b"d/l", b"/d"), file(b"d/l/x", b"1")]
+    result = extract([*before, directory(b"d/l/l"), file(b"d/l/y", b"2")])
+    assert result.look == {"d": "dir", "d/x": "1", "d/l": "dir", "d/l/y": "2"}
 
 
 def test_a_link_replaces_a_directory_and_is_followed_then(extract: Extract) -> None:

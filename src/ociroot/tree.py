@@ -276,6 +276,7 @@ class Tree:
 
     def _remember_link(self, parent: Directory, name: bytes, node: Node) -> None:
         if node.layer < self._layer:
+            # It is not to be told from what a whiteout hides: none is applied after it.
             self._linking = True
             self._note(self._linked, (parent, name))
 
@@ -396,8 +397,7 @@ class Tree:
     def _hide_name(self, parent: Directory, name: bytes, node: Node) -> None:
         """Remove a name, but nothing that this layer brought."""
         if node.layer < self._layer:
-            if (parent, name) not in self._linked:
-                self._hide_lower(parent, name, node)
+            self._hide_lower(parent, name, node)
         elif isinstance(node, Directory):
             self._spare(node)
             self._clear(node)
@@ -419,8 +419,7 @@ class Tree:
             self._note(self._cleared, directory)
             for name, child in list(directory.entries.items()):
                 if child.layer < self._layer:
-                    if (directory, name) not in self._linked:
-                        self._hide_lower(directory, name, child)
+                    self._hide_lower(directory, name, child)
                 elif isinstance(child, Directory):
                     self._spare(child)
                     todo.append(child)
