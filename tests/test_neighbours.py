@@ -68,6 +68,29 @@ WAYS: dict[str, tuple[dict[str, Any], type[OcirootError], str]] = {
 }
 
 
+# The same of the descriptor itself: it has no digest to be chosen by.
+BROKEN: dict[str, tuple[dict[str, Any], type[OcirootError], str]] = {
+    "a digest of another algorithm": (
+        {"descriptor": called("bad", digest="md5:1")},
+        Unsupported,
+        "md5",
+    ),
+    "no digest": ({"descriptor": called("bad", digest="sha256:zz")}, MalformedImage, "hex"),
+    "a negative size": ({"descriptor": called("bad", size=-1)}, MalformedImage, "manifests.0"),
+    "a type that is none": (
+        {"descriptor": called("bad", mediaType=7)},
+        MalformedImage,
+        "mediaType",
+    ),
+    "a key of its own": ({"descriptor": called("bad", Digest="x")}, MalformedImage, "some readers"),
+    "a platform that is none": (
+        {"descriptor": called("bad", platform=[])},
+        MalformedImage,
+        "platform",
+    ),
+}
+
+
 def two(path: Path, overrides: dict[str, Any]) -> Path:
     """Write a bad image, `bad`, and behind it a good one, `good`."""
     bad = {"descriptor": called("bad"), **overrides}
@@ -97,6 +120,26 @@ def test_a_bad_neighbour(tmp_path: Path, way: str) -> None:
         ):
             source.image(**choice)  # type: ignore[arg-type]
         assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("way", BROKEN)
+def test_a_broken_descriptor(tmp_path: Path, way: str) -> None:
+    overrides, error, says = BROKEN[way]
+    path = two(tmp_path / "a.tar", overrides)
+    with ociroot.open(path) as source:
+        good = source.image()
+        for choice in ({"ref": "good"}, {"digest": str(good.digest)}, {"platform": "/".join(HOST)}):
+            assert source.image(**choice).digest == good.digest  # type: ignore[arg-type]
+        assert good.names == ("good",)
+        [other] = source.listing().others
+        assert (other.names, other.is_unreadable) == (("bad",), True)
+        with pytest.raises(error, match=says) as caught:
+            source.image(ref="bad")
+    assert "manifests[0]" in str(caught.value)
+    code, shown, _ = run("inspect", path)
+    assert (code, "  unreadable: index.json: " in shown) == (0, True)
+    assert run("verify", path)[0] == 0
+    assert run("verify", "--all", path)[0] == error.exit_code
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -46,13 +46,13 @@ class Entry(NamedTuple):
     """What an index lists and is no index, before anything of it has been read.
 
     Attributes:
-        descriptor: its descriptor.
+        descriptor: its descriptor; None: it is broken.
         names: what it is called.
         subject: for an attestation, the digest of the image that it is about; else None.
-        error: why it cannot be read, for an index that cannot.
+        error: why it cannot be read, for an index or a descriptor that cannot.
     """
 
-    descriptor: Descriptor
+    descriptor: Descriptor | None
     names: tuple[str, ...]
     subject: str | None = None
     error: OcirootError | None = None
@@ -165,15 +165,21 @@ class Catalog:
         limits = self.source.limits
         seen: set[Hashable] = set()
         count = 0
-        todo: list[tuple[Iterator[Descriptor], dict[str, str]]] = [(iter(self._top()), {})]
+        todo: list[tuple[Iterator[tuple[int, Any]], dict[str, str]]] = [
+            (enumerate(self._top()), {})
+        ]
         while todo:
             children, above = todo[-1]
-            descriptor = next(children, None)
-            if descriptor is None:
+            number, item = next(children, (-1, None))
+            if number < 0:
                 todo.pop()
                 continue
             count += 1
             limits.check("descriptors", count)
+            descriptor = self._attempt(Index.descriptor, item)
+            if isinstance(descriptor, OcirootError):
+                yield self._broken(item, number, descriptor, nested=len(todo) > 1)
+                continue
             said = {k: descriptor.annotations.get(k, above.get(k)) for k in _INHERITED}
             known = {name: text for name, text in said.items() if text is not None}
             self._documents.count(sum(map(len, known.values())))
@@ -186,14 +192,28 @@ class Catalog:
                 limits.check("index_depth", len(todo) + 1)
                 index = self._attempt(self._nested, descriptor)
             if isinstance(index, Index):
-                todo.append((iter(index.manifests), known))
+                todo.append((enumerate(index.manifests), known))
                 continue
             names = tuple(dict.fromkeys(known[name] for name in _NAMES if known.get(name)))
             is_attestation = descriptor.is_attestation or _ATTESTATION in known
             subject = known.get(_SUBJECT, "") if is_attestation else None
             yield Entry(descriptor, names, subject, index)
 
-    def _top(self) -> tuple[Descriptor, ...]:
+    def _broken(self, item: Any, number: int, error: OcirootError, *, nested: bool) -> Entry:
+        """Return the entry of a descriptor that cannot be read."""
+        place = f"`$.manifests[{number}]"
+        path = "`$" in error.problem
+        error.problem = (
+            error.problem.replace("`$", place, 1) if path else f"{error.problem} - at {place}`"
+        )
+        self._documents.count(len(error.problem))
+        return Entry(
+            None,
+            _names_in(item),
+            error=error.locate(member="an index of index.json" if nested else "index.json"),
+        )
+
+    def _top(self) -> tuple[Any, ...]:
         try:
             content = self._documents.content("index.json") or b""
             top = decode(content, Index, self.source.limits)
@@ -214,7 +234,10 @@ class Catalog:
         image-layout.md, "index.json file": "An encountered `mediaType` that is unknown MUST NOT
         generate an error."
         """
-        descriptor, what = entry.descriptor, self._what(entry)
+        if (descriptor := entry.descriptor) is None:
+            assert entry.error is not None  # noqa: S101
+            return self._other(Other("", "", 0, names=entry.names), entry.error)
+        what = self._what(entry, descriptor)
         if isinstance(what, FoundImage):
             platform = descriptor.platform or what.platform
             self._count_platform(platform)
@@ -233,9 +256,8 @@ class Catalog:
         )
         return self._other(other, what)
 
-    def _what(self, entry: Entry) -> FoundImage | OcirootError | str:
+    def _what(self, entry: Entry, descriptor: Descriptor) -> FoundImage | OcirootError | str:
         """Return the image without its names, why it cannot be read, or what else it is."""
-        descriptor = entry.descriptor
         if entry.subject is not None:
             return "attestation"
         if entry.error is not None:
@@ -334,6 +356,13 @@ class Catalog:
         layers = self._documents.read(descriptor, Manifest).layers
         self.source.limits.check("layers", len(layers))
         return tuple(self.source.blob(layer.checked) for layer in layers)
+
+
+def _names_in(item: Any) -> tuple[str, ...]:
+    """Return what a broken descriptor calls what it is about."""
+    annotations = item.get("annotations") if isinstance(item, dict) else None
+    found = [annotations.get(name) for name in _NAMES] if isinstance(annotations, dict) else []
+    return tuple(dict.fromkeys(name for name in found if name and isinstance(name, str)))
 
 
 def _key(descriptor: Descriptor) -> Hashable:

@@ -105,21 +105,27 @@ def _likely(catalog: Catalog, wanted: Wanted) -> list[Entry]:
         entry
         for entry in catalog.entries
         if entry.subject is None
-        and (_may_be_image(entry.descriptor) or entry.error is not None)
+        and (entry.error is not None or _may_be_image(entry.descriptor))
         and _is_called(entry.names, wanted.ref)
     ]
-    whole = [
-        e for e in entries if wanted.digest in (e.descriptor.digest, e.descriptor.checked.encoded)
-    ]
+    whole = [entry for entry in entries if _is_digest_of(wanted.digest, entry.descriptor)]
     entries = whole or entries
-    if all(entry.descriptor.platform for entry in entries):
+    platforms = [e.descriptor.platform if e.descriptor is not None else None for e in entries]
+    if all(platforms):
         here = wanted.platform or Platform.of_this_machine()
-        fitting = [entry for entry in entries if _fits(entry.descriptor.platform, here)]
+        fitting = [e for e, each in zip(entries, platforms, strict=True) if _fits(each, here)]
         entries = fitting or entries
     return entries if len(entries) < len(catalog.entries) else []
 
 
-def _may_be_image(descriptor: Descriptor) -> bool:
+def _is_digest_of(text: str, descriptor: Descriptor | None) -> bool:
+    """Say whether a digest is all of a descriptor's, with its algorithm or without."""
+    return descriptor is not None and text in (descriptor.digest, descriptor.checked.encoded)
+
+
+def _may_be_image(descriptor: Descriptor | None) -> bool:
+    if descriptor is None:
+        return False
     media_type = descriptor.media_type
     return not media_type or (media_type in MANIFEST_TYPES and not descriptor.artifact_type)
 

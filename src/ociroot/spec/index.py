@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from ..errors import MalformedImage, Unsupported
 from .descriptor import Descriptor
-from .document import decode
+from .document import decode, typed
 
 __all__ = ["Index", "check_layout"]
 
 
 class Index(msgspec.Struct, frozen=True, rename="camel"):
-    """A list of manifests for specific platforms, and of further indexes."""
+    """A list of manifests for specific platforms, and of further indexes.
+
+    Attributes:
+        manifests: the descriptors as they stand there: one that is broken is no reason to refuse
+            the others.
+    """
 
     schema_version: int
-    manifests: tuple[Descriptor, ...] = ()
+    manifests: tuple[Any, ...] = ()
     media_type: str = ""
     artifact_type: str = ""
     annotations: dict[str, str] = {}
 
     def __post_init__(self) -> None:
         check_schema_version(self.schema_version)
+
+    @staticmethod
+    def descriptor(item: Any) -> Descriptor:
+        """Read one of ``manifests``.
+
+        Raises:
+            MalformedImage: it breaks a rule of descriptor.md.
+            Unsupported: its digest is of an algorithm that is not supported.
+        """
+        return typed(item, Descriptor, Descriptor)
 
 
 class _LayoutHeader(msgspec.Struct, rename="camel"):
