@@ -68,8 +68,13 @@ HOME = (".bashrc", ".ssh/id_ed25519", "Documents/", "bin/", "tmp/", "src/x.py")
         ("bin", "etc"),  # files
         ("lost+found/",),
         ("rootfs/bin/", "rootfs/etc/"),
+        ("bin/", "dev/", "Documents/thesis"),
+        ("bin/", "include/", "lib/", "lib64/", "pyvenv.cfg"),
     ],
-    ids=["a home", "a file", "one alone", "others", "files", "lost and found", "one deeper"],
+    ids=[
+        *("a home", "a file", "one alone", "others", "files", "lost and found", "one deeper"),
+        *("a developer's home", "a Python environment"),
+    ],
 )
 def test_what_does_not_look_like_a_root_is_refused(
     image: Path, place: Path, names: tuple[str, ...]
@@ -95,7 +100,7 @@ def test_what_does_not_look_like_a_root_is_refused(
         ("bin/", "etc/"),
         ("usr/", "var/", "mine"),
         ("lib/", "sbin/", ".dockerenv"),
-        ("dev/", "proc/", "sys/"),
+        ("bin/", "etc/", "lib/", "dev/"),
     ],
 )
 def test_what_looks_like_one_is_replaced(image: Path, place: Path, names: tuple[str, ...]) -> None:
@@ -108,7 +113,7 @@ def test_links_to_usr_count(image: Path, place: Path) -> None:
     """Of a merged /usr: `bin` is a link."""
     root = make(place / "root", "mine")
     (root / "bin").symlink_to("usr/bin")
-    (root / "lib").symlink_to("usr/lib")
+    (root / "sbin").symlink_to("usr/sbin")
     extract(image, root, replace=True)
     assert sorted(path.name for path in root.iterdir()) == ["bin", "etc"]
 

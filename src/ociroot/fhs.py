@@ -6,14 +6,13 @@ from collections.abc import Iterable
 
 __all__ = ["looks_like_root"]
 
-# Of the names at the top those that are rarely found elsewhere (`home` and `tmp` are).
-_NAMES = frozenset(
-    ("bin", "boot", "dev", "etc", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "usr")
-) | {"var"}
-# One of them alone may be anything.
-_ENOUGH = 2
+# Names at the top, two of which are rarely found in anything else.
+_NAMES = frozenset(("bin", "etc", "lib", "sbin", "usr", "var"))
+# But for these: a home and a Python environment have them, too.
+_ANYWHERE = frozenset(("bin", "lib"))
 
 
 def looks_like_root(names: Iterable[str]) -> bool:
     """Say whether the names in a directory are those of a root file system."""
-    return len(_NAMES.intersection(names)) >= _ENOUGH
+    found = _NAMES.intersection(names)
+    return len(found) > 1 and not found <= _ANYWHERE

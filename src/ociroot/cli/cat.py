@@ -49,7 +49,8 @@ def cat(
     archive has; a file that it has as a hard link to one of a lower layer is not among it.
 
     What is read is not all verified: of plain layers in an archive only the headers are read, and
-    the files themselves, without the digest that is of all the layer. `verify` reads everything,
+    the files themselves, without the digest that is of all the layer; what has to be read again
+    from a compressed one is written before the layer's end is verified. `verify` reads everything,
     and `cp IMAGE:PATH -` writes nothing that it has not verified.
 
     Binary data is not written to a terminal, which might obey it.

@@ -57,16 +57,21 @@ class _Made:
     def make(self, name: str, dir_fd: int) -> int:
         """Make a directory that everybody may enter; return a handle of it."""
         try:
-            os.mkdir(name, 0o755, dir_fd=dir_fd)
+            os.mkdir(name, 0o700, dir_fd=dir_fd)
         except FileNotFoundError:
             raise DestinationError("its parent directory has been removed") from None
         except FileExistsError:
             pass
         else:
             fd = open_own(name, dir_fd, linux.mount_id(dir_fd))
+            status = os.fstat(fd)
+            # Whoever owns the parent may have put another directory of ours there meanwhile.
+            if status.st_uid != os.geteuid() or status.st_mode & 0o077 or os.listdir(fd):
+                os.close(fd)
+                raise DestinationError(f"{printable(name)} was exchanged while it was made")
             self._made.append((os.dup(dir_fd), name, fd))
             # Whatever the umask is; but a set-group-ID bit is the parent's to hand on.
-            os.fchmod(fd, os.fstat(fd).st_mode & 0o7000 | 0o755)
+            os.fchmod(fd, status.st_mode & 0o7000 | 0o755)
         return os.open(name, _HANDLE | os.O_DIRECTORY, dir_fd=dir_fd)
 
     def remove(self) -> None:

@@ -20,7 +20,7 @@ from ..tar.reader import entries
 from ..tar.stream import FileStream
 from . import Blob
 
-__all__ = ["ArchiveFiles", "DirectoryFiles", "Files"]
+__all__ = ["ArchiveFiles", "DirectoryFiles"]
 
 #: Links that are followed from one member to another.
 MAX_LINKS = 16
@@ -207,9 +207,6 @@ class DirectoryFiles:
 
     def close(self) -> None:
         """Do nothing: each file is closed when it has been read."""
-
-
-Files = ArchiveFiles | DirectoryFiles
 
 
 def _beside(name: bytes, target: bytes) -> bytes:
