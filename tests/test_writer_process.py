@@ -495,6 +495,28 @@ def test_none_beside_other_threads(tmp_path: Path, forks: list[int]) -> None:
     assert (tmp_path / "root/a").exists()
 
 
+@pytest.mark.parametrize("looks", [3, 10_000])
+def test_a_thread_that_python_does_not_know(
+    tmp_path: Path, forks: list[int], monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    """One that has ended is shown by the kernel for a moment; one of a library stays."""
+    real = os.listdir
+    left = looks
+
+    def listdir(path: Any = ".") -> list[str]:
+        nonlocal left
+        found: list[str] = real(path)
+        if path == "/proc/self/task" and left:
+            left -= 1
+            found = [*found, "another"]
+        return found
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    extract(archive(tmp_path / "image", [[file(b"a")]]), tmp_path / "root")
+    assert len(forks) == (1 if looks == 3 else 0)
+    assert (tmp_path / "root/a").exists()
+
+
 def test_none_on_one_processor_nor_unasked_nor_for_little(
     tmp_path: Path, forks: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ import mmap
 import os
 import select
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -42,6 +43,8 @@ __all__ = ["NoProcess", "ProcessWriter", "writing"]
 _SLOTS = 16
 _SLOT = 256 << 10
 _OPERATIONS = 200
+# How often to look whether a thread that has ended is gone.
+_LOOKS = 100
 # Bytes of a file that is worth copying to the shared memory.
 _SMALL = 64 << 10
 
@@ -66,9 +69,21 @@ def _may_fork() -> bool:
     After fork(2) a process has only the thread that forked: what another one held stays locked.
     """
     try:
-        return len(os.sched_getaffinity(0)) > 1 and len(os.listdir("/proc/self/task")) == 1
+        return len(os.sched_getaffinity(0)) > 1 and _is_alone()
     except OSError:
         return False
+
+
+def _is_alone() -> bool:
+    """Say whether this process has no other threads, of Python or of a library."""
+    for _ in range(_LOOKS):
+        if len(os.listdir("/proc/self/task")) == 1:
+            return True
+        if threading.active_count() > 1:
+            break
+        # One that has been joined is there until the kernel has run it for the last time.
+        os.sched_yield()
+    return False
 
 
 @contextmanager
