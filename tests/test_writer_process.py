@@ -671,34 +671,24 @@ def test_closed_descriptors(closed: tuple[int, ...]) -> None:
         assert differences(snapshot(where / "whole"), snapshot(where / "root")) == []
 
 
-def test_a_directory_as_a_standard_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_as_a_standard_descriptor(tmp_path: Path) -> None:
     """The one that is written to, which the other process needs."""
-    real = os.open
-    moved: list[int] = []
-
-    def moving(path: Any, *rest: Any, **options: Any) -> int:
-        fd = real(path, *rest, **options)
-        if isinstance(path, str) and ".ociroot-" in path and not moved:
-            moved.append(fd)
-            os.dup2(fd, 2)
-            os.close(fd)
-            return 2
-        return fd
-
-    with workshop() as where:
-        image = archive(where / "image", MANY)
-        extract(image, where / "whole", writer_process=False)
-        with ociroot.open(image) as source:
-            chosen = source.image()
-            monkeypatch.setattr(os, "open", moving)
-            held = os.dup(2)
-            try:
-                chosen.extract(where / "root", writer_process=True)
-            finally:
-                os.dup2(held, 2)
-                os.close(held)
-        assert moved
-        assert differences(snapshot(where / "whole"), snapshot(where / "root")) == []
+    root = Directory(None, b"", 0)
+    node = Node("file", 0)
+    node.size, node.uid, node.gid = 1, os.geteuid(), os.getegid()
+    notices = Notices()
+    held, root_fd = os.dup(2), os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.dup2(root_fd, 2)
+        writer = DirectoryWriter(2, notices)
+        with process.writing(writer, notices, ()) as both_of_them:
+            both_of_them.make_file(root, b"f", node, ChunkStream(iter([b"x"])))
+            both_of_them.finish(root)
+    finally:
+        os.dup2(held, 2)
+        os.close(held)
+        os.close(root_fd)
+    assert (tmp_path / "f").read_bytes() == b"x"
 
 
 @pytest.mark.parametrize("closed", [(1, 2), (0, 1, 2)])
