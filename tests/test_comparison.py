@@ -45,3 +45,18 @@ def test_an_earlier_tree_keeps_what_later_layers_remove(tmp_path: Path) -> None:
         "/d/other": ("changed", ("content",)),
         "/h": ("removed", ()),
     }
+
+
+def test_a_large_hole_makes_no_difference_to_other_files(tmp_path: Path) -> None:
+    sparse = {
+        b"GNU.sparse.major": b"1",
+        b"GNU.sparse.minor": b"0",
+        b"GNU.sparse.name": b"big",
+        b"GNU.sparse.realsize": b"%d" % (2 << 30),
+    }
+    hole = Member(b"GNUSparseFile.0/big", data=b"0\n".ljust(512, b"\0"), pax=sparse)
+    sides = [
+        after_each_layer(archive(tmp_path / f"{number}.tar", [layer]))[0]
+        for number, layer in enumerate([[hole, file(b"f", b"1")], [file(b"f", b"1")]])
+    ]
+    assert differences(*sides) == {"/big": ("removed", ())}

@@ -19,7 +19,7 @@ from ociroot.errors import DestinationError, OcirootError
 from ociroot.publish import linux
 from ociroot.publish.removal import remove_tree
 
-from .support.build import Member, archive
+from .support.build import Member, archive, unpacked
 from .support.killed import leave
 from .support.mounts import mounted
 from .support.needs import need_root, need_tools
@@ -350,6 +350,23 @@ def test_a_left_over_that_is_a_mount_point_is_left_alone(image: Path, place: Pat
 
 
 # An image that lies in its own destination.
+
+
+def test_blobs_of_a_layout_behind_a_bind_mount_of_the_destination(place: Path) -> None:
+    root = place / "root"
+    for name in ("bin", "etc"):
+        (root / name).mkdir(parents=True)
+    layout = unpacked(archive(place / "image", [MEMBERS]), place / "layout")
+    (layout / "blobs").rename(root / "blobs")
+    (layout / "blobs").mkdir()
+    before = snapshot(root)
+    subprocess.run(["mount", "--bind", root / "blobs", layout / "blobs"], check=True)
+    try:
+        with pytest.raises(DestinationError, match="the image lies in it"):
+            extract(layout, root, replace=True)
+        assert differences(before, snapshot(root)) == []
+    finally:
+        subprocess.run(["umount", layout / "blobs"], check=True)
 
 
 @pytest.mark.parametrize("what", ["the destination", "a directory in it", "the file"])

@@ -100,7 +100,7 @@ def test_what_does_not_look_like_a_root_is_refused(
         ("bin/", "etc/"),
         ("usr/", "var/", "mine"),
         ("lib/", "sbin/", ".dockerenv"),
-        ("bin/", "etc/", "lib/", "dev/"),
+        ("dev/", "proc/", "sys/"),
     ],
 )
 def test_what_looks_like_one_is_replaced(image: Path, place: Path, names: tuple[str, ...]) -> None:
@@ -156,6 +156,28 @@ def test_files_in_a_volume_are_not_removed(
     assert differences(before, snapshot(root)) == []
     extract(image, root, discard_volumes=True, **{option: True})
     assert sorted(path.name for path in root.iterdir()) == ["bin", "etc"]
+
+
+@pytest.mark.parametrize("target", ["/run", "../run", "../../../run", "/a/link"])
+def test_links_on_the_way_to_a_volume_are_followed_inside(place: Path, target: str) -> None:
+    """`/var/run` is a link to `/run` in most images."""
+    image = with_volumes(place / "image", "/var/run/pg")
+    root = make(place / "root", "bin/", "etc/", "var/", "a/", "run/pg/db")
+    (root / "var/run").symlink_to(target)
+    (root / "a/link").symlink_to("../run")
+    with pytest.raises(DestinationError, match="'/var/run/pg'"):
+        extract(image, root, replace=True)
+    (root / "run/pg/db").unlink()
+    extract(image, root, replace=True)
+    assert sorted(path.name for path in root.iterdir()) == ["bin", "etc"]
+
+
+def test_links_in_a_circle_may_lead_to_a_volume(place: Path) -> None:
+    image = with_volumes(place / "image", "/a/b")
+    root = make(place / "root", "bin/", "etc/")
+    (root / "a").symlink_to("a")
+    with pytest.raises(DestinationError, match="'/a/b'"):
+        extract(image, root, replace=True)
 
 
 @pytest.mark.parametrize(

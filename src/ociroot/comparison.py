@@ -44,8 +44,10 @@ class Hashing(NoOperations):
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Stream) -> None:
         """See :class:`~ociroot.nodes.Operations`."""
         hasher = hashlib.sha256()
-        self._holes -= node.size - node.stored
-        if self._holes >= 0:
+        holes = node.size - node.stored
+        self._holes -= holes
+        # Files without holes are read in the same way on both sides, whatever came before them.
+        if self._holes >= 0 or not holes:
             for piece in pieces(node, data):
                 hasher.update(piece)
         else:

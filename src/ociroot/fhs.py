@@ -6,13 +6,14 @@ from collections.abc import Iterable
 
 __all__ = ["looks_like_root"]
 
-# Names at the top, two of which are rarely found in anything else.
-_NAMES = frozenset(("bin", "etc", "lib", "sbin", "usr", "var"))
-# But for these: a home and a Python environment have them, too.
-_ANYWHERE = frozenset(("bin", "lib"))
+# Names at the top that are rarely found elsewhere.
+_TELLING = frozenset(("boot", "etc", "proc", "sbin", "sys", "usr", "var"))
+# Names that a home or a Python environment has, too: they count only beside one of those.
+_OTHERS = frozenset(("bin", "dev", "lib", "lib64", "root", "run"))
 
 
 def looks_like_root(names: Iterable[str]) -> bool:
     """Say whether the names in a directory are those of a root file system."""
-    found = _NAMES.intersection(names)
-    return len(found) > 1 and not found <= _ANYWHERE
+    found = set(names)
+    telling = len(found & _TELLING)
+    return telling > 1 or (telling == 1 and bool(found & _OTHERS))

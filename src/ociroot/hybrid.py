@@ -63,9 +63,10 @@ class _Both:
         self.listed = list(listed)
         self._stack_of = stack_of
         self._unreadable = [x for x in listed if isinstance(x, Other) and x.is_unreadable]
-        # Where in the list the images of each image ID are, and what their layers are.
+        # Where in the list the images of each image ID are, what their layers and their names are.
         self._places: dict[Digest, list[int]] = {}
         self._stacks: dict[Digest, set[Stack]] = {}
+        self._known: dict[Digest, set[str]] = {}
         # The images that a name means: those of several platforms, or something else (None).
         self._named: dict[str, set[Digest | None]] = {}
         for place, each in enumerate(listed):
@@ -107,23 +108,29 @@ class _Both:
 
     def _compare(self, item: FoundImage, places: list[int]) -> None:
         """Hold the layers of an image that both have against each other; take names from both."""
-        images = [image for place in places if isinstance(image := self.listed[place], FoundImage)]
         if item.image_id not in self._stacks:
+            # Once for each image: there may be thousands of names for one.
+            images = self._images(places)
             self._stacks[item.image_id] = set(map(self._stack_of, images))
-        stacks = self._stacks[item.image_id]
+            self._known[item.image_id] = {full_name(n) for image in images for n in image.names}
+        stacks, known = self._stacks[item.image_id], self._known[item.image_id]
         stack = self._stack_of(item)
         if stacks == {()}:
             # The manifests have no layers at all: they are verified by the diff_ids alone.
-            images = [
-                msgspec.structs.replace(image, members=item.members, size=item.size)
-                for image in images
-            ]
+            for place, image in zip(places, self._images(places), strict=True):
+                self.listed[place] = msgspec.structs.replace(
+                    image, members=item.members, size=item.size
+                )
             stacks.add(stack)
             stacks.discard(())
         elif stack not in stacks:
             raise MalformedImage(f"its layers of {item.image_id} are not those of index.json")
-        known = {full_name(name) for image in images for name in image.names}
         more = tuple(name for name in item.names if full_name(name) not in known)
-        images[0] = msgspec.structs.replace(images[0], names=images[0].names + more)
-        for place, image in zip(places, images, strict=True):
-            self.listed[place] = image
+        if more:
+            known.update(map(full_name, more))
+            [first] = self._images(places[:1])
+            self.listed[places[0]] = msgspec.structs.replace(first, names=first.names + more)
+
+    def _images(self, places: list[int]) -> list[FoundImage]:
+        listed = (self.listed[place] for place in places)
+        return [image for image in listed if isinstance(image, FoundImage)]

@@ -63,9 +63,11 @@ class _Stopped(BaseException):
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    # Once: a second one would stop the cleaning up.
+    # Once: a second one would stop the cleaning up. Not SIG_IGN, of which Python complains when a
+    # signal is already on its way to a handler.
     for each in _SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, lambda *_: None)
     raise _Stopped(number)
 
 
@@ -86,6 +88,10 @@ def main() -> NoReturn:
     with suppress(OutputError):  # of which has been told; what is left unwritten is dropped
         sys.stdout.close()
     gc.freeze()
+    for number in _SIGNALS:
+        # On its way out Python gives the signals of its handlers their default back, which kills.
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 

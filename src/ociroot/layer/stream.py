@@ -219,6 +219,9 @@ class Pipeline:
         try:
             for thread in self._threads:
                 thread.start()
+        except RuntimeError as error:
+            self.__exit__(None, None, None)
+            raise OcirootError(f"cannot read the layers: {error}") from error
         except BaseException:
             self.__exit__(None, None, None)
             raise

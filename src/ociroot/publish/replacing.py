@@ -15,6 +15,8 @@ from .mounts import holds_any, mount_below, walk
 
 __all__ = ["check_old"]
 
+# Symbolic links that are followed on the way to a volume, as many as Linux does.
+_LINKS = 40
 # How many volumes a message names.
 _NAMED = 3
 
@@ -87,11 +89,24 @@ def _distinct(volumes: Iterable[str]) -> list[tuple[str, ...]]:
 def _holds_files(fd: int, path: Sequence[str]) -> bool:
     """Say whether there is anything but directories at a path below a directory.
 
-    No symbolic link is followed: what is behind one is in another place, and no data of this one.
+    A symbolic link on the way is followed as in a container, inside the directory: `/var/run` is
+    one in most images.
     """
     here = os.open(".", DIRECTORY, dir_fd=fd)
+    way: list[str] = []
+    todo = list(reversed(path))
+    links = 0
     try:
-        for number, name in enumerate(path, 1):
+        while todo:
+            name = todo.pop()
+            if name in ("", "."):
+                continue
+            if name == "..":
+                todo += [*reversed(way[:-1])]
+                way.clear()
+                os.close(here)
+                here = os.open(".", DIRECTORY, dir_fd=fd)
+                continue
             try:
                 status = os.stat(name, dir_fd=here, follow_symlinks=False)
             except (FileNotFoundError, ValueError):  # such as a name with a NUL
@@ -100,11 +115,23 @@ def _holds_files(fd: int, path: Sequence[str]) -> bool:
                 if error.errno == errno.ENAMETOOLONG:
                     return False
                 raise
+            if stat.S_ISLNK(status.st_mode):
+                links += 1
+                if links > _LINKS:
+                    return True  # it may be
+                target = os.readlink(name, dir_fd=here)
+                todo += target.split("/")[::-1]
+                if target.startswith("/"):
+                    way.clear()
+                    os.close(here)
+                    here = os.open(".", DIRECTORY, dir_fd=fd)
+                continue
             if not stat.S_ISDIR(status.st_mode):
-                return number == len(path) and not stat.S_ISLNK(status.st_mode)
+                return not todo
             below = os.open(name, DIRECTORY, dir_fd=here)
             os.close(here)
             here = below
+            way.append(name)
         for below in walk(here):
             with os.scandir(below) as found:
                 if any(not entry.is_dir(follow_symlinks=False) for entry in found):

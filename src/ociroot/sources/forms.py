@@ -91,6 +91,10 @@ def open_source(
         # Standard input, too, may be a file of which we would not know otherwise.
         named = ("/proc/self/fd/0" if name == "-" else name, shared_blobs)
         places = tuple(os.path.realpath(each) for each in named if each is not None)
+        if isinstance(files, DirectoryFiles):
+            # Each of these may be a mount of its own.
+            parts = ("index.json", "blobs", "blobs/sha256", "blobs/sha512")
+            places += tuple(os.path.realpath(os.path.join(name, part)) for part in parts)
         form = _form(files)
         remedy = _SHARED if form == "oci-layout" and shared_blobs is None else None
         return Source(name, form, files, limits, places, remedy, packed)

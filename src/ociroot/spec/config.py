@@ -34,7 +34,8 @@ class RootFS(msgspec.Struct, frozen=True, dict=True):
     """The `rootfs` object: the digests of the uncompressed layers, base first."""
 
     type: str
-    diff_ids: tuple[str, ...]
+    # REQUIRED by config.md; Docker leaves it out of an image without layers.
+    diff_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # config.md, rootfs.type: "MUST be set to `layers`. Implementations MUST generate an error
