@@ -22,3 +22,10 @@ def test_can_be_tried(mutant: Mutant) -> None:
         tree = ast.parse((CHECKOUT / path).read_text())
         functions = {each.name for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)}
         assert {name.partition("[")[0] for name in names} <= functions, test
+
+
+def test_there_are_faults_in_all_packages() -> None:
+    broken = "".join(mutant.path.read_text() for mutant in ALL)
+    assert len(ALL) >= 60
+    for package in ("spec", "tar", "sources", "layer", "writers", "publish", "cli"):
+        assert f"+++ b/src/ociroot/{package}/" in broken
