@@ -121,6 +121,13 @@ REFUSED = {
         extended({b"SCHILY.realsize": b"3"}) + header(b"f"),
         "star's form",
     ),
+    "of an attribute that is there twice bsdtar takes the first": (
+        extended({b"SCHILY.xattr.user.a": b"1", b"SCHILY.xattr.user.b": b"1"}).replace(
+            b"user.b", b"user.a"
+        )
+        + header(b"f"),
+        "duplicate pax record SCHILY.xattr.user.a",
+    ),
     "an empty number is 0 to bsdtar, and the header's to Go": (
         extended({b"uid": b""}) + header(b"f", uid=b"0000007\0"),
         "the pax record uid is empty",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import MalformedImage
+from ..errors import MalformedImage, printable
 from .numbers import decimal
 
 __all__ = ["XATTR", "Records", "parse_records"]
@@ -53,6 +53,9 @@ def parse_records(content: bytes) -> tuple[Records, list[tuple[bytes, bytes]], i
             raise MalformedImage(f"a pax record with the keyword {keyword[:40]!r}")
         if b"\0" in value and not keyword.startswith(XATTR):
             raise MalformedImage(f"the pax record {keyword[:40]!r} holds a NUL")
+        if keyword in records and keyword.startswith(XATTR):
+            # Go takes the last, as POSIX has it of pax's own keywords; bsdtar takes the first.
+            raise MalformedImage(f"duplicate pax record {printable(keyword[:80])}")
         if keyword in _REPEATED:
             repeated.append((keyword, value))
         records[keyword] = value
