@@ -132,7 +132,8 @@ def _nanoseconds(date: str) -> int | None:
 
 def by_bsdtar(tar: Path) -> list[Seen] | None:
     """Have bsdtar write an archive anew, in plain pax, and look at that; None: it refuses it."""
-    written = _run(["bsdtar", "-cf", "-", "--format=pax", "@-"], tar)
+    # -P: from 3.7 on it cuts off a leading slash otherwise.
+    written = _run(["bsdtar", "-cPf", "-", "--format=pax", "@-"], tar)
     if written is None:
         return None
     try:

@@ -207,10 +207,11 @@ def buildah_in(workshop: Path) -> Callable[..., str]:
     return functools.partial(run, *_storage("buildah", workshop))
 
 
-def _may_not_raise_limits() -> str:
-    """The option of `buildah from` with which it does not try to: not every root may."""
+def _without_raising_limits() -> Iterator[str]:
+    """The options of `buildah from` with which it raises no limits: not every root may."""
     processes = min(32768, resource.getrlimit(resource.RLIMIT_NPROC)[1])
-    return f"--ulimit=nproc={processes}:{processes}"
+    yield f"--ulimit=nproc={processes}:{processes}"
+    yield "--ulimit=nofile=1024:1024"
 
 
 @pytest.fixture(scope="session")
@@ -255,7 +256,7 @@ def history_by_buildah(workshop: Path, debian: Debian, debian_by_buildah: RealIm
 
     image = "localhost/debian"
     for step in (add, install, upgrade, remove):
-        container = buildah("from", _may_not_raise_limits(), image)
+        container = buildah("from", *_without_raising_limits(), image)
         step(container, Path(buildah("mount", container)))
         image = f"localhost/{step.__name__}"
         buildah("commit", "--rm", "--format", "oci", container, image)
