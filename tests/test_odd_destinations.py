@@ -132,7 +132,7 @@ def test_the_same_tree_on(place: Path, name: str) -> None:
     with ready(place, name) as (image, fs, reference):
         assert extract(image, fs / "new") == ()
         assert differences(reference, seen(fs / "new")) == []
-        assert extract(image, fs / "new", replace=True, sync=True) == ()
+        assert extract(image, fs / "new", replace_anything=True, sync=True) == ()
         assert differences(reference, seen(fs / "new")) == []
 
 
