@@ -136,7 +136,7 @@ def test_the_old_tree_stays_when_the_new_one_has_no_room(place: Path) -> None:
     with tmpfs(place, 500, 400) as fs:
         extract(archive(place / "old", [[Member(b"old", data=bytes(200_000))]]), fs / "root")
         before = snapshot(fs / "root")
-        refused(image, fs / "root", replace_anything=True)
+        refused(image, fs / "root", replace=True)
         assert differences(before, snapshot(fs / "root")) == []
         assert [path.name for path in fs.iterdir()] == ["root"]
 
