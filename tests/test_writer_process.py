@@ -110,7 +110,8 @@ def both(image: Path, where: Path) -> tuple[Snapshot, Snapshot]:
     """What one process makes, and what two do."""
     one = extract(image, where / "one", writer_process=False)
     two = extract(image, where / "two")
-    assert one.warnings == two.warnings
+    # Which one of many is the example depends on which process comes to one first.
+    assert [(w.code, w.count) for w in one.warnings] == [(w.code, w.count) for w in two.warnings]
     return snapshot(where / "one"), snapshot(where / "two")
 
 
