@@ -11,9 +11,9 @@ from pathlib import Path
 
 import ociroot
 from ociroot.cli import command
-from ociroot.copying import copy_directory
 from ociroot.errors import OcirootError
 from ociroot.notices import Notices
+from ociroot.outputs.copy import copy_directory
 
 from .checks import Finding, check, memory_file, refusal, undisturbed
 from .extraction import arena

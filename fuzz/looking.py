@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ociroot import Merged
-from ociroot.contents import pieces
-from ociroot.nodes import HOST_XATTRS, Directory, Node
+from ociroot.rootfs.contents import iter_chunks
+from ociroot.rootfs.nodes import HOST_XATTRS, Directory, Node
 from ociroot.tar.stream import Stream
 
 from .checks import check
@@ -123,10 +123,12 @@ def _check_content(path: bytes, node: Node, stream: Stream) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         if node.size <= _WHOLE:
-            check(os.pread(fd, node.size, 0) == b"".join(pieces(node, stream)), path)
+            check(os.pread(fd, node.size, 0) == b"".join(iter_chunks(node, stream)), path)
             return
         for offset, length in node.segments or ():
-            check(os.pread(fd, length, offset) == b"".join(stream.pieces(length)), (path, offset))
+            check(
+                os.pread(fd, length, offset) == b"".join(stream.iter_chunks(length)), (path, offset)
+            )
         _check_holes(fd, node)
     finally:
         os.close(fd)
@@ -135,7 +137,7 @@ def _check_content(path: bytes, node: Node, stream: Stream) -> None:
 def _check_holes(fd: int, node: Node) -> None:
     """Check that between the segments there are zeros, and no more of them than blocks have."""
     status = os.fstat(fd)
-    pages = 2 * len(node.segments or ()) + node.stored // 4096
+    pages = 2 * len(node.segments or ()) + node.stored_size // 4096
     check(status.st_blocks * 512 <= max(pages, 1) * status.st_blksize, status.st_blocks)
     end = 0
     for offset, length in [*(node.segments or ()), (node.size, 0)]:

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from ociroot.errors import LimitExceeded, OcirootError
-from ociroot.layer.changeset import Change, changes
-from ociroot.nodes import Node, NoOperations
+from ociroot.layers.changeset import Change, changes
 from ociroot.notices import Notices
+from ociroot.rootfs.nodes import Node
+from ociroot.rootfs.operations import NoOperations
+from ociroot.rootfs.tree import Tree, WhiteoutsFirst
 from ociroot.tar.entry import Entry
 from ociroot.tar.reader import entries
 from ociroot.tar.stream import ChunkStream
-from ociroot.tree import Tree, WhiteoutsFirst
 from tests.support.build import Member
 from tests.support.model import ModelRefusal, expected
 from tests.support.snapshot import Record, Snapshot, differences

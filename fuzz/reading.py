@@ -8,9 +8,9 @@ import zlib
 from contextlib import suppress
 
 from ociroot.errors import MalformedImage, OcirootError
-from ociroot.layer.changeset import changes
+from ociroot.layers.changeset import changes
 from ociroot.notices import Notices
-from ociroot.sources.files import ArchiveFiles
+from ociroot.sources.archive import ArchiveFiles
 from ociroot.tar.entry import Entry
 from ociroot.tar.names import clean
 from ociroot.tar.numbers import decimal, number, seconds
@@ -100,9 +100,9 @@ def look(stream: Stream) -> Seen:
             _check_entry(entry)
             check(entry.offset > before and entry.offset % BLOCK == 0, entry.offset)
             before = entry.offset
-            size = (entry.stored, entry.stored // 2, 0)[place % 3]
+            size = (entry.stored_size, entry.stored_size // 2, 0)[place % 3]
             content = hashlib.sha256()
-            for piece in stream.pieces(size):
+            for piece in stream.iter_chunks(size):
                 content.update(piece)
             values = (getattr(entry, name) for name in Entry.__slots__)
             seen.append((*values, content.digest()))
@@ -116,20 +116,20 @@ def _check_entry(entry: Entry) -> None:
     check(0 <= entry.mode <= 0o7777, entry.mode)
     check(0 <= entry.uid <= 2**32 - 2 and 0 <= entry.gid <= 2**32 - 2, (entry.uid, entry.gid))
     check(entry.mtime_ns // 10**9 in _INT64, entry.mtime_ns)
-    check(entry.size >= 0 and entry.stored >= 0, (entry.size, entry.stored))
+    check(entry.size >= 0 and entry.stored_size >= 0, (entry.size, entry.stored_size))
     check(b"\0" not in entry.name and b"\0" not in entry.target, entry.name)
     check(entry.rdev[0] in range(1 << 12) and entry.rdev[1] in range(1 << 20), entry.rdev)
     check(all(entry.xattrs or {b"-": b""}) and all(map(_is_name, entry.xattrs or ())), entry.xattrs)
-    check(entry.kind == "file" or (not entry.stored and entry.segments is None), entry)
+    check(entry.kind == "file" or (not entry.stored_size and entry.segments is None), entry)
     if entry.kind == "file" and entry.segments is None:
-        check(entry.size == entry.stored, (entry.size, entry.stored))
+        check(entry.size == entry.stored_size, (entry.size, entry.stored_size))
     end = 0
     for offset, length in entry.segments or ():
         check(offset >= end and length > 0, entry.segments)
         end = offset + length
     if entry.segments is not None:
         check(end <= entry.size, (end, entry.size))
-        check(sum(length for _, length in entry.segments) == entry.stored, entry.segments)
+        check(sum(length for _, length in entry.segments) == entry.stored_size, entry.segments)
 
 
 def _is_name(name: bytes) -> bool:

@@ -7,7 +7,7 @@ import sys
 import zlib
 from unittest import mock
 
-from ociroot.codec import CHUNK, decompress, sniff
+from ociroot.compression import CHUNK, decompress, sniff
 from ociroot.errors import OcirootError
 
 from .checks import check, refusal

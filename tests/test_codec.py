@@ -18,7 +18,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ociroot.codec import CHUNK, Meter, decompress, sniff
+from ociroot.compression import CHUNK, Meter, decompress, sniff
 from ociroot.errors import LimitExceeded, MalformedImage
 from ociroot.limits import UNIT, Limits
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import ociroot
-from ociroot.comparison import Hashing, Side, compare
+from ociroot.rootfs.compare import Hashing, Side, compare
 
 from .support.build import Member, archive, file, link
 

@@ -52,8 +52,8 @@ def test_the_documents_of_a_good_image(tmp_path: Path) -> None:
     assert image.config.config.labels == {}, "null is equivalent to being absent"
     assert image.manifest is not None
     assert len(image.manifest.layers) == 2
-    assert image.layers[0].diff_id == image.config.rootfs.checked[0]
-    assert image.image_id == image.manifest.config.checked
+    assert image.layers[0].diff_id == image.config.rootfs.parsed_diff_ids[0]
+    assert image.image_id == image.manifest.config.parsed_digest
 
 
 # JSON (considerations.md, "JSON").

@@ -82,7 +82,7 @@ def test_layers_are_applied_in_order(path: Path, root: Path, compression: Any) -
 
 
 def test_the_report_has_the_config(path: Path, root: Path) -> None:
-    """What the seed crate's function returned."""
+    """What the Rust crate proxmox-oci returns."""
     report = extract(archive(path, [BASE], config={"config": {"Cmd": ["sh"]}}), root)
     assert report.config.config.cmd == ("sh",)
     assert report.destination == str(root)
@@ -145,7 +145,7 @@ def test_padding_behind_gzip_counts_for_the_digest(path: Path, root: Path) -> No
     assert content(root) == {"a": b"base", "b": b"base"}
 
 
-# The order of the layers (DESIGN: matched by content, as the seed crate did).
+# The order of the layers (DESIGN: matched by content, as proxmox-oci does).
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import ociroot
-from ociroot.writers.far import open_far
+from ociroot.outputs.directory.far import open_far
 
 from .support.build import Layer, Member, archive, directory, file, symlink
 
@@ -77,7 +77,7 @@ def test_entries_to_and_fro(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_where_linux_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ociroot.writers.handles.open_far", lambda fd, names: None)
+    monkeypatch.setattr("ociroot.outputs.directory.handles.open_far", lambda fd, names: None)
     count = opens(monkeypatch, extracted(tmp_path, to_and_fro(10)))
     assert count > 10 * DEPTH
     check(tmp_path / "rootfs", 10)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import ociroot
+from ociroot import linux
 from ociroot.errors import DestinationError, SourceError, VerificationError
-from ociroot.publish import linux
 
 from .support.build import Layer, Member, archive
 from .support.snapshot import differences, snapshot

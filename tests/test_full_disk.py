@@ -15,7 +15,7 @@ import pytest
 
 import ociroot
 from ociroot import Limits
-from ociroot import extract as extracting
+from ociroot.api import extraction as extracting
 from ociroot.errors import DestinationError, LimitExceeded
 
 from .support.build import Kind, Layer, Member, archive

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import ociroot
+from ociroot import linux
 from ociroot.errors import DestinationError
-from ociroot.publish import linux
 
 from .support.build import Member, archive
 from .support.killed import killed_at, leave

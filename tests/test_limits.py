@@ -15,10 +15,10 @@ from click.testing import CliRunner, Result
 
 import ociroot
 from ociroot.cli import command
-from ociroot.comparison import Hashing
-from ociroot.contents import Keeping
 from ociroot.errors import LimitExceeded
 from ociroot.limits import DEFAULTS, MEANINGS, RATIO_FROM, Limits
+from ociroot.rootfs.compare import Hashing
+from ociroot.rootfs.contents import ContentCache
 from ociroot.tar.stream import ChunkStream
 
 from .support import build
@@ -409,7 +409,7 @@ def test_contents_that_are_hashed_are_those_of_the_tree(tmp_path: Path) -> None:
 def test_contents_that_are_kept_are_bounded_with_their_attributes(tmp_path: Path) -> None:
     """A file of the name that is wanted may come again and again, with a megabyte of attributes."""
     attributes = {b"user.%d" % number: bytes(64 << 10) for number in range(16)}
-    kept = Keeping([b"f"])
+    kept = ContentCache([b"f"])
     for _ in range(1000):
         node = ociroot.Node("file", 0)
         node.xattrs = attributes

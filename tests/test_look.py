@@ -196,7 +196,7 @@ def test_cat_reads_a_layer_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     from click.testing import CliRunner
 
     from ociroot.cli import command
-    from ociroot.codec import decompress
+    from ociroot.compression import decompress
 
     path = archive(tmp_path / "image", [Layer(BASE, "gzip"), Layer(TOP, "zstd")])
     read: list[str] = []
@@ -205,7 +205,7 @@ def test_cat_reads_a_layer_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         read.append(compression)
         return decompress(compression, *arguments)
 
-    monkeypatch.setattr("ociroot.layer.stream.decompress", counting)
+    monkeypatch.setattr("ociroot.layers.pipeline.decompress", counting)
     result = CliRunner().invoke(command, ["cat", str(path), "/etc/b.conf", "/etc/a.conf"])
     assert result.stdout_bytes == BIG + b"second\n"
     assert read == ["gzip", "zstd"]
@@ -711,8 +711,8 @@ def test_looking_agrees_with_extracting(stack: Stack) -> None:
                     real = os.fsencode(where) + b"/root/" + name
                     with open(real, "rb") as file:  # noqa: PTH123
                         assert b"".join(merged.read(node)) == file.read()
-            from ociroot.copying import copy_directory
             from ociroot.notices import Notices
+            from ociroot.outputs.copy import copy_directory
 
             copy_directory(merged.tree.root, merged.files, where / "copy", Notices())
         assert not differences(extracted, snapshot(where / "copy"))

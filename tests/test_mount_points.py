@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import ociroot
+from ociroot import linux
 from ociroot.errors import DestinationError, OcirootError
-from ociroot.publish import linux
 from ociroot.publish.removal import remove_tree
 
 from .support.build import Member, archive, unpacked

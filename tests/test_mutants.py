@@ -27,5 +27,6 @@ def test_can_be_tried(mutant: Mutant) -> None:
 def test_there_are_faults_in_all_packages() -> None:
     broken = "".join(mutant.path.read_text() for mutant in ALL)
     assert len(ALL) >= 60
-    for package in ("spec", "tar", "sources", "layer", "writers", "publish", "cli"):
+    packages = "spec", "tar", "sources", "images", "layers", "rootfs", "outputs", "publish", "cli"
+    for package in packages:
         assert f"+++ b/src/ociroot/{package}/" in broken

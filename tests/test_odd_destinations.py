@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 
 import ociroot
-from ociroot import Limits
+from ociroot import Limits, linux
 from ociroot.errors import DestinationError
-from ociroot.publish import linux
 from ociroot.publish.directory import room_for
 
 from .support.build import Layer, Member, archive, seconds

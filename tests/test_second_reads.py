@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import ociroot
-from ociroot.nodes import NoOperations
+from ociroot.rootfs.operations import NoOperations
 
 from .support.build import Compression, Layer, Member, archive, compress, digest, file, symlink, tar
 from .support.docker import docker_archive
@@ -98,7 +98,7 @@ Take = Callable[[ociroot.Merged, list[ociroot.Node]], list[bytes]]
 
 
 def by_files(merged: ociroot.Merged, nodes: list[ociroot.Node]) -> list[bytes]:
-    return [b"".join(stream.pieces(node.stored)) for node, stream in merged.files(nodes)]
+    return [b"".join(stream.iter_chunks(node.stored_size)) for node, stream in merged.files(nodes)]
 
 
 def by_read(merged: ociroot.Merged, nodes: list[ociroot.Node]) -> list[bytes]:
@@ -187,6 +187,6 @@ def test_reading_too_much_is_an_error_of_the_caller(
         merged = source.image().merged()
         with pytest.raises(ValueError, match="more was read"):
             for node, stream in merged.files([_node(merged, b"a"), _node(merged, b"b")]):
-                stream.skip(node.stored + 4096)
+                stream.skip(node.stored_size + 4096)
         with pytest.raises(ValueError, match="no regular file"):
             by_files(merged, [merged.tree.root])

@@ -161,7 +161,7 @@ def test_a_docker_archive_of_1_10(tmp_path: Path) -> None:
         assert image.names == ("example.org/app:1",)
         assert image.manifest is None
         assert image.layers[0].digest is None
-        assert image.layers[0].diff_id == image.config.rootfs.checked[0]
+        assert image.layers[0].diff_id == image.config.rootfs.parsed_diff_ids[0]
 
 
 def test_layers_that_are_links_to_another_layer(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 import ociroot
+from ociroot import linux
 from ociroot.errors import DestinationError
-from ociroot.publish import leftovers, linux, staging
+from ociroot.publish import leftovers, staging
 
 from .support.build import Layer, Member, archive
 from .support.needs import need_root

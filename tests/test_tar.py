@@ -32,11 +32,11 @@ def read(archive: bytes, chunk: int = 1 << 16) -> list[tuple[Entry, bytes]]:
     result = []
     for entry in entries(stream):
         if entry.segments is None:
-            content = b"".join(map(bytes, stream.pieces(entry.stored)))
+            content = b"".join(map(bytes, stream.iter_chunks(entry.stored_size)))
         else:
             whole = bytearray(entry.size)
             for offset, length in entry.segments:
-                whole[offset : offset + length] = b"".join(map(bytes, stream.pieces(length)))
+                whole[offset : offset + length] = b"".join(map(bytes, stream.iter_chunks(length)))
             content = bytes(whole)
         result.append((entry, content))
     return result
@@ -277,7 +277,7 @@ def test_incremental_archives_of_gnu_tar(tree: Path, tmp_path: Path) -> None:
 def test_v7_directories_end_in_a_slash(magic: bytes, size: int) -> None:
     """Whatever their size says no data follows: the next header does."""
     archive = header(b"dir/", b"\0", magic=magic, size=size) + header(b"file") + END
-    assert [(e.name, e.kind, e.stored) for e, _ in read(archive)] == [
+    assert [(e.name, e.kind, e.stored_size) for e, _ in read(archive)] == [
         (b"dir/", "dir", 0),
         (b"file", "file", 0),
     ]
@@ -763,7 +763,9 @@ def test_the_seams_of_chunks_do_not_matter(sizes: list[int]) -> None:
         chunks.append(archive[at : at + size])
         at += size
     stream = ChunkStream(iter(chunks))
-    found = [(e.name, b"".join(map(bytes, stream.pieces(e.stored)))) for e in entries(stream)]
+    found = [
+        (e.name, b"".join(map(bytes, stream.iter_chunks(e.stored_size)))) for e in entries(stream)
+    ]
     assert found == [(m.name, m.data) for m in members]
     stream.drain()
     assert stream.position == len(archive)

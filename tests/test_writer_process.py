@@ -24,14 +24,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ociroot
-from ociroot import extract as extracting
+from ociroot.api import extraction as extracting
 from ociroot.errors import DestinationError, MalformedImage, SourceError
 from ociroot.limits import Limits
-from ociroot.nodes import Directory, Node
 from ociroot.notices import Notices
+from ociroot.outputs.directory.forked import client as process
+from ociroot.outputs.directory.forked import server
+from ociroot.outputs.directory.writer import DirectoryWriter
+from ociroot.rootfs.nodes import Directory, Node
 from ociroot.tar.stream import ChunkStream
-from ociroot.writers import process, server
-from ociroot.writers.directory import DirectoryWriter
 
 from .support.build import Layer, Member, archive, digest, directory, file, link, symlink, unpacked
 from .support.mounts import mounted
@@ -255,7 +256,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_an_attribute_that_linux_does_not_take(tmp_path: Path) -> None:
-    """It is refused before, or by the kernel there; the image is to blame."""
+    """It is refused before, or by the kernel there; the image is to diagnose."""
     need_root()
     image = archive(tmp_path / "image", [[Member(b"f", xattrs={b"system.posix_acl_access": b"?"})]])
     with pytest.raises(MalformedImage, match="posix_acl_access"):
@@ -557,8 +558,8 @@ def test_none_when_the_kernel_gives_none(
 
 COMMAND = """
 import os
-import ociroot.extract
-ociroot.extract.WORTH_A_PROCESS = 0
+import ociroot.api.extraction
+ociroot.api.extraction.WORTH_A_PROCESS = 0
 os.sched_getaffinity = lambda _: {0, 1}
 from ociroot.cli import main
 main()
@@ -801,7 +802,7 @@ def test_what_is_to_be_ignored_is_ignored_there(tmp_path: Path) -> None:
     command = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)" + COMMAND.replace(
         "main()\n",
         f"""
-from ociroot.writers import process
+from ociroot.outputs.directory import process
 real = process.ProcessWriter.make_link
 def make_link(self, *arguments):
     with open({str(fifo)!r}, "w") as waits:
@@ -837,7 +838,7 @@ def fork():
 os.fork = fork
 """,
     "when all has been sent": """
-from ociroot.writers import process
+from ociroot.outputs.directory import process
 real = process.ProcessWriter.finish
 def finish(self, root):
     open({fifo!r}, "w").write(str(self._pid))

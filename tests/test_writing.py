@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import ociroot
-from ociroot import extract as extracting
+from ociroot.api import extraction as extracting
 from ociroot.errors import DestinationError
 
 from .support.build import Kind, Member, archive, seconds

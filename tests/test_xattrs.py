@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ociroot.errors import MalformedImage
-from ociroot.layer.xattrs import check_xattrs
+from ociroot.layers.xattrs import check_xattrs
 
 from .support.build import Member, archive
 from .support.needs import need_root

@@ -72,7 +72,9 @@ def compare_documents(data: bytes) -> Result:
 
 def _files(archive: bytes) -> dict[str, bytes]:
     stream = ChunkStream(iter((archive,)))
-    return {entry.name.decode(): b"".join(stream.pieces(entry.size)) for entry in entries(stream)}
+    return {
+        entry.name.decode(): b"".join(stream.iter_chunks(entry.size)) for entry in entries(stream)
+    }
 
 
 def _readings(form: str, image: Path) -> Iterator[tuple[str, str, str]]:

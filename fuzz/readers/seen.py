@@ -82,10 +82,10 @@ def contents(tar: bytes) -> Iterator[bytes]:
 
 def _content(entry: Entry, stream: Stream) -> bytes:
     if entry.segments is None:
-        return b"".join(stream.pieces(entry.size))
+        return b"".join(stream.iter_chunks(entry.size))
     content = bytearray(entry.size)
     for offset, length in entry.segments:
-        content[offset : offset + length] = b"".join(stream.pieces(length))
+        content[offset : offset + length] = b"".join(stream.iter_chunks(length))
     return bytes(content)
 
 

@@ -14,7 +14,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import Image, Layer, Merged, OpenedSource, open
+    from .api.extraction import Report
+    from .api.image import Image
+    from .api.layer import Layer
+    from .api.merged import Merged
+    from .api.source import OpenedSource, open
     from .errors import (
         DestinationError,
         LimitExceeded,
@@ -25,19 +29,19 @@ if TYPE_CHECKING:
         UsageError,
         VerificationError,
     )
-    from .extract import Report
+    from .images.found import ChosenImage, FoundImage, Listing, NonImage
     from .limits import Limits
-    from .listing import ChosenImage, FoundImage, Listing, Other
-    from .merge import LayerReport, Progress
-    from .nodes import Directory, Node
-    from .notices import Warning
+    from .notices import ImageWarning
+    from .progress import Progress
+    from .rootfs.merge import LayerReport
+    from .rootfs.nodes import Directory, Node
+    from .rootfs.tree import Tree
     from .spec.config import Config
     from .spec.descriptor import Descriptor
     from .spec.digest import Digest
     from .spec.manifest import Manifest
     from .spec.platform import Platform
     from .tar.entry import Entry
-    from .tree import Tree
 
 __all__ = [
     "ChosenImage",
@@ -49,6 +53,7 @@ __all__ = [
     "Entry",
     "FoundImage",
     "Image",
+    "ImageWarning",
     "Layer",
     "LayerReport",
     "LimitExceeded",
@@ -58,9 +63,9 @@ __all__ = [
     "Manifest",
     "Merged",
     "Node",
+    "NonImage",
     "OcirootError",
     "OpenedSource",
-    "Other",
     "Platform",
     "Progress",
     "Report",
@@ -69,7 +74,6 @@ __all__ = [
     "Unsupported",
     "UsageError",
     "VerificationError",
-    "Warning",
     "__version__",
     "open",
 ]
@@ -79,37 +83,37 @@ __version__ = "0.1.0"
 # Where each name comes from, imported when it is asked for: all of it takes 60 ms, which `ociroot
 # --help` need not wait for.
 _HOMES = {
-    "ChosenImage": "listing",
+    "ChosenImage": "images.found",
     "Config": "spec.config",
     "Descriptor": "spec.descriptor",
     "DestinationError": "errors",
     "Digest": "spec.digest",
-    "Directory": "nodes",
+    "Directory": "rootfs.nodes",
     "Entry": "tar.entry",
-    "FoundImage": "listing",
-    "Image": "api",
-    "Layer": "api",
-    "LayerReport": "merge",
+    "FoundImage": "images.found",
+    "Image": "api.image",
+    "ImageWarning": "notices",
+    "Layer": "api.layer",
+    "LayerReport": "rootfs.merge",
     "LimitExceeded": "errors",
     "Limits": "limits",
-    "Listing": "listing",
+    "Listing": "images.found",
     "MalformedImage": "errors",
     "Manifest": "spec.manifest",
-    "Merged": "api",
-    "Node": "nodes",
+    "Merged": "api.merged",
+    "Node": "rootfs.nodes",
+    "NonImage": "images.found",
     "OcirootError": "errors",
-    "OpenedSource": "api",
-    "Other": "listing",
+    "OpenedSource": "api.source",
     "Platform": "spec.platform",
-    "Progress": "merge",
-    "Report": "extract",
+    "Progress": "progress",
+    "Report": "api.extraction",
     "SourceError": "errors",
-    "Tree": "tree",
+    "Tree": "rootfs.tree",
     "Unsupported": "errors",
     "UsageError": "errors",
     "VerificationError": "errors",
-    "Warning": "notices",
-    "open": "api",
+    "open": "api.source",
 }
 
 

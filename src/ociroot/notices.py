@@ -10,7 +10,7 @@ import msgspec
 
 from .errors import MalformedImage, printable
 
-__all__ = ["Notices", "Warning"]
+__all__ = ["ImageWarning", "Notices"]
 
 # The kinds, what they say, and the sentence that they break, where one does.
 _KINDS: dict[str, tuple[str, str | None]] = {
@@ -56,7 +56,7 @@ _KINDS: dict[str, tuple[str, str | None]] = {
 }
 
 
-class Warning(msgspec.Struct, frozen=True):
+class ImageWarning(msgspec.Struct, frozen=True):
     """One kind of warning.
 
     Attributes:
@@ -107,10 +107,10 @@ class Notices:
         self._seen.clear()
         return taken
 
-    def warnings(self) -> tuple[Warning, ...]:
+    def warnings(self) -> tuple[ImageWarning, ...]:
         """Return what has come up, in its order."""
         return tuple(
-            Warning(
+            ImageWarning(
                 code,
                 _KINDS[code][0] + (f": {first}" if first else ""),
                 count,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ociroot
-from ociroot.publish import linux
+from ociroot import linux
 
 #: What changes something, on the way from an image to a destination.
 CHANGES = (

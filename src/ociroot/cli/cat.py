@@ -12,9 +12,9 @@ from .commands import Command
 from .common import PATH, image_options, opened, print_json, progress_bar, warn
 
 if TYPE_CHECKING:
-    from ..api import Merged
-    from ..contents import Keeping
-    from ..nodes import Node
+    from ..api.merged import Merged
+    from ..rootfs.contents import ContentCache
+    from ..rootfs.nodes import Node
 
 __all__ = ["cat"]
 
@@ -61,17 +61,17 @@ def cat(
       ociroot cat --platform linux/arm64 app.tar /usr/bin/app | file -
       ociroot cat --layer 2 app.tar /etc/removed-by-layer-3
     """  # noqa: D301
-    from ..contents import Keeping
     from ..errors import printable
-    from ..looking import as_text, described
+    from ..rootfs.contents import ContentCache
+    from ..rootfs.describe import as_text, described
     from .contents import BinaryData, write_content
 
     raw = [path.encode("utf-8", "surrogateescape") for path in paths]
-    keepings: list[Keeping] = []
+    keepings: list[ContentCache] = []
 
-    def keep() -> Keeping:
+    def keep() -> ContentCache:
         names = [path.rstrip(b"/").rpartition(b"/")[2] for path in raw]
-        keepings.append(Keeping(names, choice["tmpdir"]))
+        keepings.append(ContentCache(names, choice["tmpdir"]))
         return keepings[-1]
 
     failed = False
@@ -129,6 +129,6 @@ def _check_sizes(nodes: Iterable[Node]) -> None:
             )
 
 
-def _content(merged: Merged, kept: Keeping, node: Node) -> dict[str, str]:
+def _content(merged: Merged, kept: ContentCache, node: Node) -> dict[str, str]:
     content = b"".join(kept.read(node) if node in kept else merged.read(node))
     return {"content": base64.b64encode(content).decode("ascii")}

@@ -15,10 +15,11 @@ from .limits import limit_options
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from ..api import Image, OpenedSource
+    from ..api.image import Image
+    from ..api.source import OpenedSource
     from ..limits import Limits
-    from ..merge import Progress, ProgressCallback
-    from ..notices import Warning
+    from ..notices import ImageWarning
+    from ..progress import Progress, ProgressCallback
 
 __all__ = [
     "PATH",
@@ -88,7 +89,7 @@ def opened_source(
 ) -> Iterator[OpenedSource]:
     """Open what IMAGE names."""
     # Here, so that `--help` does not wait for it.
-    from .. import api
+    from ..api import source as api
 
     with bar(quiet) as draw:
 
@@ -174,7 +175,7 @@ def _json_pieces(value: Any, newline: str) -> Iterator[str]:
         yield json.dumps(value)
 
 
-def warn(warnings: tuple[Warning, ...]) -> None:
+def warn(warnings: tuple[ImageWarning, ...]) -> None:
     """Print warnings on stderr."""
     for warning in warnings:
         times = f" ({warning.count} times)" if warning.count > 1 else ""

@@ -12,9 +12,10 @@ from .commands import Command
 from .common import PATH, image_options, opened, progress_bar, warn
 
 if TYPE_CHECKING:
-    from ..api import Image, Merged
-    from ..contents import Keeping
-    from ..nodes import Node
+    from ..api.image import Image
+    from ..api.merged import Merged
+    from ..rootfs.contents import ContentCache
+    from ..rootfs.nodes import Node
 
 __all__ = ["cp"]
 
@@ -95,10 +96,10 @@ def cp(
       docker save app | ociroot cp -:/srv/app/. ./app
       ociroot cp --layer 2 app.tar:/etc/removed-by-layer-3 .
     """  # noqa: D301
-    from ..copying import copy_directory, copy_file
     from ..errors import UsageError, printable
-    from ..nodes import Directory
     from ..notices import Notices
+    from ..outputs.copy import copy_directory, copy_file
+    from ..rootfs.nodes import Directory
     from .contents import BinaryData, write_content
 
     image, path = _split(source)
@@ -140,15 +141,15 @@ def cp(
 
 def _merged(
     image: Image, to_stdout: str | None, layer: int | None, verify: bool, tmpdir: str | None
-) -> tuple[Merged, Keeping]:
+) -> tuple[Merged, ContentCache]:
     """Merge the layers; keep what goes to stdout, where nothing can be taken back."""
-    from ..contents import Keeping
+    from ..rootfs.contents import ContentCache
 
-    kept: list[Keeping] = []
+    kept: list[ContentCache] = []
 
-    def keep() -> Keeping:
+    def keep() -> ContentCache:
         names = [] if to_stdout is None else [os.path.basename(to_stdout.rstrip("/"))]
-        kept.append(Keeping(map(os.fsencode, names), tmpdir))
+        kept.append(ContentCache(map(os.fsencode, names), tmpdir))
         return kept[-1]
 
     with progress_bar() as progress:

@@ -12,10 +12,11 @@ from .commands import Command
 from .common import PATH, image_options, opened, opened_source, print_json, progress_bar, size
 
 if TYPE_CHECKING:
-    from ..api import Image, Layer
-    from ..comparison import ConfigDifference, Difference, Hashing, Side
+    from ..api.image import Image
+    from ..api.layer import Layer
+    from ..rootfs.compare import ConfigDifference, Difference, Hashing, Side
+    from ..rootfs.tree import Tree
     from ..spec.config import Config
-    from ..tree import Tree
 
 __all__ = ["diff"]
 
@@ -71,9 +72,9 @@ def diff(
       ociroot diff --ref app:1 --other-ref app:2 apps.tar
       ociroot diff --layers 1..2 app.tar
     """  # noqa: D301
-    from ..comparison import compare, compare_configs
     from ..errors import printable
-    from ..looking import as_text
+    from ..rootfs.compare import compare, compare_configs
+    from ..rootfs.describe import as_text
 
     others = (other_platform, other_ref, other_digest)
     if layers is not None:
@@ -177,8 +178,8 @@ def _range(text: str, count: int) -> tuple[int, int]:
 
 def _after_layers(image: Image, *numbers: int) -> list[Side]:
     """Return what is there after each of these layers, in one pass over all of them."""
-    from ..comparison import Hashing, Side
-    from ..nodes import Directory
+    from ..rootfs.compare import Hashing, Side
+    from ..rootfs.nodes import Directory
 
     hashings: list[Hashing] = []
     found: dict[int, Side] = {}

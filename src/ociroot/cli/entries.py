@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .common import print_json
 
 if TYPE_CHECKING:
-    from ..layer.changeset import Change
-    from ..looking import PathPattern
+    from ..layers.changeset import Change
+    from ..rootfs.glob import PathPattern
     from ..tar.entry import Entry
 
 __all__ = ["LayerListing", "xattr_lines"]
@@ -30,7 +30,7 @@ class LayerListing:
             long: whether all is shown of each entry.
             xattrs: whether extended attributes are.
         """
-        from ..looking import PathPattern
+        from ..rootfs.glob import PathPattern
 
         self._patterns = [
             PathPattern(path.encode("utf-8", "surrogateescape"), below=True) for path in paths
@@ -71,7 +71,7 @@ class LayerListing:
 
     def _line(self, entry: Entry) -> str:
         from ..errors import printable
-        from ..looking import mode_string, time_string
+        from ..rootfs.describe import mode_string, time_string
 
         line = printable(entry.name)
         if self._long:
@@ -84,7 +84,7 @@ class LayerListing:
 
 
 def _described(entry: Entry, what: str) -> dict[str, Any]:
-    from ..looking import as_text
+    from ..rootfs.describe import as_text
 
     return {
         "path": as_text(entry.name),
@@ -117,7 +117,7 @@ def _whiteout(entry: Entry) -> tuple[Change | None, str]:
     None is the change of an entry that means nothing, or that is malformed.
     """
     from ..errors import MalformedImage, printable
-    from ..layer.changeset import changes
+    from ..layers.changeset import changes
     from ..notices import Notices
 
     try:

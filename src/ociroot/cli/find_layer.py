@@ -11,12 +11,13 @@ from .commands import Command
 from .common import PATH, image_options, in_a_line, opened, print_json, progress_bar
 
 if TYPE_CHECKING:
-    from ..api import Layer
-    from ..events import LayerEvents, Name
+    from ..api.layer import Layer
     from ..limits import Limits
-    from ..nodes import Node, NoOperations
-    from ..tree import Tree
-    from ..walking import CurrentPath
+    from ..rootfs.events import LayerEvents, Name
+    from ..rootfs.nodes import Node
+    from ..rootfs.operations import NoOperations
+    from ..rootfs.tree import Tree
+    from ..rootfs.walking import CurrentPath
 
 __all__ = ["find_layer"]
 
@@ -46,8 +47,9 @@ def find_layer(image: str, path: str | None, as_json: bool, **choice: Any) -> No
       ociroot find-layer --json app.tar | jq -r '.[] | select(.event == "removed").path'
     """  # noqa: D301
     from ..errors import printable
-    from ..looking import as_text, created_by, is_glob
-    from ..walking import CurrentPath
+    from ..rootfs.describe import as_text, created_by
+    from ..rootfs.glob import is_glob
+    from ..rootfs.walking import CurrentPath
 
     raw = path.encode("utf-8", "surrogateescape") if path is not None else None
     single = raw is not None and not is_glob(raw)
@@ -123,14 +125,14 @@ class _One:
         self._before: tuple[Node | None, tuple[Any, ...]] = (None, ())
 
     def start(self) -> NoOperations:
-        from ..nodes import NoOperations
+        from ..rootfs.operations import NoOperations
 
         self._events.clear()
         self._before = (None, ())
         return NoOperations()
 
     def look(self, tree: Tree, layer: Layer) -> None:
-        from ..events import happened
+        from ..rootfs.events import happened
 
         place = tree.find(self._path, follow=False)
         node = place[2] if place is not None else None
@@ -164,7 +166,7 @@ class _Many:
             pattern: the pattern; None: all.
             limits: on the memory that what is found may take.
         """
-        from ..looking import is_glob
+        from ..rootfs.glob import is_glob
 
         parts = (pattern or b"").split(b"/")
         first = next((n for n, part in enumerate(parts) if is_glob(part)), 0)
@@ -177,7 +179,7 @@ class _Many:
         self._under: list[list[bytes]] = []
 
     def start(self) -> NoOperations:
-        from ..events import LayerEvents
+        from ..rootfs.events import LayerEvents
 
         self._layers.clear()
         self._under = []
@@ -185,7 +187,7 @@ class _Many:
         return self._gathering
 
     def look(self, tree: Tree, layer: Layer) -> None:
-        from ..nodes import Directory
+        from ..rootfs.nodes import Directory
 
         assert self._gathering is not None  # noqa: S101
         place = tree.find(self._begin)
@@ -196,7 +198,7 @@ class _Many:
         self._layers.append((self._gathering.take(), both))
 
     def events(self, number: int, current: CurrentPath) -> Iterator[str]:
-        from ..looking import PathPattern
+        from ..rootfs.glob import PathPattern
 
         top, under = self._layers[number - 1]
         if self._all:

@@ -10,9 +10,9 @@ from .commands import Command
 from .common import PATH, image_options, in_a_line, opened_source, print_json, size
 
 if TYPE_CHECKING:
-    from ..api import Image
+    from ..api.image import Image
+    from ..images.found import Listing
     from ..limits import Limits
-    from ..listing import Listing
 
 __all__ = ["inspect"]
 
@@ -106,7 +106,7 @@ def _plain(struct: Any) -> Any:
 
 def _about(image: Image) -> dict[str, Any]:
     """Return what is shown of the chosen image."""
-    from ..looking import history_of_layers
+    from ..rootfs.describe import history_of_layers
     from ..spec.config import chain_ids
 
     return {
@@ -131,7 +131,7 @@ def _about(image: Image) -> dict[str, Any]:
         "history": (
             {**_plain(item), "layer": number} for item, number in history_of_layers(image.config)
         ),
-        "chain_ids": [str(each) for each in chain_ids(image.config.rootfs.checked)],
+        "chain_ids": [str(each) for each in chain_ids(image.config.rootfs.parsed_diff_ids)],
     }
 
 

@@ -12,11 +12,11 @@ from .common import PATH, image_options, opened, print_json, progress_bar
 from .entries import LayerListing, xattr_lines
 
 if TYPE_CHECKING:
-    from ..api import Image
-    from ..lookup import Lookup
-    from ..nodes import Directory, Node
-    from ..tree import Tree
-    from ..walking import CurrentPath
+    from ..api.image import Image
+    from ..rootfs.lookup import Lookup
+    from ..rootfs.nodes import Directory, Node
+    from ..rootfs.tree import Tree
+    from ..rootfs.walking import CurrentPath
 
 __all__ = ["ls"]
 
@@ -97,8 +97,8 @@ def _found(
         The two, and whether a path means nothing.
     """
     from ..errors import printable
-    from ..looking import glob
-    from ..nodes import Directory
+    from ..rootfs.glob import glob
+    from ..rootfs.nodes import Directory
 
     missing = False
     alone: list[tuple[bytes, Node]] = []
@@ -136,8 +136,8 @@ class _Rows:
         self, alone: list[tuple[bytes, Node]], directories: list[tuple[bytes, Directory]]
     ) -> Iterator[dict[str, Any]]:
         """Yield what programs want to know of each entry."""
-        from ..looking import as_text, described
-        from ..walking import CurrentPath
+        from ..rootfs.describe import as_text, described
+        from ..rootfs.walking import CurrentPath
 
         current = CurrentPath(as_text, self._lookup.limits)
         for path, node in alone:
@@ -154,7 +154,7 @@ class _Rows:
     ) -> Iterator[str]:
         """Yield the lines for people: a heading for each directory, where there are several."""
         from ..errors import printable
-        from ..walking import CurrentPath
+        from ..rootfs.walking import CurrentPath
 
         current = CurrentPath(printable, self._lookup.limits)
         yield from self._table([(path or b".", node) for path, node in alone])
@@ -171,7 +171,7 @@ class _Rows:
         self, current: CurrentPath, path: bytes, directory: Directory
     ) -> Iterator[tuple[int, list[tuple[bytes, Node]]]]:
         """Go to a directory, and to those below it; yield the depth of its entries, and them."""
-        from ..nodes import Directory
+        from ..rootfs.nodes import Directory
 
         depth = current.start(path)
         todo = [(depth, b"", directory)]
@@ -214,7 +214,7 @@ class _Rows:
 
 
 def _columns(node: Node) -> list[str]:
-    from ..looking import mode_string, time_string
+    from ..rootfs.describe import mode_string, time_string
 
     size = "{}, {}".format(*node.rdev) if node.kind in ("char", "block") else str(node.size)
     owner = [str(node.links), str(node.uid), str(node.gid)]

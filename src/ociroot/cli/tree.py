@@ -12,8 +12,8 @@ from .commands import Command
 from .common import PATH, image_options, in_a_line, opened, print_json, progress_bar, share, size
 
 if TYPE_CHECKING:
-    from ..nodes import Directory, Node
-    from ..walking import CurrentPath
+    from ..rootfs.nodes import Directory, Node
+    from ..rootfs.walking import CurrentPath
 
 __all__ = ["tree"]
 
@@ -43,8 +43,9 @@ def tree(image: str, depth: int, largest: int, as_json: bool, **choice: Any) -> 
       ociroot tree --depth 1 --json app.tar | jq '.layers[] | select(.waste > 1000000)'
     """  # noqa: D301
     from ..errors import printable
-    from ..looking import Waste, as_text, created_by, sizes
-    from ..walking import CurrentPath
+    from ..rootfs.describe import as_text, created_by
+    from ..rootfs.usage import Waste, sizes
+    from ..rootfs.walking import CurrentPath
 
     wastes: list[Waste] = []
 
@@ -118,7 +119,7 @@ def _amount(part: int, whole: int) -> str:
 
 def _files(root: Directory) -> Iterator[_Place]:
     """Yield the regular files, each once, with one of their places."""
-    from ..looking import once
+    from ..rootfs.usage import once
 
     return (place for place in once(root) if place[2].kind == "file")
 
@@ -145,7 +146,7 @@ def _directories(
     root: Directory, totals: dict[Directory, int], depth: int, paths: CurrentPath
 ) -> Iterator[dict[str, Any]]:
     """Yield the directories, each before those in it, the largest first."""
-    from ..nodes import Directory
+    from ..rootfs.nodes import Directory
 
     todo = [root]
     while todo:

@@ -12,7 +12,8 @@ from .commands import Command
 from .common import PATH, counted, image_options, opened_source, print_json, progress_bar, warn
 
 if TYPE_CHECKING:
-    from ..api import Image, OpenedSource
+    from ..api.image import Image
+    from ..api.source import OpenedSource
     from ..limits import Limits
 
 __all__ = ["verify"]

@@ -18,9 +18,9 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
+from .. import linux
 from ..errors import DestinationError, OcirootError, printable
 from ..notices import Notices
-from . import linux
 from .inside import closed_to_others, held, move_up
 from .leftovers import clean_up
 from .location import DIRECTORY, Location, located, may_write

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from .. import linux
 from ..errors import DestinationError
 from ..notices import Notices
-from . import linux
 from .leftovers import clean_up
 from .location import located
 from .signals import first_signal_waits

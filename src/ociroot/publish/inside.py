@@ -8,8 +8,8 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from .. import linux
 from ..errors import DestinationError, printable
-from . import linux
 from .location import DIRECTORY
 from .removal import open_own, remove_tree
 from .staging import StagingDirectory

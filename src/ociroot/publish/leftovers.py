@@ -9,9 +9,9 @@ import re
 import stat
 from contextlib import suppress
 
+from .. import linux
 from ..errors import printable
 from ..notices import Notices
-from . import linux
 from .location import DIRECTORY
 from .removal import empty_directory, open_own, remove_open
 from .signals import first_signal_waits

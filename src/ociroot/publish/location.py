@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+from .. import linux
 from ..errors import DestinationError, printable
-from . import linux
 from .removal import open_own
 
 __all__ = ["DIRECTORY", "Location", "located", "may_write"]

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
-from . import linux
+from .. import linux
 from .location import DIRECTORY
 
 __all__ = ["holds_any", "is_mount_point", "mount_below", "walk"]

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from .. import linux
 from ..errors import DestinationError
-from . import linux
 
 __all__ = ["check_moving", "exchanging"]
 

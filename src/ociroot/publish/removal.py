@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 
-from . import linux
+from .. import linux
 
 __all__ = ["empty_directory", "open_own", "remove_open", "remove_tree"]
 

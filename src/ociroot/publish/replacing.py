@@ -7,9 +7,9 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 
+from .. import linux
 from ..errors import DestinationError, printable, quoted
 from ..fhs import looks_like_root
-from . import linux
 from .location import DIRECTORY
 from .mounts import holds_any, mount_below, walk
 

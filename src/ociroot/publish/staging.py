@@ -19,10 +19,10 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from .. import linux
 from ..errors import DestinationError
 from ..notices import Notices
-from ..writers.attributes import Attributes
-from . import linux
+from ..outputs.directory.attributes import Attributes
 from .leftovers import BESIDE, MARK, TREE, clean_up, lock, note, prefix_of, remove_staging
 from .location import DIRECTORY, may_write
 from .probes import exchanging

@@ -42,10 +42,10 @@ class RootFS(msgspec.Struct, frozen=True, dict=True):
         # if they encounter a unknown value while verifying or unpacking an image."
         if self.type != "layers":
             raise Unsupported(f"rootfs.type is {quoted(self.type[:40])}, not 'layers'")
-        _ = self.checked
+        _ = self.parsed_diff_ids
 
     @cached_property
-    def checked(self) -> tuple[Digest, ...]:
+    def parsed_diff_ids(self) -> tuple[Digest, ...]:
         """The diff_ids, checked by the grammar of digests."""
         return tuple(Digest.parse(text) for text in self.diff_ids)
 

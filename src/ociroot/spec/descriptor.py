@@ -61,10 +61,10 @@ class Descriptor(msgspec.Struct, frozen=True, rename="camel", dict=True):
         # descriptor.md, "Properties", size: "The size MUST NOT be negative." It is an int64.
         if not 0 <= self.size < 1 << 63:
             raise MalformedImage(f"the size {self.size} of a descriptor")
-        _ = self.checked
+        _ = self.parsed_digest
 
     @cached_property
-    def checked(self) -> Digest:
+    def parsed_digest(self) -> Digest:
         """The digest, checked by the grammar before it is used as a name."""
         return Digest.parse(self.digest)
 

@@ -18,14 +18,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar, get_args, get_origin
 
 import msgspec
 
-from ..errors import (
-    LimitExceeded,
-    MalformedImage,
-    OcirootError,
-    Unsupported,
-    printable,
-    quoted,
-)
+from ..errors import LimitExceeded, MalformedImage, OcirootError, Unsupported, printable, quoted
 from ..limits import DEFAULTS, Limits
 
 __all__ = ["decode", "expected", "parse", "typed"]

@@ -23,7 +23,7 @@ class Entry:
         gid: the group, 0 to 2^32-2.
         mtime_ns: the modification time, in nanoseconds since 1970.
         size: bytes of the file, holes included.
-        stored: bytes of data that follow the header in the archive.
+        stored_size: bytes of data that follow the header in the archive.
         target: what a symbolic or a hard link points to.
         rdev: major and minor number of a device.
         xattrs: extended attributes by name, or None.
@@ -41,7 +41,7 @@ class Entry:
         "rdev",
         "segments",
         "size",
-        "stored",
+        "stored_size",
         "target",
         "uid",
         "xattrs",
@@ -54,7 +54,7 @@ class Entry:
     gid: int
     mtime_ns: int
     size: int
-    stored: int
+    stored_size: int
     target: bytes
     rdev: tuple[int, int]
     xattrs: dict[bytes, bytes] | None

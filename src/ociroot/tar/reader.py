@@ -64,8 +64,8 @@ def entries(
     """Read an archive entry by entry.
 
     Args:
-        stream: the archive. While an entry is in hand its ``stored`` bytes can be read from the
-            stream; what of them is not read is skipped.
+        stream: the archive. Before the next entry is asked for, ``stored_size`` bytes can be
+            read from the stream; what of them is not read is skipped.
         limits: on what one entry may ask for.
         counted: what the archives have brought that are read in one pass; None: this is the only
             one.
@@ -173,7 +173,7 @@ def entries(
                 stored = extensions.sparse(entry, stream, stored)
             if entry.size > largest:
                 raise limits.exceeded("file_size", entry.size)
-            entry.stored = stored if kind == "file" else 0
+            entry.stored_size = stored if kind == "file" else 0
 
             yield entry
 

@@ -19,10 +19,10 @@ _READ = 256 << 10
 class Data(Protocol):
     """Bytes to be read one after the other."""
 
-    def at_hand(self, size: int) -> memoryview | None:
+    def try_read(self, size: int) -> memoryview | None:
         """Read exactly ``size`` bytes if they lie in one piece; else nothing, and return None."""
 
-    def pieces(self, size: int) -> Iterator[memoryview]:
+    def iter_chunks(self, size: int) -> Iterator[memoryview]:
         """Read exactly ``size`` bytes, as pieces that are valid until the next read."""
 
 
@@ -52,7 +52,7 @@ def _truncated(missing: int) -> MalformedImage:
 
 def read(stream: Stream, size: int) -> bytes:
     """Read exactly ``size`` bytes, which the caller has bounded, as one object."""
-    return b"".join(stream.pieces(size))
+    return b"".join(stream.iter_chunks(size))
 
 
 class ChunkStream:
@@ -96,7 +96,7 @@ class ChunkStream:
             parts.append(part)
         return b"".join(parts), 0
 
-    def at_hand(self, size: int) -> memoryview | None:
+    def try_read(self, size: int) -> memoryview | None:
         """See :class:`Stream`."""
         at = self._at
         if at + size > len(self._chunk):
@@ -113,7 +113,7 @@ class ChunkStream:
             self.skip(end - self.position)
             self.skip_padding(padding)
 
-    def pieces(self, size: int) -> Iterator[memoryview]:
+    def iter_chunks(self, size: int) -> Iterator[memoryview]:
         """See :class:`Stream`."""
         while size:
             if self._at == len(self._chunk) and not self._next():
@@ -125,7 +125,7 @@ class ChunkStream:
 
     def skip(self, size: int) -> None:
         """See :class:`Stream`."""
-        for _ in self.pieces(size):
+        for _ in self.iter_chunks(size):
             pass
 
     def skip_padding(self, size: int) -> None:
@@ -166,7 +166,7 @@ class FileStream:
             raise _truncated(BLOCK - len(data))
         return (data, 0) if data else None
 
-    def at_hand(self, size: int) -> memoryview | None:
+    def try_read(self, size: int) -> memoryview | None:
         """See :class:`Stream`."""
         return None
 
@@ -175,7 +175,7 @@ class FileStream:
         self.skip(end - self.position)
         self.skip_padding(padding)
 
-    def pieces(self, size: int) -> Iterator[memoryview]:
+    def iter_chunks(self, size: int) -> Iterator[memoryview]:
         """See :class:`Stream`."""
         while size:
             data = self._read(min(size, _READ))

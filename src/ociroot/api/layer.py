@@ -1,0 +1,73 @@
+"""A layer of an image, as a caller holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..errors import OcirootError
+from ..images.layers import LayerBlob
+from ..layers.pipeline import Pipeline, compression_of, diagnose
+from ..limits import Limits
+from ..spec.digest import Digest
+from ..tar.entry import Entry
+from ..tar.reader import entries
+from ..tar.stream import ChunkStream
+
+__all__ = ["Layer"]
+
+
+class Layer:
+    """A layer of an image."""
+
+    def __init__(self, source_name: str, blob: LayerBlob, limits: Limits) -> None:
+        self._source_name = source_name
+        self._blob = blob
+        self._limits = limits
+
+    @property
+    def digest(self) -> Digest | None:
+        """The digest of the blob; None in a docker-archive, which has none."""
+        return self._blob.digest
+
+    @property
+    def diff_id(self) -> Digest:
+        """The digest that its uncompressed content should have."""
+        return self._blob.diff_id
+
+    @property
+    def media_type(self) -> str:
+        """Its media type; empty in a docker-archive."""
+        return self._blob.media_type
+
+    @property
+    def size(self) -> int:
+        """Bytes of the blob."""
+        return self._blob.blob.size
+
+    @property
+    def compression(self) -> str:
+        """What its first bytes say: ``gzip``, ``zstd``, ``none``, or one that is refused."""
+        return compression_of(self._blob)
+
+    def entries(self) -> Iterator[Entry]:
+        """Read the layer's tar entries, whiteouts as such, in the order of the archive.
+
+        The digest (in a docker-archive, which has none, the diff_id) is verified by the end of the
+        iteration: what came before is not to be trusted until then.
+
+        Yields:
+            Each entry, as the archive has it.
+
+        Raises:
+            OcirootError: the layer cannot be read, or is not what it should be.
+        """
+        with Pipeline([self._blob], self._limits) as pipeline:
+            try:
+                stream = ChunkStream(pipeline.chunks())
+                yield from entries(stream, self._limits)
+                stream.drain()
+                content = pipeline.finish()
+                if self.digest is None:
+                    content.verify()
+            except OcirootError as error:
+                raise diagnose(self._blob, error).locate(source=self._source_name) from error

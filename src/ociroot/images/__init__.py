@@ -1,0 +1,1 @@
+"""What is in a source, and which image of it is meant."""

@@ -1,0 +1,381 @@
+"""What is in a source, found out: each document read once and verified, and none of them kept.
+
+The steps: read ``index.json``; follow it, and the indexes it lists, to manifests; leave out what
+is no image (attestations, artifacts); read each image's configuration. Or read the
+``manifest.json`` of a docker-archive, whose images are named by files. Where a source has both,
+:mod:`ociroot.images.hybrid` puts them together. What cannot be read is listed as unreadable: it is
+an error when it is chosen, and not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from ..errors import MalformedImage, OcirootError, VerificationError, printable, quoted
+from ..sources.source import Source
+from ..spec.config import Config
+from ..spec.descriptor import CONFIG_TYPES, INDEX_TYPES, MANIFEST_TYPES, Descriptor
+from ..spec.digest import Digest
+from ..spec.docker import ArchivedImage, decode_manifest
+from ..spec.document import decode
+from ..spec.index import Index
+from ..spec.manifest import Manifest
+from ..spec.platform import Platform
+from .documents import Documents
+from .found import ChosenImage, FoundImage, Listing, NonImage
+from .hybrid import Stack, put_together
+
+__all__ = ["Catalog", "Entry"]
+
+# What names an image: the full name of containerd and Docker, and the image-spec's, which is often
+# but a tag.
+_NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
+_ATTESTATION = "vnd.docker.reference.type"
+_SUBJECT = "vnd.docker.reference.digest"
+# What holds for all that an index lists, when it is said of the index.
+_INHERITED = (*_NAMES, _ATTESTATION, _SUBJECT)
+
+T = TypeVar("T")
+
+
+class Entry(NamedTuple):
+    """What an index lists and is no index, before anything of it has been read.
+
+    Attributes:
+        descriptor: its descriptor; None: it is broken.
+        names: what it is called.
+        subject: for an attestation, the digest of the image that it is about; else None.
+        error: why it cannot be read, for an index or a descriptor that cannot.
+    """
+
+    descriptor: Descriptor | None
+    names: tuple[str, ...]
+    subject: str | None = None
+    error: OcirootError | None = None
+
+
+class Catalog:
+    """What is in a source. Each document is read once for it, however many names it has.
+
+    Attributes:
+        source: the source.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._documents = Documents(source)
+        self._read: dict[Hashable, Any] = {}
+
+    @cached_property
+    def is_layout(self) -> bool:
+        """Whether there is an ``index.json``, as in an OCI image layout."""
+        return self.source.member("index.json") is not None
+
+    @cached_property
+    def is_archive(self) -> bool:
+        """Whether there is the ``manifest.json`` of a docker-archive.
+
+        In the directory of a layout it may also be another's; then it is no list.
+        """
+        content = self.source.member("manifest.json")
+        if content is None or self.source.form != "oci-layout":
+            return content is not None
+        return b"".join(content._replace(size=min(content.size, 100)).chunks()).lstrip()[:1] == b"["
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """What ``index.json`` lists, and the indexes that it lists.
+
+        Raises:
+            MalformedImage: ``index.json`` breaks a rule of the specification.
+            LimitExceeded: too many descriptors, indexes nested too deeply, a document too large.
+        """
+        return tuple(self._followed()) if self.is_layout else ()
+
+    def listing(self) -> Listing:
+        """Return all that is in the source.
+
+        Raises:
+            MalformedImage: a document that leads to the others breaks a rule of the specification,
+                or ``index.json`` and ``manifest.json`` contradict each other.
+            LimitExceeded: too many descriptors, or too much to read.
+        """
+        listed: Sequence[FoundImage | NonImage] = [self._listed(entry) for entry in self.entries]
+        if self.is_archive:
+            archived = [self._archived(item) for item in self._items()]
+            both = self.is_layout
+            listed = put_together(listed, archived, self._stack_of) if both else archived
+        return _listing(listed)
+
+    def listing_of(self, entries: Iterable[Entry]) -> Listing:
+        """Return some of what the indexes list, without reading the rest."""
+        return _listing([self._listed(entry) for entry in entries])
+
+    def load(self, found: FoundImage) -> ChosenImage:
+        """Read the documents of an image.
+
+        Args:
+            found: the image, as a listing has it.
+        """
+        documents = Documents(self.source)
+        manifest = None
+        if found.descriptor is not None:
+            manifest = documents.read(found.descriptor, Manifest)
+            config = documents.read(manifest.config, Config)
+        else:
+            image_id, config = documents.read_archived(found.config_name)
+            if image_id != found.image_id:
+                raise VerificationError("it changes while it is read", member=found.config_name)
+        fields = {name: getattr(found, name) for name in FoundImage.__struct_fields__}
+        return ChosenImage(**fields, config=config, manifest=manifest)
+
+    def _once(self, read: Callable[[Any], T], what: Any, key: Hashable) -> T | OcirootError:
+        """Return what a function returned or raised of something the first time.
+
+        Its outcome is kept and not what it has read: there may be thousands of documents.
+        """
+        if key not in self._read:
+            self._read[key] = self._attempt(read, what)
+        outcome: T | OcirootError = self._read[key]
+        return outcome
+
+    def _attempt(self, read: Callable[[Any], T], what: Any) -> T | OcirootError:
+        """Return what a function returns or raises of something.
+
+        Raises:
+            LimitExceeded: there have been too many documents, so that nothing more can be read.
+        """
+        try:
+            return read(what)
+        except OcirootError as error:
+            if self._documents.exhausted:
+                raise
+            # Without its traceback, which would keep what was read.
+            error.__cause__ = error.__context__ = None
+            return error.with_traceback(None)
+
+    # An OCI image layout.
+
+    def _followed(self) -> Iterator[Entry]:
+        """Follow the indexes."""
+        limits = self.source.limits
+        seen: set[Hashable] = set()
+        count = 0
+        todo: list[tuple[Iterator[tuple[int, Any]], dict[str, str]]] = [
+            (enumerate(self._top()), {})
+        ]
+        while todo:
+            children, above = todo[-1]
+            number, item = next(children, (-1, None))
+            if number < 0:
+                todo.pop()
+                continue
+            count += 1
+            limits.check("descriptors", count)
+            descriptor = self._attempt(Index.descriptor, item)
+            if isinstance(descriptor, OcirootError):
+                yield self._broken(item, number, descriptor, nested=len(todo) > 1)
+                continue
+            said = {k: descriptor.annotations.get(k, above.get(k)) for k in _INHERITED}
+            known = {name: text for name, text in said.items() if text is not None}
+            self._documents.count(sum(map(len, known.values())))
+            # One image may be listed under several names, and for several platforms.
+            if (key := (_key(descriptor), descriptor.platform, *said.values())) in seen:
+                continue
+            seen.add(key)
+            index = None
+            if descriptor.media_type in INDEX_TYPES:
+                limits.check("index_depth", len(todo) + 1)
+                index = self._attempt(self._nested, descriptor)
+            if isinstance(index, Index):
+                todo.append((enumerate(index.manifests), known))
+                continue
+            names = tuple(dict.fromkeys(known[name] for name in _NAMES if known.get(name)))
+            is_attestation = descriptor.is_attestation or _ATTESTATION in known
+            subject = known.get(_SUBJECT, "") if is_attestation else None
+            yield Entry(descriptor, names, subject, index)
+
+    def _broken(self, item: Any, number: int, error: OcirootError, *, nested: bool) -> Entry:
+        """Return the entry of a descriptor that cannot be read."""
+        place = f"`$.manifests[{number}]"
+        path = "`$" in error.problem
+        error.problem = (
+            error.problem.replace("`$", place, 1) if path else f"{error.problem} - at {place}`"
+        )
+        self._documents.count(len(error.problem))
+        return Entry(
+            None,
+            _names_in(item),
+            error=error.locate(member="an index of index.json" if nested else "index.json"),
+        )
+
+    def _top(self) -> tuple[Any, ...]:
+        try:
+            content = self._documents.content("index.json") or b""
+            top = decode(content, Index, self.source.limits)
+            if top.media_type and top.media_type not in INDEX_TYPES:
+                raise MalformedImage(f"mediaType is {quoted(top.media_type[:200])}, not an index's")
+        except OcirootError as error:
+            raise error.locate(member="index.json") from error.__cause__
+        return top.manifests
+
+    def _nested(self, descriptor: Descriptor) -> Index | None:
+        if self.source.blob(descriptor.parsed_digest) is None:
+            return None
+        return self._documents.read(descriptor, Index)
+
+    def _listed(self, entry: Entry) -> FoundImage | NonImage:
+        """Say what an entry is.
+
+        image-layout.md, "index.json file": "An encountered `mediaType` that is unknown MUST NOT
+        generate an error."
+        """
+        if (descriptor := entry.descriptor) is None:
+            assert entry.error is not None  # noqa: S101
+            return self._other(NonImage("", "", 0, names=entry.names), entry.error)
+        what = self._what(entry, descriptor)
+        if isinstance(what, FoundImage):
+            platform = descriptor.platform or what.platform
+            self._count_platform(platform)
+            return msgspec.structs.replace(
+                what, names=entry.names, platform=platform, descriptor=descriptor
+            )
+        if isinstance(what, str):
+            self._documents.count(len(what))
+        other = NonImage(
+            "",
+            descriptor.digest,
+            descriptor.size,
+            entry.subject or "",
+            entry.names,
+            descriptor.platform,
+        )
+        return self._other(other, what)
+
+    def _what(self, entry: Entry, descriptor: Descriptor) -> FoundImage | OcirootError | str:
+        """Return the image without its names, why it cannot be read, or what else it is."""
+        if entry.subject is not None:
+            return "attestation"
+        if entry.error is not None:
+            return entry.error
+        if descriptor.media_type in INDEX_TYPES:
+            return "missing"
+        if not descriptor.media_type:
+            return MalformedImage("its descriptor has no media type")
+        if descriptor.media_type not in MANIFEST_TYPES:
+            return descriptor.media_type
+        what = self._once(self._manifest, descriptor, ("manifest", _key(descriptor)))
+        is_image = isinstance(what, FoundImage)
+        return descriptor.artifact_type if is_image and descriptor.artifact_type else what
+
+    def _manifest(self, descriptor: Descriptor) -> FoundImage | str:
+        """Read a manifest, and of an image its configuration."""
+        if self.source.blob(descriptor.parsed_digest) is None:
+            return "missing"
+        manifest = self._documents.read(descriptor, Manifest)
+        if manifest.artifact_type or manifest.config.media_type not in CONFIG_TYPES:
+            return manifest.artifact_type or manifest.config.media_type
+        platform = self._once(self._platform, manifest.config, ("config", _key(manifest.config)))
+        if isinstance(platform, OcirootError):
+            raise platform
+        size = sum(layer.size for layer in manifest.layers)
+        return FoundImage((), platform, manifest.config.parsed_digest, size=size)
+
+    def _platform(self, descriptor: Descriptor) -> Platform:
+        return self._documents.read(descriptor, Config).platform
+
+    # A docker-archive.
+
+    def _items(self) -> tuple[ArchivedImage, ...]:
+        try:
+            content = self._documents.content("manifest.json") or b""
+            items = decode_manifest(content, self.source.limits)
+            self.source.limits.check("descriptors", len(items))
+        except OcirootError as error:
+            raise error.locate(member="manifest.json") from error.__cause__
+        return items
+
+    def _archived(self, item: ArchivedImage) -> FoundImage | NonImage:
+        """Say what an item of ``manifest.json`` is."""
+        what = self._attempt(self._archived_image, item)
+        if isinstance(what, FoundImage):
+            self._count_platform(what.platform)
+            return what
+        return self._other(NonImage("", "", 0, names=item.repo_tags), what)
+
+    def _archived_image(self, item: ArchivedImage) -> FoundImage | str:
+        config = self._once(self._archived_config, item.config, ("archived", item.config))
+        if isinstance(config, OcirootError):
+            raise config
+        image_id, platform = config
+        self.source.limits.check("layers", len(item.layers))
+        blobs = [self.source.member(name) for name in item.layers]
+        return FoundImage(
+            item.repo_tags,
+            platform,
+            image_id,
+            config_name=item.config,
+            members=item.layers,
+            size=sum(blob.size for blob in blobs if blob is not None),
+        )
+
+    def _archived_config(self, name: str) -> tuple[Digest, Platform]:
+        image_id, config = self._documents.read_archived(name)
+        return image_id, config.platform
+
+    # Either.
+
+    def _other(self, other: NonImage, what: OcirootError | str) -> NonImage:
+        """Fill in what something is that is no image."""
+        if isinstance(what, OcirootError):
+            where = f"{printable(what.member[:200])}: " if what.member else ""
+            kind = f"unreadable: {where}{what.problem}"
+            return msgspec.structs.replace(other, kind=kind, error=what)
+        missing = self.source.missing(Digest.parse(other.digest)) if what == "missing" else None
+        return msgspec.structs.replace(other, kind=what, error=missing)
+
+    def _count_platform(self, platform: Platform) -> None:
+        """Count what is shown of each image, though it may be read once for all."""
+        shown = (platform.os, platform.architecture, platform.variant, platform.os_version)
+        self._documents.count(sum(map(len, shown)))
+
+    def _stack_of(self, image: FoundImage) -> Stack:
+        """Return where the layers of an image lie."""
+        if image.descriptor is None:
+            return tuple(map(self.source.member, image.members))
+        stack = self._once(self._layers, image.descriptor, ("layers", _key(image.descriptor)))
+        if isinstance(stack, OcirootError):
+            raise stack
+        return stack
+
+    def _layers(self, descriptor: Descriptor) -> Stack:
+        layers = self._documents.read(descriptor, Manifest).layers
+        self.source.limits.check("layers", len(layers))
+        return tuple(self.source.blob(layer.parsed_digest) for layer in layers)
+
+
+def _names_in(item: Any) -> tuple[str, ...]:
+    """Return what a broken descriptor calls what it is about."""
+    annotations = item.get("annotations") if isinstance(item, dict) else None
+    found = [annotations.get(name) for name in _NAMES] if isinstance(annotations, dict) else []
+    return tuple(dict.fromkeys(name for name in found if name and isinstance(name, str)))
+
+
+def _key(descriptor: Descriptor) -> Hashable:
+    """Return what a document is read by."""
+    return (descriptor.digest, descriptor.media_type, descriptor.size)
+
+
+def _listing(listed: Iterable[FoundImage | NonImage]) -> Listing:
+    images: list[FoundImage] = []
+    others: list[NonImage] = []
+    for each in listed:
+        if isinstance(each, FoundImage):
+            images.append(each)
+        else:
+            others.append(msgspec.structs.replace(each, place=len(images)))
+    return Listing(tuple(images), tuple(others))

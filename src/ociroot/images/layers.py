@@ -1,0 +1,113 @@
+"""The layers of an image: its manifest's blobs paired with its config's diff_ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ..errors import MalformedImage, OcirootError, Unsupported, printable, quoted
+from ..sources.blob import Blob
+from ..sources.source import Source
+from ..spec.descriptor import LAYER_TYPES, Descriptor
+from ..spec.digest import Digest
+from .documents import check_size
+from .found import ChosenImage
+
+__all__ = ["LayerBlob", "resolve_layers"]
+
+# Characters of a name that a message shows.
+_SHOWN = 200
+
+
+class LayerBlob(msgspec.Struct, frozen=True):
+    """A layer as the documents describe it.
+
+    Attributes:
+        number: its place in the manifest, from 1.
+        count: how many layers the manifest has.
+        digest: the digest of the blob; None in a docker-archive, which has none.
+        media_type: its media type; empty in a docker-archive.
+        blob: where its bytes lie.
+        diff_id: the digest that its uncompressed content should have.
+        stored_size: bytes of the files that it and the image's other layers come out of: each blob
+            once, and of an archive that is compressed as a whole no more than its own.
+    """
+
+    number: int
+    count: int
+    digest: Digest | None
+    media_type: str
+    blob: Blob
+    diff_id: Digest
+    stored_size: int
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"{self.number}/{self.count} {self.digest or self.diff_id}"
+
+
+def resolve_layers(source: Source, image: ChosenImage) -> tuple[LayerBlob, ...]:
+    """Pair the layers with the diff_ids, and check of the layers what can be checked unread.
+
+    Args:
+        source: where they lie.
+        image: the image.
+
+    Returns:
+        The layers in the manifest's order, base first.
+
+    Raises:
+        MalformedImage: the numbers differ, or a layer is not there.
+        VerificationError: a layer has another size than its descriptor says.
+        Unsupported: a layer of an unknown type.
+        LimitExceeded: too many layers.
+    """
+    diff_ids = image.config.rootfs.parsed_diff_ids
+    # A manifest of Docker 25.0's first releases has no layers, which `manifest.json` has.
+    places: Sequence[Descriptor | str] = image.members
+    if image.manifest is not None and not image.members:
+        places = image.manifest.layers
+    if len(places) != len(diff_ids):
+        raise MalformedImage(
+            f"the manifest has {len(places)} layers, the config {len(diff_ids)} diff_ids",
+            source=source.name,
+        )
+    if len(places) > source.limits.layers:
+        raise source.limits.exceeded("layers", len(places)).locate(source=source.name)
+    layers: list[LayerBlob] = []
+    sizes: dict[tuple[str, int], int] = {}
+    for number, (place, diff_id) in enumerate(zip(places, diff_ids, strict=True), 1):
+        digest, media_type = None, ""
+        label = f"{number}/{len(places)} {diff_id}"
+        try:
+            if isinstance(place, str):
+                blob = source.member(place)
+                if blob is None:
+                    raise MalformedImage(f"the member {printable(place[:_SHOWN])} is not there")
+            else:
+                digest, media_type = place.parsed_digest, place.media_type
+                label = f"{number}/{len(places)} {digest}"
+                _check_type(media_type)
+                blob = source.blob(digest)
+                if blob is None:
+                    raise source.missing(digest)
+                check_size(blob, place)
+        except OcirootError as error:
+            raise error.locate(source=source.name, layer=label) from None
+        layers.append(LayerBlob(number, len(places), digest, media_type, blob, diff_id, 0))
+        sizes[blob.path, blob.offset] = blob.size
+    stored = sum(sizes.values())
+    if source.packed is not None:
+        stored = min(stored, source.packed)
+    return tuple(msgspec.structs.replace(layer, stored_size=stored) for layer in layers)
+
+
+def _check_type(media_type: str) -> None:
+    if media_type not in LAYER_TYPES:
+        encrypted = "+encrypted" in media_type
+        raise Unsupported(
+            f"the media type {quoted(media_type[:_SHOWN])}",
+            remedy="decrypt the image first" if encrypted else None,
+        )

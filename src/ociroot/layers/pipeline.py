@@ -1,0 +1,400 @@
+"""The pipeline: layers read, hashed and decompressed on threads, verified while they flow.
+
+    reader     reads a blob in chunks and hashes them          → the digest
+    decoder    decompresses them, and fans the result out to   → the compression, the size
+    hasher     hashes the uncompressed bytes                   → the diff_id
+    (caller)   parses and writes, on the caller's own thread
+
+Each stage hands chunks of 1 MiB to the next through a bounded channel, and goes on with the next
+layer while the caller is still at the last one: memory stays within the channels' slots. The codecs
+and hashlib release the GIL while they work on a chunk. Every byte is read and decompressed once.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Generic, NamedTuple, Self, TypeVar
+
+import msgspec
+
+from ..compression import CHUNK, Meter, decompress, sniff
+from ..errors import LimitExceeded, MalformedImage, OcirootError, Unsupported, VerificationError
+from ..images.layers import LayerBlob
+from ..limits import DEFAULTS, Limits
+from ..spec.descriptor import LAYER_TYPES
+from ..spec.digest import Digest
+
+__all__ = ["LayerContent", "Pipeline", "compression_of", "diagnose", "tuned"]
+
+# Chunks that may wait between two stages: 4 MiB of compressed and 16 MiB of uncompressed bytes.
+_PACKED_SLOTS = 4
+_SLOTS = 16
+# Outputs smaller than this are gathered: a thread that calls many short functions fights for the
+# GIL with the writer.
+_GATHER = CHUNK // 4
+# Bytes of a block that makes glibc keep what the channels hold at most; above 32 MiB it takes no
+# notice (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD).
+_LARGEST_BLOCK = 31 << 20
+
+T = TypeVar("T")
+
+
+class LayerContent(msgspec.Struct, frozen=True):
+    """What was found when a layer had been read to its end.
+
+    Attributes:
+        layer: the layer as the documents describe it.
+        diff_id: the digest of its uncompressed content.
+        compression: ``gzip``, ``zstd`` or ``none``.
+        unpacked_size: bytes of its uncompressed content.
+    """
+
+    layer: LayerBlob
+    diff_id: Digest
+    compression: str
+    unpacked_size: int
+
+    @property
+    def as_declared(self) -> bool:
+        """Whether its compression is the one that its media type declares."""
+        media_type = self.layer.media_type
+        return not media_type or LAYER_TYPES[media_type] == self.compression
+
+    def verify(self) -> None:
+        """Hold its diff_id against the one that the config has.
+
+        Raises:
+            VerificationError: it is another one.
+        """
+        if self.diff_id != self.layer.diff_id:
+            raise VerificationError(
+                f"the diff_id is {self.diff_id}, not {self.layer.diff_id}", layer=self.layer.label
+            )
+
+
+class _Closed(Exception):
+    """The pipeline is being stopped."""
+
+
+class _Failure(NamedTuple):
+    error: BaseException
+
+
+class _EndOfBlob(NamedTuple):
+    digest: Digest | None  # None: nobody has said what it should be
+
+
+class _EndOfLayer(NamedTuple):
+    compression: str
+    unpacked_size: int
+    diff_id: Digest | None  # None: the hasher has it
+
+
+class _Channel(Generic[T]):
+    """A bounded queue made of two simple ones: the items, and the slots that are free."""
+
+    def __init__(self, slots: int) -> None:
+        self._items: SimpleQueue[T | _Failure] = SimpleQueue()
+        self._slots: SimpleQueue[bool] = SimpleQueue()
+        for _ in range(slots):
+            self._slots.put(True)
+
+    def put(self, item: T) -> None:
+        if not self._slots.get():
+            raise _Closed
+        self._items.put(item)
+
+    def get(self) -> T:
+        item = self._items.get()
+        if isinstance(item, _Failure):
+            raise item.error
+        self._slots.put(True)
+        return item
+
+    def fail(self, error: BaseException) -> None:
+        self._items.put(_Failure(error))
+
+    def close(self) -> None:
+        # Once for a put that waits, once more for the next one.
+        self._slots.put(False)
+        self._slots.put(False)
+
+
+@contextmanager
+def tuned() -> Iterator[None]:
+    """Set the interpreter up for the pipeline, and restore it.
+
+    With the default switch interval the writer waits 5 ms for the GIL each time another thread has
+    taken it; and a collection of the many small objects of the tree, none of which is garbage,
+    costs more than the tree. Both are the process's: the last one to leave restores them. glibc
+    gives freed memory back to the kernel, which clears it each time that a chunk gets it again; it
+    keeps up to twice the size of the largest block that was ever freed, however.
+    """
+    _tuning.enter()
+    try:
+        yield
+    finally:
+        _tuning.leave()
+
+
+class _Tuning:
+    """How many are at work in this process, and how the first one found it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._before = (0.0, False)
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._count:
+                self._before = (sys.getswitchinterval(), gc.isenabled())
+                sys.setswitchinterval(5e-5)
+                gc.disable()
+                with suppress(MemoryError):
+                    bytes(_LARGEST_BLOCK)  # never touched
+            self._count += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._count -= 1
+            if not self._count:
+                interval, collecting = self._before
+                sys.setswitchinterval(interval)
+                if collecting:
+                    gc.enable()
+
+
+_tuning = _Tuning()
+
+
+class Pipeline:
+    """Reads layers one after the other; a context manager that stops its threads.
+
+    For each layer in turn: iterate :meth:`chunks` to its end, then call :meth:`finish`.
+    """
+
+    def __init__(self, layers: Sequence[LayerBlob], limits: Limits = DEFAULTS) -> None:
+        """Make a pipeline.
+
+        Args:
+            layers: the layers in the order in which they are wanted.
+            limits: on what decompressing them takes and gives.
+        """
+        self._layers = layers
+        self._limits = limits
+        self._packed: _Channel[bytes | _EndOfBlob] = _Channel(_PACKED_SLOTS)
+        self._unpacked: _Channel[bytes | _EndOfLayer] = _Channel(_SLOTS)
+        self._to_hash: _Channel[bytes | Digest | None] = _Channel(_SLOTS)
+        self._diff_ids: _Channel[Digest] = _Channel(len(layers) + 1)
+        self._channels = (self._packed, self._unpacked, self._to_hash, self._diff_ids)
+        self._next = 0
+        self._end: _EndOfLayer | None = None
+        self._closed = False
+        #: Bytes of the blobs that have been read so far.
+        self.bytes_read = 0
+        self._threads = [
+            threading.Thread(target=self._run, args=stage, name=f"ociroot-{name}", daemon=True)
+            for name, stage in (
+                ("reader", (self._read, self._packed)),
+                ("decoder", (self._decode, self._unpacked, self._to_hash)),
+                ("hasher", (self._hash, self._diff_ids)),
+            )
+        ]
+
+    def __enter__(self) -> Self:
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:
+            self.__exit__(None, None, None)
+            raise OcirootError(f"cannot read the layers: {error}") from error
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._closed = True
+        for channel in self._channels:
+            channel.close()
+            channel.fail(_Closed())
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+
+    # The caller's side.
+
+    def chunks(self, tick: Callable[[], None] | None = None) -> Iterator[bytes]:
+        """Yield the uncompressed bytes of the next layer.
+
+        Args:
+            tick: called before each chunk.
+
+        Raises:
+            OcirootError: the layer's bytes cannot be read or decompressed.
+        """
+        while True:
+            item = self._unpacked.get()
+            if isinstance(item, _EndOfLayer):
+                self._end = item
+                return
+            if tick is not None:
+                tick()
+            yield item
+
+    def finish(self) -> LayerContent:
+        """Return what was found of the layer whose chunks have all been taken.
+
+        The blob's digest has been verified by then; its diff_id is the caller's to compare, who
+        knows which one is wanted.
+        """
+        assert self._end is not None, "chunks() has not been read to its end"  # noqa: S101
+        end, layer = self._end, self._layers[self._next]
+        self._next += 1
+        self._end = None
+        diff_id = end.diff_id or self._diff_ids.get()
+        return LayerContent(layer, diff_id, end.compression, end.unpacked_size)
+
+    # The stages, each on its own thread.
+
+    def _run(self, stage: Callable[[], None], *outputs: _Channel[Any]) -> None:
+        try:
+            stage()
+        except BaseException as error:  # whatever it is, it is the caller's
+            for channel in outputs:
+                channel.fail(error)
+
+    def _read(self) -> None:
+        for layer in self._layers:
+            wanted = layer.digest
+            hasher = wanted.hasher() if wanted is not None else None
+            for chunk in layer.blob.chunks(CHUNK):
+                if self._closed:
+                    raise _Closed
+                self.bytes_read += len(chunk)
+                self._packed.put(chunk)
+                if hasher is not None:
+                    hasher.update(chunk)
+            if wanted is not None and hasher is not None:
+                found = Digest(wanted.algorithm, hasher.hexdigest())
+                if found != wanted:
+                    raise _wrong_digest(layer, found)
+            self._packed.put(_EndOfBlob(wanted))
+
+    def _blob(self) -> Iterator[bytes]:
+        """Yield the chunks of one blob; afterwards its digest is in ``self._digest``."""
+        while not isinstance(item := self._packed.get(), _EndOfBlob):
+            yield item
+        self._digest = item.digest
+
+    def _decode(self) -> None:
+        # One layer may stand in the manifest many times, and an archive may be compressed as well.
+        meter = Meter(self._limits, max((layer.stored_size for layer in self._layers), default=0))
+        for layer in self._layers:
+            chunks = self._blob()
+            head = next(chunks, b"")
+            while 0 < len(head) < 8 and (more := next(chunks, b"")):
+                head += more
+            compression = sniff(head)
+            if compression not in ("gzip", "zstd", "none"):
+                raise Unsupported(f"compressed with {compression} (layers have gzip, zstd or none)")
+            # A plain layer is its own diff_id.
+            hashed = (
+                compression != "none"
+                or layer.digest is None
+                or layer.digest.algorithm != layer.diff_id.algorithm
+            )
+            if hashed:
+                self._to_hash.put(layer.diff_id)
+            size = 0
+            blob = chain((head,), chunks)
+            for chunk in _gathered(decompress(compression, blob, self._limits, meter)):
+                size += len(chunk)
+                if compression == "none":
+                    meter.give(len(chunk))
+                if hashed:
+                    self._to_hash.put(chunk)
+                self._unpacked.put(chunk)
+            for _ in chunks:
+                pass  # padding behind the compressed data counts for the digest
+            if hashed:
+                self._to_hash.put(None)
+            self._unpacked.put(_EndOfLayer(compression, size, None if hashed else self._digest))
+
+    def _hash(self) -> None:
+        while True:
+            wanted = self._to_hash.get()
+            if not isinstance(wanted, Digest):
+                raise TypeError(wanted)
+            hasher = wanted.hasher()
+            while isinstance(chunk := self._to_hash.get(), bytes):
+                hasher.update(chunk)
+            self._diff_ids.put(Digest(wanted.algorithm, hasher.hexdigest()))
+
+
+def compression_of(layer: LayerBlob) -> str:
+    """Return how a layer is compressed, by its first bytes."""
+    return sniff(next(layer.blob.chunks(8), b""))
+
+
+def _gathered(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Join small chunks: eStargz has a gzip member for each file."""
+    parts: list[bytes] = []
+    length = 0
+    for chunk in chunks:
+        if not parts and len(chunk) >= _GATHER:
+            yield chunk
+            continue
+        if chunk:
+            parts.append(chunk)
+            length += len(chunk)
+        if length >= _GATHER:
+            yield b"".join(parts)
+            parts, length = [], 0
+    if parts:
+        yield b"".join(parts)
+
+
+def _wrong_digest(layer: LayerBlob, digest: Digest) -> VerificationError:
+    return VerificationError(
+        f"the digest of the blob is {digest}, not {layer.digest}", layer=layer.label
+    )
+
+
+def diagnose(layer: LayerBlob, error: OcirootError) -> OcirootError:
+    """Say what is really wrong when a layer could not be read as what it should be.
+
+    A damaged blob shows first as broken gzip data or a bad header. Then the digest is the truth,
+    and only then the blob is read a second time.
+
+    Args:
+        layer: the layer that was being read.
+        error: what its content was refused for.
+
+    Returns:
+        The error, or a VerificationError in its place when the blob's digest is not the one wanted.
+    """
+    wanted = layer.digest
+    if wanted is None or not isinstance(error, (MalformedImage, Unsupported, LimitExceeded)):
+        return error.locate(layer=layer.label)  # not for what the layer holds
+    hasher = wanted.hasher()
+    try:
+        for chunk in layer.blob.chunks(CHUNK):
+            hasher.update(chunk)
+    except OcirootError:
+        return error.locate(layer=layer.label)
+    digest = Digest(wanted.algorithm, hasher.hexdigest())
+    return error.locate(layer=layer.label) if digest == wanted else _wrong_digest(layer, digest)

@@ -1,0 +1,194 @@
+"""Reading an image's layers one after the other, with each verified at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from types import TracebackType
+from typing import Self, TypeVar
+
+import msgspec
+
+from ..errors import MalformedImage, OcirootError
+from ..images.layers import LayerBlob
+from ..limits import DEFAULTS, Limits
+from ..notices import Notices
+from ..tar.counting import Counted
+from ..tar.reader import entries
+from ..tar.stream import ChunkStream, FileStream, Stream
+from .changeset import Change, changes
+from .pipeline import LayerContent, Pipeline, compression_of, diagnose, tuned
+
+__all__ = ["LayerReader", "OutOfOrder", "Plan"]
+
+_T = TypeVar("_T")
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How to go about it.
+
+    Attributes:
+        layers: the layers in the order in which they are applied, each with its diff_id.
+        whiteouts_first: whether the whiteouts of each layer are gathered before.
+        reordered: whether that is another order than the manifest's.
+        verify: whether plain layers are read whole, for their digests, or their headers alone.
+        limits: what the layers may ask for.
+        only: the number, from 1, of the one layer that is looked at alone; None: all are merged.
+    """
+
+    layers: tuple[LayerBlob, ...]
+    whiteouts_first: bool = False
+    reordered: bool = False
+    verify: bool = True
+    limits: Limits = DEFAULTS
+    only: int | None = None
+
+
+class OutOfOrder(Exception):
+    """The layers are right in another order than the manifest's."""
+
+    def __init__(self, layers: tuple[LayerBlob, ...]) -> None:
+        super().__init__()
+        self.layers = layers
+
+
+class LayerReader:
+    """Reads layers of a plan one after the other, and verifies each at its end.
+
+    Whatever a pass over the layers is for, it ends with what it read having been the layers that
+    the config names; only plain layers that the plan leaves in place are taken for what they say.
+
+    Attributes:
+        total: bytes of the blobs that are read whole.
+    """
+
+    def __init__(self, plan: Plan, layers: Sequence[LayerBlob], notices: Notices) -> None:
+        """Make a reader; a context manager.
+
+        Args:
+            plan: how to read them.
+            layers: those of its layers that are read, in this order.
+            notices: told of what is odd.
+        """
+        self._plan = plan
+        self._notices = notices
+        self._counted = Counted()
+        self._in_place: set[int] = set()
+        if not plan.verify:
+            # Unread, a plain layer is taken for the one of its diff_id, which its digest must agree
+            # with (a docker-archive has none): else it may stand in another's place.
+            self._in_place = {
+                layer.number
+                for layer in layers
+                if layer.digest in (None, layer.diff_id) and compression_of(layer) == "none"
+            }
+        flowing = [layer for layer in layers if layer.number not in self._in_place]
+        self.total = sum(layer.blob.size for layer in flowing)
+        self._pipeline = Pipeline(flowing, plan.limits)
+        self._stack = ExitStack()
+
+    @property
+    def done(self) -> int:
+        """Bytes of them that have been read."""
+        return self._pipeline.bytes_read
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(tuned())
+            stack.enter_context(self._pipeline)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+    def read(
+        self,
+        layer: LayerBlob,
+        work: Callable[[Iterator[Change], Stream], _T],
+        tick: Callable[[], None] | None = None,
+    ) -> tuple[_T, LayerContent]:
+        """Read the next layer.
+
+        Args:
+            layer: the layer.
+            work: is given its changes, and the stream behind them.
+            tick: called now and then.
+
+        Returns:
+            What the work returned, and what was found of the layer.
+
+        Raises:
+            VerificationError: it is not the layer that it should be.
+            OcirootError: it cannot be read, or the work has raised it.
+        """
+        try:
+            if layer.number in self._in_place:
+                result, content = self._read_in_place(layer, work)
+            else:
+                stream = ChunkStream(self._pipeline.chunks(tick))
+                result = work(self._changes(stream), stream)
+                # What follows the end marker counts for the diff_id all the same.
+                stream.drain()
+                content = self._pipeline.finish()
+            if not content.as_declared:
+                self._notices.add("compression", f"layer {layer.label}: {content.compression}")
+        except OcirootError as error:
+            diagnosed = diagnose(layer, error)
+            if isinstance(diagnosed, MalformedImage):
+                # What cannot be applied may be right in its own place.
+                with suppress(OcirootError):
+                    self._check_order()
+            raise diagnosed from error
+        if content.diff_id in {other.diff_id for other in self._plan.layers} - {layer.diff_id}:
+            self._check_order()
+        content.verify()
+        return result, content
+
+    def _read_in_place(
+        self, layer: LayerBlob, work: Callable[[Iterator[Change], Stream], _T]
+    ) -> tuple[_T, LayerContent]:
+        blob = layer.blob
+        with blob.opened() as fd:
+            stream = FileStream(fd, blob.size, blob.offset)
+            result = work(self._changes(stream), stream)
+        return result, LayerContent(layer, layer.diff_id, "none", blob.size)
+
+    def _changes(self, stream: Stream) -> Iterator[Change]:
+        return changes(entries(stream, self._plan.limits, self._counted), self._notices)
+
+    def _check_order(self) -> None:
+        if not self._plan.reordered:
+            _check_order(self._plan.layers, self._plan.limits)
+
+
+def _check_order(layers: Sequence[LayerBlob], limits: Limits) -> None:
+    """Find out whether the layers are those of the diff_ids in another order.
+
+    Layers are matched with ``rootfs.diff_ids`` by content. config.md,
+    "rootfs": the diff_ids are "in order from first to last".
+
+    Raises:
+        OutOfOrder: they are.
+        OcirootError: a layer cannot be read.
+    """
+    places: dict[str, list[LayerBlob]] = {}
+    with tuned(), Pipeline(layers, limits) as pipeline:
+        for layer in layers:
+            for _ in pipeline.chunks():
+                pass
+            places.setdefault(str(pipeline.finish().diff_id), []).append(layer)
+    wanted = [layer.diff_id for layer in layers]
+    ordered: list[LayerBlob] = []
+    for diff_id in wanted:
+        if not places.get(str(diff_id)):
+            return  # not the same layers
+        place = places[str(diff_id)].pop(0)
+        ordered.append(msgspec.structs.replace(place, diff_id=diff_id))
+    if [layer.number for layer in ordered] != [layer.number for layer in layers]:
+        raise OutOfOrder(tuple(ordered))

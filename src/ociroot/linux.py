@@ -1,0 +1,117 @@
+"""The system calls of Linux that Python lacks, by ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from functools import cache
+
+__all__ = [
+    "RENAME_EXCHANGE",
+    "RENAME_NOREPLACE",
+    "mount_id",
+    "open_beneath",
+    "renameat2",
+    "syncfs",
+]
+
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+
+_AT_EMPTY_PATH = 0x1000
+# openat2(2), since Linux 5.6, which glibc does not wrap: it has this number wherever Debian runs.
+_OPENAT2 = 437
+_RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x04, 0x08
+_STATX_MNT_ID = 0x1000
+# The fields of struct statx that are read: stx_mask at 0, stx_mnt_id at 144; it has 256 bytes.
+_STATX_SIZE = 256
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _call(name: str, *arguments: object) -> None:
+    """Call a function of the C library that returns 0 or sets errno.
+
+    Raises:
+        OSError: what it set; ENOSYS where the library has no such function.
+    """
+    function = getattr(_libc(), name, None)
+    if function is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if function(*arguments) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def renameat2(
+    from_fd: int, name: str | bytes, to_fd: int, other: str | bytes, flags: int = 0
+) -> None:
+    """Rename with flags, such as ``RENAME_EXCHANGE``."""
+    _call("renameat2", from_fd, os.fsencode(name), to_fd, os.fsencode(other), ctypes.c_uint(flags))
+
+
+class _OpenHow(ctypes.Structure):
+    """``struct open_how``."""
+
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
+
+
+def open_beneath(fd: int, path: bytes, flags: int) -> int:
+    """Open a path below a directory, following no symbolic link and never leaving it.
+
+    Args:
+        fd: the directory's descriptor.
+        path: the path; as long as the kernel takes at once.
+        flags: as for ``os.open``.
+
+    Returns:
+        The descriptor.
+
+    Raises:
+        OSError: the kernel refused it, or has no openat2(2).
+    """
+    how = _OpenHow(flags, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH)
+    size = ctypes.c_size_t(ctypes.sizeof(how))
+    syscall = _libc().syscall
+    opened = syscall(ctypes.c_long(_OPENAT2), fd, path, ctypes.byref(how), size)
+    if opened < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return int(opened)
+
+
+def syncfs(fd: int) -> None:
+    """Write to the disk what the file system of an open file has in memory."""
+    _call("syncfs", fd)
+
+
+def mount_id(fd: int) -> int | None:
+    """Return the mount that an open file is seen through; bind mounts have the same device.
+
+    Returns:
+        Its ID, from statx(2) or, before Linux 5.8, from /proc; None: it cannot be known.
+    """
+    buffer = ctypes.create_string_buffer(_STATX_SIZE)
+    try:
+        _call("statx", fd, b"", _AT_EMPTY_PATH, ctypes.c_uint(_STATX_MNT_ID), buffer)
+        if struct.unpack_from("=I", buffer)[0] & _STATX_MNT_ID:
+            return int(struct.unpack_from("=Q", buffer, 144)[0])
+    except OSError:
+        pass  # an old kernel, or a filter of system calls (seccomp) that does not know it
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", "rb") as info:
+            for line in info:
+                if line.startswith(b"mnt_id:"):
+                    return int(line.split()[1])
+    except OSError:
+        pass
+    return None

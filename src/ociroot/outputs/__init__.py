@@ -1,0 +1,1 @@
+"""The shapes in which a root file system is written."""

@@ -1,0 +1,1 @@
+"""The directory writer: the operations of the tree, carried out on a real file system."""

@@ -1,0 +1,352 @@
+"""The directory writer: carries out what the tree says, on a real file system.
+
+Everything is made inside a directory that only we can enter, with ``dir_fd``, ``O_EXCL`` and
+``O_NOFOLLOW``. Directories get their attributes last, children first: until then they are ours and
+0700, so that neither their mode nor a later change of their content is in the way.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from collections.abc import Iterator
+
+from ...errors import DestinationError
+from ...notices import Notices
+from ...rootfs.nodes import Directory, Node
+from ...space import BLOCK, block_size, free_space, occupied, reserve
+from ...tar.stream import Data
+from .attributes import Attributes
+from .handles import DirFdCache
+from .standard import fill_standard
+
+__all__ = ["NAME", "DirectoryWriter", "removals"]
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# Bytes to write before the free space is looked at again: half of it, and at most these.
+_MOST = 64 << 20
+#: Bytes of disk that a further name of a file takes, which may be long.
+NAME = 512
+_TYPES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
+
+
+class DirectoryWriter:
+    """Writes a tree into an empty directory; see :class:`~ociroot.rootfs.operations.Operations`.
+
+    Attributes:
+        root_fd: the directory's descriptor.
+    """
+
+    def __init__(self, root_fd: int, notices: Notices, *, spare: bool = False) -> None:
+        """Begin in an empty directory.
+
+        Args:
+            root_fd: its descriptor, which stays its owner's.
+            notices: told of what could not be made or set.
+            spare: whether to stop before the file system is full.
+        """
+        self.root_fd = root_fd
+        self._notices = notices
+        # How many files and directories have been made, the bytes of the files, and what space
+        # was claimed beside those and a block for each: here, and by another process below the
+        # same root.
+        self._counts = memoryview(bytearray(24)).cast("Q")
+        self._counts_beside = memoryview(bytearray(24)).cast("Q")
+        # The space of all that is made here or there, and where to look at what is free.
+        self._claimed = 0
+        self._look_at = 0 if spare else sys.maxsize
+        self._handles = DirFdCache(root_fd)
+        try:
+            self._reserve = reserve(root_fd)
+            #: The bytes that anything takes beside its data: what is lost of its last block.
+            self.block = block_size(root_fd) if spare else BLOCK
+            self._attributes = Attributes(root_fd, notices)
+            self._filled = fill_standard()
+        except OSError as error:
+            raise DestinationError.from_os(error, "use the destination") from error
+        # Names of devices that may not be made here.
+        self._absent: set[tuple[Directory, bytes]] = set()
+
+    def share(self, counts: memoryview, counts_beside: memoryview, *, looks: bool) -> None:
+        """Write beside another process that has a writer for the same root.
+
+        Args:
+            counts: for three numbers: files and directories made here, the bytes of the files, and
+                the space claimed beside those.
+            counts_beside: those of the other process.
+            looks: whether to stop before the file system is full; one of them looks for both.
+        """
+        self._counts, self._counts_beside = counts, counts_beside
+        if not looks:
+            self._look_at = sys.maxsize
+
+    def make_directory(self, directory: Directory) -> None:
+        """See :class:`~ociroot.rootfs.operations.Operations`."""
+        parent = directory.parent
+        assert parent is not None  # noqa: S101
+        self.claim(self.block, parent, directory.name)
+        try:
+            dir_fd = self._handles.fd(parent)
+            os.mkdir(directory.name, 0o700, dir_fd=dir_fd)
+            if self._attributes.umask_hinders:
+                os.chmod(directory.name, 0o700, dir_fd=dir_fd)
+        except OSError as error:
+            raise self._failed(error, "make the directory", parent, directory.name) from error
+        self._counts[0] += 1
+
+    def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
+        """See :class:`~ociroot.rootfs.operations.Operations`."""
+        size = space = node.size
+        if node.segments is not None or node.xattrs is not None:
+            size, space = node.stored_size, self.space_of(node)
+        self.claim(space + self.block, parent, name)
+        try:
+            dir_fd = self._handles.fd(parent)
+            try:
+                fd = os.open(name, _CREATE, node.mode & 0o777, dir_fd=dir_fd)
+            except OSError as error:
+                if error.errno != errno.EMFILE or not self._handles.spare(dir_fd):
+                    raise
+                fd = os.open(name, _CREATE, node.mode & 0o777, dir_fd=dir_fd)
+            try:
+                if node.segments is None:
+                    if size:
+                        _write(fd, size, data)
+                else:
+                    _write_sparse(fd, node, data)
+                self._attributes.set_on_fd(fd, node, made=True)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise self._failed(error, "write the file", parent, name) from error
+        self._counts[0] += 1
+        self._counts[1] += size
+        if space != size:
+            self._counts[2] += space - size
+
+    def space_of(self, node: Node) -> int:
+        """Return the bytes of disk that a file takes, beside the block that each takes."""
+        segments, xattrs = node.segments, node.xattrs
+        space = node.size if segments is None else occupied(segments, self.block)
+        return space + sum(len(n) + len(v) for n, v in xattrs.items()) if xattrs else space
+
+    def claim(self, space: int, parent: Directory, name: bytes) -> None:
+        """Make sure that there is space for something, here or in the other process.
+
+        Args:
+            space: the bytes that it takes.
+            parent: the directory that it will be in.
+            name: its name there.
+
+        Raises:
+            DestinationError: the file system would be full, or nearly so.
+        """
+        self._claimed += space
+        if self._claimed <= self._look_at:
+            return
+        made, stored, more = self._made()
+        under_way = self._claimed - made * self.block - stored - more
+        left = free_space(self.root_fd) - self._reserve - under_way
+        # Nobody but us would write; whatever is not foreseen must not take more than the reserve.
+        self._look_at = self._claimed + max(min(left // 2, _MOST), self._reserve // 2)
+        if left < 0:
+            raise DestinationError(
+                f"no space for {space} bytes more {self._so_far()}: a reserve of "
+                f"{self._reserve} bytes is left",
+                member=parent.path_of(name),
+                errno=errno.ENOSPC,
+                remedy="--max-size, of what the image may take, does without this reserve",
+            )
+
+    def _made(self) -> list[int]:
+        """Return what has been counted here and in the other process."""
+        return [sum(two) for two in zip(self._counts, self._counts_beside, strict=True)]
+
+    def _so_far(self) -> str:
+        made, size, _ = self._made()
+        return f"after {size} bytes in {made} files and directories"
+
+    def _failed(
+        self, error: OSError, what: str, parent: Directory, name: bytes
+    ) -> DestinationError:
+        failed = DestinationError.from_os(error, what, member=parent.path_of(name))
+        if failed.is_full:
+            status = os.fstatvfs(self.root_fd)
+            # btrfs has no number of inodes, and says 0 of all.
+            inodes = error.errno == errno.ENOSPC and status.f_files and not status.f_favail
+            full = "its file system has no inodes left" if inodes else "its file system is full"
+            full = "your quota is used up" if error.errno == errno.EDQUOT else full
+            failed.problem += f": {full} {self._so_far()}"
+        return failed
+
+    def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
+        """See :class:`~ociroot.rootfs.operations.Operations`."""
+        space = self.space_of(node)
+        self.claim(space + self.block, parent, name)
+        self._counts[2] += space if node.kind == "symlink" else space + self.block
+        try:
+            dir_fd = self._handles.fd(parent)
+            if node.kind == "symlink":
+                os.symlink(node.target, name, dir_fd=dir_fd)
+                self._counts[0] += 1
+            elif not self._make_node(name, node, dir_fd):
+                self._absent.add((parent, name))
+                return
+            self._attributes.set_by_name(name, dir_fd, node)
+        except OSError as error:
+            raise self._failed(error, f"make the {node.kind}", parent, name) from error
+
+    def _make_node(self, name: bytes, node: Node, dir_fd: int) -> bool:
+        """Make a device or a FIFO; say whether it could be made."""
+        device = 0 if node.kind == "fifo" else os.makedev(*node.rdev)
+        try:
+            os.mknod(name, _TYPES[node.kind] | 0o600, device, dir_fd=dir_fd)
+        except OSError as error:
+            # Only root may, and not in every container.
+            if error.errno != errno.EPERM or node.kind == "fifo":
+                raise
+            self._notices.add("devices", name)
+            return False
+        return True
+
+    def make_link(
+        self, parent: Directory, name: bytes, node: Node, at: tuple[Directory, bytes]
+    ) -> None:
+        """See :class:`~ociroot.rootfs.operations.Operations`."""
+        self.claim(NAME, parent, name)
+        self._counts[2] += NAME
+        if at in self._absent:
+            self._absent.add((parent, name))
+            return
+        holder, target = at
+        try:
+            from_fd, to_fd = self._handles.two(holder, parent)
+            os.link(target, name, src_dir_fd=from_fd, dst_dir_fd=to_fd, follow_symlinks=False)
+        except OSError as error:
+            raise self._failed(error, "make the hard link", parent, name) from error
+
+    def remove(self, parent: Directory, name: bytes, node: Node) -> None:
+        """See :class:`~ociroot.rootfs.operations.Operations`."""
+        for holder, below, child in removals(parent, name, node):
+            self.remove_one(holder, below, child)
+
+    def remove_one(self, parent: Directory, name: bytes, node: Node) -> None:
+        """Remove a name; a directory must be empty.
+
+        Args:
+            parent: the directory that it is in.
+            name: its name there.
+            node: what it is.
+        """
+        if (parent, name) in self._absent:
+            self._absent.discard((parent, name))
+            return
+        try:
+            if isinstance(node, Directory):
+                self._handles.forget(node)
+                os.rmdir(name, dir_fd=self._handles.fd(parent))
+            else:
+                os.unlink(name, dir_fd=self._handles.fd(parent))
+        except OSError as error:
+            what = "directory" if node.kind == "dir" else node.kind
+            raise self._failed(error, f"remove the {what}", parent, name) from error
+
+    def forget(self, directory: Directory) -> None:
+        """Keep nothing open of a directory that goes away."""
+        self._handles.forget(directory)
+
+    def finish(self, root: Directory) -> None:
+        """Set the attributes of all directories but the root, each after those below it.
+
+        Args:
+            root: the tree's root.
+
+        Raises:
+            DestinationError: what the kernel refused.
+        """
+        for directory in root.directories_up():
+            if directory is not root:
+                self.finish_one(directory)
+        self._handles.close()
+
+    def finish_one(self, directory: Directory) -> None:
+        """Set the attributes of a directory into which nothing more will go."""
+        if directory.xattrs:
+            space = self.space_of(directory)
+            self.claim(space, directory.parent or directory, directory.name)
+            self._counts[2] += space
+        try:
+            self._attributes.set_on_fd(self._handles.fd(directory), directory)
+        except OSError as error:
+            parent = directory.parent or directory
+            raise self._failed(error, "set the attributes", parent, directory.name) from error
+        except DestinationError as error:
+            raise error.locate(member=directory.path()) from error.__cause__
+        self._handles.forget(directory)
+
+    def finish_root(self, fd: int, root: Directory) -> None:
+        """Set the attributes of the root, on whatever directory takes its place.
+
+        Args:
+            fd: that directory's descriptor.
+            root: the tree's root.
+
+        Raises:
+            DestinationError: what the kernel refused.
+        """
+        try:
+            self._attributes.clear_acls(fd)
+            self._attributes.set_on_fd(fd, root, ours=fd == self.root_fd)
+        except OSError as error:
+            raise DestinationError.from_os(error, "set the attributes", member=b"/") from error
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._handles.close()
+        while self._filled:
+            os.close(self._filled.pop())
+
+
+def removals(parent: Directory, name: bytes, node: Node) -> Iterator[tuple[Directory, bytes, Node]]:
+    """Yield what there is to remove with a name, a directory after all that is in it.
+
+    Yields:
+        The parent, the name and the node, as long as the tree below it does not change.
+    """
+    if isinstance(node, Directory):
+        # One after the other, so that each is opened from one that is still open.
+        for directory in node.directories_up():
+            for below, child in directory.entries.items():
+                if not isinstance(child, Directory):
+                    yield directory, below, child
+            if directory is not node:
+                yield directory.parent or node, directory.name, directory
+    yield parent, name, node
+
+
+def _write(fd: int, size: int, data: Data) -> None:
+    ready = data.try_read(size)
+    for piece in data.iter_chunks(size) if ready is None else (ready,):
+        written = os.write(fd, piece)
+        while written < len(piece):
+            written += _some(os.write(fd, piece[written:]))
+
+
+def _write_sparse(fd: int, node: Node, data: Data) -> None:
+    os.ftruncate(fd, node.size)
+    for offset, length in node.segments or ():
+        for piece in data.iter_chunks(length):
+            view = piece
+            while view:
+                written = _some(os.pwrite(fd, view, offset))
+                offset += written
+                view = view[written:]
+
+
+def _some(written: int) -> int:
+    """Return how much was written; what takes nothing and names no error would be asked forever."""
+    if not written:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return written

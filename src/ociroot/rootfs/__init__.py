@@ -1,0 +1,1 @@
+"""The merged root file system in memory, and what can be asked of it."""

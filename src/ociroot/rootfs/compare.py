@@ -1,0 +1,243 @@
+"""Comparing two images: what was added, removed and changed, and in what."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from ..limits import DEFAULTS, Limits
+from ..spec.config import Config
+from ..tar.stream import Stream
+from .contents import iter_chunks
+from .describe import as_text
+from .nodes import HOST_XATTRS, Directory, Node, gone_with
+from .operations import NoOperations
+from .walking import CurrentPath
+
+__all__ = [
+    "ConfigDifference",
+    "Difference",
+    "Hashing",
+    "Side",
+    "compare",
+    "compare_configs",
+]
+
+#: Bytes of holes that are hashed as the zeros that they are. An image may have holes without end;
+#: beyond this, files are the same only when their holes are.
+_HOLES = 1 << 30
+
+
+class Hashing(NoOperations):
+    """Hashes the contents of files while they flow by, so that trees can be compared in one pass.
+
+    Attributes:
+        digests: the SHA-256 of each regular file's content.
+    """
+
+    def __init__(self) -> None:
+        self.digests: dict[Node, bytes] = {}
+        self._holes = _HOLES
+
+    def make_file(self, parent: Directory, name: bytes, node: Node, data: Stream) -> None:
+        """See :class:`~ociroot.rootfs.operations.Operations`."""
+        hasher = hashlib.sha256()
+        holes = node.size - node.stored_size
+        self._holes -= holes
+        # Files without holes are read in the same way on both sides, whatever came before them.
+        if self._holes >= 0 or not holes:
+            for piece in iter_chunks(node, data):
+                hasher.update(piece)
+        else:
+            hasher.update(repr((node.size, node.segments)).encode())
+            for piece in data.iter_chunks(node.stored_size):
+                hasher.update(piece)
+        self.digests[node] = hasher.digest()
+
+    def remove(self, parent: Directory, name: bytes, node: Node) -> None:
+        """See :class:`~ociroot.rootfs.operations.Operations`."""
+        for each in gone_with(node):
+            self.digests.pop(each, None)
+
+    def side(self, root: Directory) -> Side:
+        """Return a tree as it is now, which stays so when further layers are applied to it."""
+        return Side(_copied(root), self.digests.copy())
+
+
+class Side(msgspec.Struct, frozen=True):
+    """One of two trees.
+
+    Attributes:
+        root: its root.
+        digests: the digests of the contents of its files.
+    """
+
+    root: Directory
+    digests: dict[Node, bytes]
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """How two trees differ at a path.
+
+    Attributes:
+        path: the path, from the root.
+        change: ``added``, ``removed`` or ``changed``.
+        what: of a change, what has changed.
+        size_before: bytes of the file before; 0 for what is no file.
+        size_after: bytes of the file after.
+    """
+
+    path: str
+    change: str
+    what: tuple[str, ...]
+    size_before: int
+    size_after: int
+
+
+class ConfigDifference(msgspec.Struct, frozen=True):
+    """How two configurations differ in one setting.
+
+    Attributes:
+        field: the setting, as config.md names it: ``Env``, ``Entrypoint``, ``architecture`` …
+        name: which of them, where there are several: a variable's name, a label's key, a volume's
+            path, a port; otherwise empty.
+        change: ``added``, ``removed`` or ``changed``.
+        before: its value; None: it is not set.
+        after: its value after.
+    """
+
+    field: str
+    name: str
+    change: str
+    before: Any
+    after: Any
+
+
+def _copied(root: Directory) -> Directory:
+    top = Directory(None, b"", root.layer)
+    top.copy_metadata(root)
+    copies = {root: top}
+    for parent, name, node in root.walk():
+        copy = node
+        if isinstance(node, Directory):
+            copy = copies[node] = Directory(copies[parent], name, node.layer)
+            copy.copy_metadata(node)
+        copies[parent].entries[name] = copy
+    return top
+
+
+def compare(
+    before: Side,
+    after: Side,
+    *,
+    mtime: bool = False,
+    show: Callable[[bytes], str] = as_text,
+    limits: Limits = DEFAULTS,
+) -> Iterator[Difference]:
+    """Compare two trees.
+
+    Args:
+        before: the one.
+        after: the other.
+        mtime: whether another modification time is a difference.
+        show: turns a name of a path into text.
+        limits: on the bytes of the paths of the differences.
+
+    Yields:
+        The differences, sorted by path, what is in a directory after it.
+
+    Raises:
+        LimitExceeded: the paths have more bytes than they may.
+    """
+    current = CurrentPath(show, limits)
+    todo: list[tuple[int, bytes, Node | None, Node | None]] = [
+        (0, b"", before.root, after.root),
+    ]
+    while todo:
+        depth, name, old, new = todo.pop()
+        if depth:
+            current.move(depth - 1, name)
+        what: list[str] = []
+        if old is not None and new is not None:
+            what = _changes(before, old, after, new, mtime)
+        if what or old is None or new is None:
+            change = "added" if old is None else "removed" if new is None else "changed"
+            sizes = [side.size if side is not None else 0 for side in (old, new)]
+            yield Difference(current.text(), change, tuple(what), *sizes)
+        names: set[bytes] = set()
+        for side in (old, new):
+            if isinstance(side, Directory):
+                names.update(side.entries)
+        todo += [
+            (depth + 1, each, _entry(old, each), _entry(new, each))
+            for each in sorted(names, reverse=True)
+        ]
+
+
+def _entry(node: Node | None, name: bytes) -> Node | None:
+    return node.entries.get(name) if isinstance(node, Directory) else None
+
+
+def _changes(before: Side, old: Node, after: Side, new: Node, mtime: bool) -> list[str]:
+    """Return in what two nodes at one path differ."""
+    if old.kind != new.kind:
+        return ["type"]  # nothing else can be compared
+    pairs: dict[str, tuple[Any, Any]] = {
+        "content": (before.digests.get(old), after.digests.get(new)),
+        # Linux has no modes of symbolic links.
+        "mode": (old.mode, new.mode) if old.kind != "symlink" else (0, 0),
+        "owner": ((old.uid, old.gid), (new.uid, new.gid)),
+        "mtime": (old.mtime_ns, new.mtime_ns) if mtime else (0, 0),
+        "size": (old.size, new.size),
+        "target": (old.target, new.target),
+        "device": (old.rdev, new.rdev),
+        "xattrs": (_xattrs(old), _xattrs(new)),
+    }
+    return [what for what, (one, other) in pairs.items() if one != other]
+
+
+def _xattrs(node: Node) -> dict[bytes, bytes]:
+    """Return the extended attributes that extraction would set."""
+    return {n: v for n, v in (node.xattrs or {}).items() if not n.startswith(HOST_XATTRS)}
+
+
+# Settings outside of the `config` object that decide what a container runs on. What is left out
+# (created, author, history) says how the image was made, and what it makes is the file system.
+_PLATFORM = ("os", "os.version", "os.features", "architecture", "variant")
+
+
+def compare_configs(before: Config, after: Config) -> Iterator[ConfigDifference]:
+    """Compare what containers of two images are started with.
+
+    Args:
+        before: the one.
+        after: the other.
+
+    Yields:
+        The differences, in the order of the fields, and in a field by name.
+    """
+    old, new = _settings(before), _settings(after)
+    order = [*_PLATFORM, *(each.encode_name for each in msgspec.structs.fields(before.config))]
+    for field, name in sorted(old.keys() | new.keys(), key=lambda key: (order.index(key[0]), key)):
+        one, other = old.get((field, name)), new.get((field, name))
+        if one != other:
+            change = "added" if one is None else "removed" if other is None else "changed"
+            yield ConfigDifference(field, name, change, one, other)
+
+
+def _settings(config: Config) -> dict[tuple[str, str], Any]:
+    """Return what is set, by field and name; each variable, label, volume and port by its own."""
+    document = msgspec.to_builtins(config)
+    found = {(field, ""): document[field] for field in _PLATFORM if document.get(field)}
+    for field, value in msgspec.to_builtins(config.config).items():
+        if field == "Env":
+            # The last one of a name is the one that a process gets.
+            found |= {(field, each.partition("=")[0]): each.partition("=")[2] for each in value}
+        elif isinstance(value, dict):
+            found |= {(field, name): each for name, each in value.items()}
+        else:
+            found[field, ""] = value
+    return found

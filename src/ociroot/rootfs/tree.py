@@ -1,0 +1,470 @@
+"""The merged file system in memory: what a change does to it, and what is to be done on disk.
+
+The layers are applied bottom up to a tree that starts empty and that we alone own. Everything that
+is hard is decided here, on names and nodes: what a path means when symbolic links are in it, what
+is replaced, what is merged, what a whiteout hides. What comes out is a plain sequence of
+operations (:class:`Operations`) on real directories; the kernel never resolves a path of an image,
+and nobody asks the disk what is there, because the tree knows.
+
+The order inside a layer. layer.md, "Whiteouts": "Whiteout files MUST only apply to resources in
+lower/parent layers", and "Opaque Whiteout": the whiteout "is applied first, before creating the new
+version …, regardless of the ordering in which the whiteout file was encountered". So a whiteout is
+looked up in the tree as the layers below left it, and whatever this layer brought stays. That comes
+out right in one pass wherever paths go straight. Where symbolic links or hard links to what is
+below have come into play before a whiteout, or an entry found something in its way that a later one
+may hide, it cannot be known to: :class:`WhiteoutsFirst` asks for a second pass, with the layer's
+whiteouts known beforehand.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TypeVar
+
+from ..errors import MalformedImage, OcirootError, printable, quoted
+from ..layers.changeset import Change
+from ..limits import DEFAULTS, Limits
+from ..notices import Notices
+from ..tar.entry import Entry
+from ..tar.names import clean
+from ..tar.stream import Stream
+from .lookup import MAX_LINKS, Lookup, Place, Way, find
+from .nodes import WEIGHT, Directory, Node, weight, xattrs_weight
+from .operations import Operations
+
+__all__ = ["Tree", "WhiteoutsFirst"]
+
+#: Bytes of a name, as Linux has it (NAME_MAX).
+MAX_NAME = 255
+#: Bytes of a symbolic link's target, as Linux has it (PATH_MAX, with the final NUL).
+MAX_TARGET = 4095
+
+
+_T = TypeVar("_T")
+
+
+class WhiteoutsFirst(Exception):
+    """A layer can only be applied right when its whiteouts are known before its other entries."""
+
+
+class Tree:
+    """A root file system, and the way layers change it.
+
+    Attributes:
+        root: the root directory.
+        lookup: looks up paths in it, with a bound on all of them.
+    """
+
+    def __init__(self, operations: Operations, notices: Notices, limits: Limits = DEFAULTS) -> None:
+        """Make an empty tree.
+
+        manifest.md, "layers": "The final filesystem layout MUST match the result of applying the
+        layers to an empty directory. The ownership, mode, and other attributes of the initial empty
+        directory are unspecified."
+
+        Args:
+            operations: told what to do on disk as the tree changes.
+            notices: told of duplicate paths.
+            limits: on what layers may bring.
+        """
+        self.root = Directory(None, b"", -1)
+        self.lookup = Lookup(self.root, limits)
+        self._operations = operations
+        self._notices = notices
+        self._limits = limits
+        self._most = limits.size if limits.size is not None else sys.maxsize
+        # What there has been of entries, and what there is of bytes in files and in memory.
+        self._entries = 0
+        self._size = 0
+        self._memory = 0
+        self._layer = -1
+        self._whiteouts_known = False
+        # Of the layer in hand: whether it has added anything; whether an entry went through a
+        # link, or made a hard link to what is below; names where a way (a link, or a directory that
+        # may hold one) was below and no longer is; names that became links to inodes from below,
+        # which the inode itself cannot tell.
+        self._added = False
+        self._linking = False
+        self._ways_gone: set[tuple[Directory, bytes]] = set()
+        self._linked: set[tuple[Directory, bytes]] = set()
+        # Directories in which nothing from below is left to hide, so that nobody looks twice.
+        self._cleared: set[Directory] = set()
+        # Bytes of memory that this takes, among the others.
+        self._noted = 0
+        self._last_path = b""
+        self._last_parent = self.root
+
+    def apply(
+        self,
+        changes: Iterable[Change],
+        data: Stream,
+        *,
+        whiteouts: Iterable[Change] | None = None,
+    ) -> int:
+        """Apply the changes of one more layer.
+
+        Args:
+            changes: the layer's changes.
+            data: the stream behind them, at the data of the entry of the change in hand.
+            whiteouts: the layer's whiteouts, when they are known beforehand; those among the
+                changes are passed over then.
+
+        Returns:
+            How many changes there were.
+
+        Raises:
+            MalformedImage: a change that cannot be.
+            LimitExceeded: more than may be.
+            WhiteoutsFirst: the layer needs ``whiteouts``.
+        """
+        self._layer += 1
+        self._added = self._linking = False
+        self._ways_gone.clear()
+        self._linked.clear()
+        self._cleared.clear()
+        self._memory -= self._noted
+        self._noted = 0
+        self._last_path, self._last_parent = b"", self.root
+        self._whiteouts_known = whiteouts is not None
+        # All of them speak of the tree as it is now: they are looked up before any is applied.
+        for change, directory in [(c, self._find_lower(c)) for c in whiteouts or ()]:
+            if directory is not None and self._is_attached(directory):
+                self._hide(change, directory)
+        count, most = 0, self._limits.entries
+        for change in changes:
+            count += 1
+            try:
+                self._entries += 1
+                if self._entries > most:
+                    raise self._limits.exceeded("entries")
+                if change.action == "add":
+                    self._added = True
+                    self._add(change, data)
+                elif not self._whiteouts_known:
+                    if self._linking:
+                        raise WhiteoutsFirst
+                    hidden = self._find_lower(change)
+                    # A whiteout of what does not exist has no effect.
+                    if hidden is not None:
+                        self._hide(change, hidden)
+            except OcirootError as error:
+                raise error.locate(
+                    member=change.entry.name, offset=change.entry.offset
+                ) from error.__cause__
+        return count
+
+    def find(self, path: bytes, *, follow: bool = True) -> Place | None:
+        """Look up a path as a process in the root would, and change nothing.
+
+        Args:
+            path: from the root on; ``..`` does not lead above it.
+            follow: whether a symbolic link at its end is followed, too.
+
+        Returns:
+            The directory it is in, its name there, and what it is (of the root: itself, with an
+            empty name); None when there is nothing, or only a loop of links.
+        """
+        return find(Lookup(self.root, self._limits, counted=False), path, follow=follow)
+
+    # Additions and modifications.
+
+    def _add(self, change: Change, data: Stream) -> None:
+        _, path, name, entry = change
+        if not name:
+            self._describe_directory(self.root, entry)
+            return
+        if len(name) > MAX_NAME:
+            raise _long_name(name)
+        # Entries come directory by directory.
+        parent = self._last_parent if path == self._last_path else self._parent(path)
+        old = parent.entries.get(name)
+        kind = entry.kind
+        if kind == "link":
+            self._link(parent, name, entry, old)
+            return
+        if old is not None:
+            # layer.md, "Changeset over existing files": "If the entry and the existing path are
+            # both directories, then the existing path's attributes MUST be replaced by those of
+            # the entry in the changeset."
+            if kind == "dir" and isinstance(old, Directory):
+                self._describe_directory(old, entry)
+                self._touch(old)
+                return
+            # "In all other cases …: removing the file path …, recreating the file path".
+            self._replace(parent, name, old, entry)
+        if parent.layer != self._layer:
+            self._touch(parent)
+        if kind == "dir":
+            directory = self._make_directory(parent, name)
+            self._describe_directory(directory, entry)
+            return
+        node = Node.of(entry, self._layer)
+        if kind == "file":
+            node.size = entry.size
+            node.offset = data.position
+            node.segments = entry.segments
+            self._size += entry.size if entry.segments is None else node.space
+            if self._size > self._most:
+                raise self._limits.exceeded("size", self._size)
+            self._operations.make_file(parent, name, node, data)
+        else:
+            node.target = entry.target
+            if kind == "symlink":
+                _check_target(entry.target)
+            self._operations.make_other(parent, name, node)
+        parent.entries[name] = node
+        self._weigh(name, node)
+
+    def _weigh(self, name: bytes, node: Node) -> None:
+        """Count what a name takes of the memory."""
+        self._memory += weight(name, node)
+        self._check_memory()
+
+    def _check_memory(self) -> None:
+        if self._memory > self._limits.memory:
+            raise self._limits.exceeded("memory")
+
+    def _describe_directory(self, directory: Directory, entry: Entry) -> None:
+        if directory.own == self._layer:
+            self._notices.add("duplicate-path", entry.name)
+        directory.own = self._layer
+        self._memory -= xattrs_weight(directory)
+        directory.set_metadata(entry)
+        self._memory += xattrs_weight(directory)
+        self._check_memory()
+
+    def _make_directory(self, parent: Directory, name: bytes) -> Directory:
+        if parent.depth >= self._limits.depth:
+            raise self._limits.exceeded("depth")
+        if len(name) > MAX_NAME:
+            raise _long_name(name)
+        directory = Directory(parent, name, self._layer)
+        self._weigh(name, directory)
+        parent.entries[name] = directory
+        self._operations.make_directory(directory)
+        return directory
+
+    def _link(self, parent: Directory, name: bytes, entry: Entry, old: Node | None) -> None:
+        """Make a hard link. Its own attributes mean nothing: the inode has its target's."""
+        directory, _, base = clean(entry.target).rpartition(b"/")
+        way = self.lookup.way(directory)
+        holder = way.directory if self._resolve(way, make=False) else None
+        node = holder.entries.get(base) if holder is not None else None
+        if holder is None or node is None:
+            raise MalformedImage(f"a hard link to {printable(entry.target)}, which is not there")
+        if isinstance(node, Directory):
+            raise MalformedImage(f"a hard link to {printable(entry.target)}, which is a directory")
+        if old is not None:
+            if old is node:
+                self._touch(parent)
+                self._remember_link(parent, name, node)
+                return
+            within: Directory | None = holder
+            while within is not None:
+                if within is old:
+                    raise MalformedImage(
+                        f"a hard link to {printable(entry.target)} in the place of its directory"
+                    )
+                within = within.parent
+            self._replace(parent, name, old, entry)
+        self._touch(parent)
+        self._operations.make_link(parent, name, node, (holder, base))
+        parent.entries[name] = node
+        node.links += 1
+        self._weigh(name, node)
+        self._remember_link(parent, name, node)
+
+    def _remember_link(self, parent: Directory, name: bytes, node: Node) -> None:
+        if node.layer < self._layer:
+            # It is not to be told from what a whiteout hides: none is applied after it.
+            self._linking = True
+            self._note(self._linked, (parent, name))
+
+    def _replace(self, parent: Directory, name: bytes, old: Node, entry: Entry) -> None:
+        """Remove what stands where an entry goes."""
+        if isinstance(old, Directory):
+            duplicate = old.own == self._layer
+            self._note(self._ways_gone, (parent, name))
+        else:
+            duplicate = old.layer == self._layer or (parent, name) in self._linked
+            if old.kind == "symlink" and old.layer < self._layer:
+                self._note(self._ways_gone, (parent, name))
+        if duplicate:
+            self._notices.add("duplicate-path", entry.name)
+        self._remove(parent, name, old)
+
+    def _note(self, notes: set[_T], what: _T) -> None:
+        """Keep something in mind until the layer's end, which takes memory, too."""
+        if what not in notes:
+            notes.add(what)
+            self._noted += WEIGHT
+            self._memory += WEIGHT
+            self._check_memory()
+
+    def _touch(self, directory: Directory) -> None:
+        """Note that this layer brought something in a directory, so its whiteouts spare that."""
+        layer = self._layer
+        node: Directory | None = directory
+        while node is not None and node.layer != layer:
+            node.layer = layer
+            node = node.parent
+
+    # The way to a path.
+
+    def _parent(self, path: bytes) -> Directory:
+        """Return the directory that an entry goes into; make what is missing on the way."""
+        found = self.lookup.straight(path)
+        if isinstance(found, Way):
+            self._resolve(found, make=True)
+            found = found.directory
+        self._last_path, self._last_parent = path, found
+        return found
+
+    def _resolve(self, way: Way, *, make: bool) -> bool:
+        """Walk a way to the directory at its end, as an entry of this layer sees it.
+
+        Symbolic links are followed inside the root, of which ``/`` and ``..`` do not lead out.
+
+        Args:
+            way: the way.
+            make: whether what is missing is made.
+
+        Returns:
+            Whether there is one.
+        """
+        while way.advance():
+            node = way.node
+            if node is not None and node.kind == "symlink":
+                self._linking = True
+                if not way.follow():
+                    raise self._no_way(f"more than {MAX_LINKS} symbolic links are on the way to it")
+            elif not make:
+                return False
+            elif node is None:
+                self._entries += 1
+                self._touch(way.directory)
+                way.directory = self._make_directory(way.directory, way.name)
+            else:
+                what = f"its parent /{printable(way.directory.path_of(way.name))} is a {node.kind}"
+                raise self._no_way(what)
+        return True
+
+    def _no_way(self, problem: str) -> Exception:
+        """Return what to raise when something is in the way, which a later whiteout may hide."""
+        return MalformedImage(problem) if self._whiteouts_known else WhiteoutsFirst()
+
+    # Removals.
+
+    def _hide(self, change: Change, directory: Directory) -> None:
+        """Apply a whiteout, in a directory, to what the layers below brought."""
+        if change.action == "opaque":
+            self._clear(directory)
+            return
+        node = directory.entries.get(change.name)
+        if node is not None:
+            self._hide_name(directory, change.name, node)
+
+    def _is_attached(self, directory: Directory) -> bool:
+        """Say whether a directory is still in the tree."""
+        node = directory
+        while node.parent is not None:
+            if node.parent.entries.get(node.name) is not node:
+                return False
+            node = node.parent
+        return node is self.root
+
+    def _find_lower(self, change: Change) -> Directory | None:
+        """Return the directory that a whiteout is about, in the layers below; None: there is none.
+
+        An opaque whiteout of a symbolic link to a directory is not one of the link's target.
+        """
+        way = self.lookup.way(change.parent, stops=self._ways_gone)
+        while way.advance():
+            node = way.node
+            last = change.action == "opaque" and way.is_last
+            if (way.directory, way.name) in self._ways_gone:
+                if not last:
+                    raise WhiteoutsFirst
+                return None
+            if node is None or node.kind != "symlink" or node.layer == self._layer or last:
+                return None
+            if self._added:
+                raise WhiteoutsFirst
+            if not way.follow():
+                return None
+        return way.directory
+
+    def _hide_name(self, parent: Directory, name: bytes, node: Node) -> None:
+        """Remove a name, but nothing that this layer brought."""
+        if node.layer < self._layer:
+            self._hide_lower(parent, name, node)
+        elif isinstance(node, Directory):
+            self._spare(node)
+            self._clear(node)
+
+    def _spare(self, directory: Directory) -> None:
+        """Keep a directory that is hidden and in which this layer has something."""
+        if directory.own < self._layer:
+            # The layer has no word on the directory itself, which is made as an implied one.
+            self._memory -= xattrs_weight(directory)
+            directory.reset_metadata()
+
+    def _clear(self, directory: Directory) -> None:
+        """Remove all in a directory but what this layer brought."""
+        todo = [directory]
+        while todo:
+            directory = todo.pop()
+            if directory in self._cleared:
+                continue
+            self._note(self._cleared, directory)
+            for name, child in list(directory.entries.items()):
+                if child.layer < self._layer:
+                    self._hide_lower(directory, name, child)
+                elif isinstance(child, Directory):
+                    self._spare(child)
+                    todo.append(child)
+
+    def _hide_lower(self, parent: Directory, name: bytes, node: Node) -> None:
+        """Remove what the layers below brought."""
+        below = node.walk() if isinstance(node, Directory) else ()
+        if node.kind == "symlink" or any(child.kind == "symlink" for _, _, child in below):
+            self._note(self._ways_gone, (parent, name))
+        self._remove(parent, name, node)
+
+    def _remove(self, parent: Directory, name: bytes, node: Node) -> None:
+        self._operations.remove(parent, name, node)
+        del parent.entries[name]
+        if isinstance(node, Directory):
+            self._last_path, self._last_parent = b"", self.root
+            directories = [node]
+            for _, below_name, below in node.walk():
+                self._forget(below_name, below)
+                if isinstance(below, Directory):
+                    directories.append(below)
+            # Whoever still has one in mind shall not keep all that was in it.
+            for directory in directories:
+                directory.entries.clear()
+        elif node.kind == "symlink":
+            self._last_path, self._last_parent = b"", self.root
+        self._forget(name, node)
+
+    def _forget(self, name: bytes, node: Node) -> None:
+        """Count a name as gone."""
+        node.links -= 1
+        self._memory -= weight(name, node)
+        if not node.links:
+            self._size -= node.space
+
+
+def _check_target(target: bytes) -> None:
+    if not target:
+        raise MalformedImage("a symbolic link to nothing")
+    if len(target) > MAX_TARGET:
+        raise MalformedImage(
+            f"a symbolic link's target of {len(target)} bytes (at most {MAX_TARGET})"
+        )
+
+
+def _long_name(name: bytes) -> MalformedImage:
+    return MalformedImage(f"a name of {len(name)} bytes (at most {MAX_NAME}): {quoted(name[:40])}")

@@ -1,0 +1,144 @@
+"""The members of a tar archive, indexed by offset and read in place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import msgspec
+
+from ..errors import LimitExceeded, MalformedImage, printable
+from ..limits import DEFAULTS, Limits
+from ..tar.entry import Entry
+from ..tar.names import clean
+from ..tar.reader import entries
+from ..tar.stream import FileStream
+from .blob import Blob
+
+__all__ = ["ArchiveFiles"]
+
+#: Links that are followed from one member to another.
+MAX_LINKS = 16
+
+
+# Bytes of a name that count as one member; a longer one counts as several. Those of images have a
+# hundred.
+_NAME = 256
+
+
+class ArchiveFiles:
+    """The members of an uncompressed tar archive.
+
+    Attributes:
+        names: the first names in the archive, for telling what it is.
+    """
+
+    def __init__(self, fd: int, limits: Limits = DEFAULTS) -> None:
+        """Index an archive.
+
+        Args:
+            fd: an open regular file; this object's, once it is made.
+            limits: on its members, where a long name counts as several. An image has a few for each
+                layer; what has more is something else.
+
+        Raises:
+            MalformedImage: it is not a tar archive, or a broken one.
+            LimitExceeded: it has more members than any image.
+        """
+        self._fd = fd
+        self._blobs: dict[bytes, Blob] = {}
+        self._links: dict[bytes, bytes] = {}
+        # What is there and is neither of these, and what is there more than once.
+        self._odd: set[bytes] = set()
+        self._twice: set[bytes] = set()
+        self.names: list[bytes] = []
+        count = 0
+        stream = FileStream(fd, os.fstat(fd).st_size)
+        common: list[bytes] | None = None
+        try:
+            # A blob may be as large as the archive is.
+            for entry in entries(stream, msgspec.structs.replace(limits, file_size=1 << 63)):
+                name = clean(entry.name)
+                if not name:
+                    continue
+                count += 1 + (len(name) + len(entry.target)) // _NAME if entry.kind != "dir" else 0
+                if count > limits.members:
+                    first = ", ".join(printable(each[:_NAME]) for each in self.names[:3])
+                    raise LimitExceeded(
+                        f"an archive of more than {limits.members} members is no image; "
+                        f"it begins with {first}",
+                        remedy="--max-members raises the limit",
+                    )
+                if len(self.names) < 100:
+                    self.names.append(name)
+                self._add(name, entry, stream.position)
+                if entry.kind != "dir":
+                    parts = name.split(b"/")[:-1]
+                    common = parts if common is None else _shared(common, parts)
+        except MalformedImage as error:
+            if not self.names:
+                raise MalformedImage("this is not a tar archive") from error
+            raise
+        #: What all names have before them: someone packed the directory, not what is in it.
+        self._base = b"/".join(common or []) + b"/" if common else b""
+
+    def _add(self, name: bytes, entry: Entry, position: int) -> None:
+        """Take note of a member. The last of a name counts, as tar has it."""
+        if name in self._blobs or name in self._links or name in self._odd:
+            self._twice.add(name)
+            self._blobs.pop(name, None)
+            self._links.pop(name, None)
+        if entry.kind == "file" and entry.segments is None:
+            self._blobs[name] = Blob(self._fd, position, entry.stored_size)
+        elif entry.kind == "link":
+            self._links[name] = clean(entry.target)
+        elif entry.kind == "symlink":
+            self._links[name] = clean(_beside(name, entry.target))
+        elif entry.kind != "dir":
+            self._odd.add(name)
+
+    def get(self, name: str) -> Blob | None:
+        """Return where a member lies, through links to other members; None: it is not there."""
+        for way in self._ways(name):
+            if (found := self._blobs.get(way[-1])) is not None:
+                return found
+        return None
+
+    def check_unique(self, name: str) -> None:
+        """See :class:`ociroot.sources.source.Files`."""
+        for way in self._ways(name):
+            for member in way:
+                if member in self._twice:
+                    raise MalformedImage("duplicate member of the archive", member=member)
+                if member in self._odd:
+                    raise MalformedImage("not a plain file", member=member)
+
+    def _ways(self, name: str) -> Iterator[list[bytes]]:
+        """Yield where a name leads: it, and what links lead to, one after the other."""
+        path = clean(name.encode("utf-8", "surrogateescape"))
+        for base in dict.fromkeys((b"", self._base)):
+            way = [base + path]
+            while len(way) < MAX_LINKS and way[-1] in self._links:
+                way.append(self._links[way[-1]])
+            yield way
+
+    def close(self) -> None:
+        """Close the archive."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _beside(name: bytes, target: bytes) -> bytes:
+    """Return what a symbolic link in an archive points to, as a name from the archive's root."""
+    return target if target.startswith(b"/") else name.rpartition(b"/")[0] + b"/" + target
+
+
+def _shared(one: list[bytes], other: list[bytes]) -> list[bytes]:
+    """Return what two lists begin with."""
+    length = 0
+    for left, right in zip(one, other, strict=False):
+        if left != right:
+            break
+        length += 1
+    return one[:length]

@@ -1,1 +1,0 @@
-"""Where the merged file system goes."""
