@@ -2,14 +2,17 @@
 # virtualenv. The rest is put into .venv, in this checkout.
 #
 #   PYTHON   the interpreter to make .venv with          make test PYTHON=python3.13
-#   ARGS     what pytest gets                            make test ARGS='-k whiteout -x'
+#   ARGS     what pytest gets                            make test ARGS='-m "not slow"'
+#                                                        make test ARGS='-k whiteout -x'
 #            or the bench                                make bench ARGS='--inputs debian --runs 7'
 #   SUITE    the Debian to test in                       make test-debian SUITE=bookworm
+#   USERS    who runs the tests there                    make test-debian USERS=root
 #   FUZZ_SECONDS  how long each target is fuzzed         make fuzz FUZZ_SECONDS=60
 
 PYTHON ?=
 ARGS ?=
 SUITE ?= trixie
+USERS ?= root tester
 FUZZ_SECONDS ?= 1200
 # Another place that has ociroot installed, and nothing to prepare: how the tests call `make demo`.
 BIN := .venv/bin
@@ -21,7 +24,8 @@ CLEAN := sh tools/clean-env.sh
 CODE := src tests examples tools fuzz bench
 
 .DEFAULT_GOAL := help
-.PHONY: help venv dev demo test test-debian mutants bench bench-scale lint fuzz fuzz-readers figures packages clean
+.PHONY: help venv dev demo test test-debian coverage mutants bench bench-scale lint fuzz \
+	fuzz-readers figures packages clean
 
 help:
 	@echo 'make demo    build a sample image, extract it, show the tree and the configuration'
@@ -29,6 +33,7 @@ help:
 	@echo '             as root on Debian it installs the programs that the tests compare with'
 	@echo 'make test-debian   as root: run them in a fresh Debian tree, as root and as an ordinary user'
 	@echo '             (SUITE=trixie)'
+	@echo 'make coverage run the tests and print which lines of src no test reaches (ARGS=...)'
 	@echo 'make mutants run the tests against deliberate faults (tests/mutants), and print what survives'
 	@echo 'make bench   as root on Debian: measure extraction beside other programs, for hours'
 	@echo '             (ARGS=--help says what can be chosen); make bench-scale: how it grows'
@@ -51,9 +56,20 @@ demo: venv
 test: packages lint
 	@$(CLEAN) $(BIN)/python -m pytest $(ARGS)
 
+test-debian: export ARGS := $(ARGS)
+test-debian: export USERS := $(USERS)
 test-debian:
 	@command -v mmdebstrap >/dev/null || sh tools/apt-install.sh mmdebstrap
-	@sh tools/debian.sh $(SUITE) $(ARGS)
+	@sh tools/debian.sh $(SUITE)
+
+# Tests that become another user write their data, too.
+coverage: dev packages
+	@$(SETUP) coverage
+	@rm -rf build/coverage && mkdir -p -m 1777 build/coverage
+	@status=0; $(CLEAN) $(BIN)/python -m coverage run -m pytest $(ARGS) || status=$$?; \
+	$(BIN)/python -m coverage combine --quiet; \
+	$(BIN)/python -m coverage report; \
+	exit $$status
 
 mutants: dev packages
 	@$(CLEAN) $(BIN)/python -m tools.mutants $(ARGS)

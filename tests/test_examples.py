@@ -195,6 +195,37 @@ def test_the_examples_of_the_readme(place: Path) -> None:
         assert printed == wanted, command
 
 
+def first_steps() -> str:
+    """The commands of the README that begin with nothing but a checkout."""
+    blocks = re.findall(r"```sh\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
+    [block] = [block for block in blocks if block.startswith("make venv\n")]
+    return str(block)
+
+
+def test_the_first_steps_of_the_readme(place: Path) -> None:
+    need_tools("make")
+    shutil.copy(CHECKOUT / "Makefile", place)
+    shutil.copytree(CHECKOUT / "examples", place / "examples")
+    # What `make venv` would make.
+    programs = place / ".venv/bin"
+    programs.mkdir(parents=True)
+    for name, arguments in (("python", ""), ("ociroot", "-m ociroot")):
+        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
+        (programs / name).chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-eu"],
+        input=first_steps(),
+        cwd=place,
+        env={**os.environ, "MAKEFLAGS": "SETUP=:"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "linux/" in done.stdout
+    assert "plugins -> plugins-2" in done.stdout
+
+
 def test_make_demo(place: Path) -> None:
     need_tools("make")
     # As if typed in a shell of its own: not as a part of the `make test` that runs this.

@@ -49,12 +49,15 @@ class Machine:
         (self.bin / name).write_text(script)
         (self.bin / name).chmod(0o755)
 
-    def set_up(self, *extras: str, venv: bool = True) -> subprocess.CompletedProcess[str]:
+    def set_up(
+        self, *extras: str, venv: bool = True, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
         self.log.write_text("")
+        environment = {"PATH": str(self.bin), "LOG": str(self.log), **settings}
         return subprocess.run(
             ["sh", "tools/setup.sh", *extras],
             cwd=self.checkout,
-            env={"PATH": str(self.bin), "LOG": str(self.log), "WITHOUT_VENV": str(int(not venv))},
+            env={**environment, "WITHOUT_VENV": str(int(not venv))},
             capture_output=True,
             text=True,
             check=False,
@@ -94,6 +97,24 @@ def test_each_stage_installs_its_own(machine: Machine) -> None:
     assert machine.installed() == []
 
 
+def test_another_interpreter(machine: Machine) -> None:
+    machine.add("python3.13", PYTHON.replace("echo one", "echo two"))
+    for interpreter, made_by in (
+        ("", "python3"),
+        ("python3", None),
+        ("python3.13", "python3.13"),
+        ("", None),
+        ("python3.13", None),
+        ("python3", "python3"),
+    ):
+        assert machine.set_up("test", PYTHON=interpreter).returncode == 0
+        made = machine.installed() == ["--editable .[test]"]
+        assert made is (made_by is not None), interpreter
+        if made_by:
+            is_made_by = (machine.checkout / ".venv/bin/python").read_text()
+            assert is_made_by == (machine.bin / made_by).read_text()
+
+
 def test_without_venv(machine: Machine) -> None:
     done = machine.set_up(venv=False)
     assert done.returncode == 1
@@ -106,7 +127,13 @@ def test_without_venv(machine: Machine) -> None:
 
 
 def test_what_each_target_prepares(machine: Machine) -> None:
-    for target, extras in (("demo", ""), ("venv", ""), ("lint", "test,lint"), ("dev", "test,lint")):
+    for target, *prepares in (
+        ("demo", ""),
+        ("venv", ""),
+        ("lint", "test,lint"),
+        ("dev", "test,lint"),
+        ("coverage", "test,lint", "coverage"),
+    ):
         done = subprocess.run(
             ["make", "-n", target, "SETUP=prepare"],
             cwd=machine.checkout,
@@ -116,7 +143,7 @@ def test_what_each_target_prepares(machine: Machine) -> None:
             check=True,
         )
         prepared = [line for line in done.stdout.splitlines() if line.startswith("prepare")]
-        assert prepared == [f"prepare {extras}".strip()]
+        assert prepared == [f"prepare {extras}".strip() for extras in prepares]
 
 
 def test_the_tests_run_in_a_clean_environment(machine: Machine) -> None:

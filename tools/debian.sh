@@ -1,6 +1,7 @@
 #!/bin/sh
 # Run `make test` in a fresh Debian tree, as root and as an ordinary user, with an empty environment:
-# debian.sh SUITE [pytest option...]. Needs root and mmdebstrap; what is committed is tested.
+# debian.sh SUITE. Needs root and mmdebstrap; what is committed is tested. In the environment: USERS,
+# who runs them ("root tester", or one of the two), and ARGS, options for pytest.
 #
 # The tree is the root of a mount and process namespace of its own, so that buildah and podman can
 # change theirs. Its kernel, its capabilities and its network are this machine's.
@@ -8,7 +9,6 @@ set -eu
 cd "$(dirname "$0")/.."
 
 suite=$1
-shift
 # What the README's requirement line names.
 needs=python3,python3-venv,git,make
 place=$(mktemp -d "${TMPDIR:-/var/tmp}/ociroot-debian.XXXXXX")
@@ -31,13 +31,12 @@ apt-config dump --no-empty --format '%f "%v";%n' Acquire >"$tree/etc/apt/apt.con
 chroot "$tree" useradd --create-home tester
 
 status=0
-for who in root tester; do
+for who in ${USERS:-root tester}; do
     cp -a "$tree/checkout" "$tree/of-$who"
     chroot "$tree" chown -R "$who:" "/of-$who"
     echo "Running the tests as $who" >&2
     unshare --mount --pid --fork --propagation private sh -euc '
-        tree=$1 who=$2
-        shift 2
+        tree=$1 who=$2 args=$3
         mount --bind "$tree" "$tree"
         cd "$tree"
         mount -t proc proc proc
@@ -50,7 +49,7 @@ for who in root tester; do
         home=$(getent passwd "$who" | cut -d: -f6)
         exec env -i HOME="$home" PATH=/usr/sbin:/usr/bin:/sbin:/bin \
             setpriv --reuid "$who" --regid "$who" --init-groups \
-            make -C "/of-$who" test ARGS="$*"
-    ' sh "$tree" "$who" "$@" || status=$?
+            make -C "/of-$who" test ARGS="$args"
+    ' sh "$tree" "$who" "${ARGS:-}" || status=$?
 done
 exit "$status"
