@@ -218,13 +218,10 @@ def test_archives_compressed_as_a_whole(
     path = tmp_path / "packed"
     path.write_bytes(pack(raw[:5000]) + pack(raw[5000:]))
     (tmp_path / "tmp").mkdir()
-    seen: list[tuple[int, int]] = []
-
-    def progress(done: int, total: int) -> None:
-        seen.append((done, total))
-
-    assert content(path, tmp_path, tmpdir=tmp_path / "tmp", progress=progress) == EXPECTED
-    assert seen[-1] == (path.stat().st_size, path.stat().st_size)
+    seen: list[ociroot.Progress] = []
+    assert content(path, tmp_path, tmpdir=tmp_path / "tmp", progress=seen.append) == EXPECTED
+    size = path.stat().st_size
+    assert seen[-1] == ociroot.Progress("source", done=size, total=size)
     assert list((tmp_path / "tmp").iterdir()) == []
     path.write_bytes(pack(raw)[:-20])
     refused(path, MalformedImage, r"truncated|follows")

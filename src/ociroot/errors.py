@@ -1,7 +1,7 @@
 """What can go wrong: one tree of exceptions, each with its exit code.
 
 The module that detects an error raises it with the offset and the member; callers add the layer
-and the file with :meth:`OcirootError.locate`. The text is one line, safe for a terminal whatever
+and the file with :func:`located`. The text is one line, safe for a terminal whatever
 bytes the image put into a name.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import errno as _errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "Unsupported",
     "UsageError",
     "VerificationError",
+    "located",
     "printable",
     "quoted",
 ]
@@ -109,6 +112,27 @@ class OcirootError(Exception):
             place.append(f"offset {self.offset}")
         text = ": ".join([", ".join(place), self.problem] if place else [self.problem])
         return f"{text} ({self.remedy})" if self.remedy else text
+
+
+@contextmanager
+def located(
+    *,
+    source: str | None = None,
+    layer: str | None = None,
+    member: bytes | str | None = None,
+) -> Iterator[None]:
+    """Fill in where it happened in any of our errors that leaves the block.
+
+    Args:
+        source: the file or directory that holds the image.
+        layer: the layer, as ``2/5 sha256:…``.
+        member: the name of the entry or of the document.
+    """
+    try:
+        yield
+    except OcirootError as error:
+        error.locate(source=source, layer=layer, member=member)
+        raise
 
 
 class SourceError(OcirootError):

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import msgspec
 
-from ..errors import DestinationError, OcirootError
+from ..errors import DestinationError, located
 from ..images.found import ChosenImage
 from ..images.layers import LayerBlob
 from ..layers.reading import Plan
@@ -100,10 +100,8 @@ def extract(
             staging.publish(lambda fd: writer.finish_root(fd, tree.root))
         return layers, notices
 
-    try:
+    with located(source=source_name):
         layers, notices = apply_with_retry(blobs, strict, attempt, limits=limits)
-    except OcirootError as error:
-        raise error.locate(source=source_name) from error.__cause__
     return Report(
         source=source_name,
         destination=os.fspath(destination),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from ..errors import OcirootError, Unsupported, UsageError
+from ..errors import Unsupported, UsageError, located
 from ..images.found import ChosenImage
 from ..images.layers import LayerBlob, resolve_layers
 from ..layers.reading import Plan
@@ -177,12 +177,10 @@ class Image:
             warnings = self.warnings + notices.warnings()
             return Merged(self._source_name, tree, plan, layers, warnings)
 
-        try:
+        with located(source=self._source_name):
             return apply_with_retry(
                 self._blobs, strict, attempt, verify=verify, limits=self._limits, only=layer
             )
-        except OcirootError as error:
-            raise error.locate(source=self._source_name) from error.__cause__
 
     def verified_layer(self, number: int) -> Layer:
         """Read a layer to its end and verify it.
@@ -203,10 +201,8 @@ class Image:
         def attempt(plan: Plan, notices: Notices) -> Layer:
             return self._layer(verified(plan, number))
 
-        try:
+        with located(source=self._source_name):
             return apply_with_retry(self._blobs, False, attempt, limits=self._limits)
-        except OcirootError as error:
-            raise error.locate(source=self._source_name) from error.__cause__
 
     def _check_number(self, number: int) -> None:
         if not 1 <= number <= len(self._blobs):

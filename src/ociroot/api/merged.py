@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..errors import OcirootError
+from ..errors import located
 from ..layers.reading import Plan
 from ..notices import ImageWarning
 from ..rootfs.merge import LayerReport
@@ -65,11 +65,9 @@ class Merged:
         """
         from ..rootfs.contents import streams  # extraction does without
 
-        try:
+        with located(source=self._source_name):
             in_place = self._plain if not verify else ()
             yield from streams(self._plan.layers, in_place, nodes, self._plan.limits)
-        except OcirootError as error:
-            raise error.locate(source=self._source_name) from error.__cause__
 
     def read(self, node: Node) -> Iterator[memoryview]:
         """Yield the content of a regular file, the holes of a sparse one as zeros.

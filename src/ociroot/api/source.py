@@ -7,16 +7,16 @@ with ociroot.open("image.tar") as source:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from ..errors import OcirootError, SourceError, Unsupported, UsageError, printable, quoted
+from ..errors import SourceError, Unsupported, UsageError, located, printable, quoted
 from ..images.catalog import Catalog
 from ..images.found import FoundImage, Listing, NonImage
 from ..images.select import ImageSelector, select
 from ..limits import DEFAULTS, Limits
 from ..notices import ImageWarning, Notices
+from ..progress import ProgressCallback
 from ..sources.detect import open_source
 from ..sources.source import Source
 from ..sources.transports import Name, parse, remedy_for_absent
@@ -68,10 +68,8 @@ class OpenedSource:
                 listed among the others, as ``unreadable``.
             LimitExceeded: there is more to read than may be.
         """
-        try:
+        with located(source=self._source.name):
             return self._catalog.listing()
-        except OcirootError as error:
-            raise error.locate(source=self._source.name) from error.__cause__
 
     def load(self, found: FoundImage | NonImage) -> Image:
         """Return an image of the listing.
@@ -89,10 +87,8 @@ class OpenedSource:
         raise error.locate(source=self._source.name)
 
     def _load(self, found: FoundImage, warnings: tuple[ImageWarning, ...]) -> Image:
-        try:
+        with located(source=self._source.name):
             return Image(self._source, self._catalog.load(found), warnings)
-        except OcirootError as error:
-            raise error.locate(source=self._source.name) from error.__cause__
 
     def image(
         self,
@@ -127,10 +123,8 @@ class OpenedSource:
             ).locate(source=self._source.name)
         notices = Notices(strict)
         wanted = Platform.parse(platform) if isinstance(platform, str) else platform
-        try:
+        with located(source=self._source.name):
             found = select(self._catalog, ImageSelector(wanted, ref or self._ref, digest), notices)
-        except OcirootError as error:
-            raise error.locate(source=self._source.name) from error.__cause__
         return self._load(found, notices.warnings())
 
 
@@ -139,7 +133,7 @@ def open(
     *,
     shared_blobs: str | os.PathLike[str] | None = None,
     tmpdir: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
     limits: Limits = DEFAULTS,
 ) -> OpenedSource:
     """Open what holds images: an oci-archive, a docker-archive, or an OCI layout directory.
@@ -150,8 +144,7 @@ def open(
             ``docker-archive:FILE[:REF]``, unless something of just that name is there.
         shared_blobs: where the blobs of a layout directory lie, when several share them.
         tmpdir: where a compressed archive is decompressed to; None: the system's place.
-        progress: called while an archive is decompressed or copied, with the bytes read and, where
-            it is known, how many there are (else 0).
+        progress: called while an archive is decompressed or copied.
         limits: what the image may ask for; whatever is done with it is held against them.
 
     Returns:

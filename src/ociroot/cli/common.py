@@ -91,12 +91,7 @@ def opened_source(
     # Here, so that `--help` does not wait for it.
     from ..api import source as api
 
-    with bar(quiet) as draw:
-
-        def callback(done: int, total: int) -> None:
-            if draw is not None:
-                draw("decompressing", done, total)
-
+    with progress_bar(quiet) as callback:
         source = api.open(
             image,
             shared_blobs=shared_blob_dir,
@@ -209,57 +204,38 @@ def in_a_line(words: str) -> str:
     return printable(" ".join(words[:_LINE_READ].split()))[:_LINE]
 
 
-@contextmanager
-def progress_bar(quiet: bool = False) -> Iterator[ProgressCallback | None]:
-    """Draw a progress bar on a terminal, fed by the callback that is yielded."""
-    with bar(quiet) as draw:
-
-        def callback(progress: Progress) -> None:
-            if draw is not None:
-                what = f"layer {progress.layer}/{progress.layers}"
-                draw(what, progress.done, progress.total)
-
-        yield callback if draw is not None else None
-
-
-_Draw = Callable[[str, int, int], None]
-
-
-def bar(quiet: bool) -> AbstractContextManager[_Draw | None]:
-    """Return what draws a bar: on a terminal only, and not when the user wants quiet."""
+def progress_bar(quiet: bool = False) -> AbstractContextManager[ProgressCallback | None]:
+    """Return what draws progress: on a terminal only, and not when the user wants quiet."""
     return nullcontext() if quiet or not sys.stderr.isatty() else _bar()
 
 
 @contextmanager
-def _bar() -> Iterator[_Draw]:
+def _bar() -> Iterator[ProgressCallback]:
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
 
     columns = (
-        TextColumn("{task.fields[what]}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        bars.TextColumn("{task.fields[what]}"),
+        bars.BarColumn(),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+        bars.TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
-        task = progress.add_task("", total=None, what="")
+    with bars.Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
+        task = bar.add_task("", total=None, what="")
         drawn = 0.0
 
-        def draw(what: str, done: int, total: int) -> None:
+        def draw(progress: Progress) -> None:
             nonlocal drawn
             now = time.monotonic()
             if now - drawn >= _REFRESH:
                 drawn = now
-                progress.update(task, total=total or None, completed=done, what=what)
-                progress.refresh()
+                what = "decompressing"
+                if progress.stage == "layers":
+                    what = f"layer {progress.layer}/{progress.layers}"
+                total = progress.total or None
+                bar.update(task, total=total, completed=progress.done, what=what)
+                bar.refresh()
 
         yield draw

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from ..errors import MalformedImage, OcirootError, VerificationError, printable, quoted
+from ..errors import MalformedImage, OcirootError, VerificationError, located, printable, quoted
 from ..sources.source import Source
 from ..spec.config import Config
 from ..spec.descriptor import CONFIG_TYPES, INDEX_TYPES, MANIFEST_TYPES, Descriptor
@@ -214,13 +214,11 @@ class Catalog:
         )
 
     def _top(self) -> tuple[Any, ...]:
-        try:
+        with located(member="index.json"):
             content = self._documents.content("index.json") or b""
             top = decode(content, Index, self.source.limits)
             if top.media_type and top.media_type not in INDEX_TYPES:
                 raise MalformedImage(f"mediaType is {quoted(top.media_type[:200])}, not an index's")
-        except OcirootError as error:
-            raise error.locate(member="index.json") from error.__cause__
         return top.manifests
 
     def _nested(self, descriptor: Descriptor) -> Index | None:
@@ -291,12 +289,10 @@ class Catalog:
     # A docker-archive.
 
     def _items(self) -> tuple[ArchivedImage, ...]:
-        try:
+        with located(member="manifest.json"):
             content = self._documents.content("manifest.json") or b""
             items = decode_manifest(content, self.source.limits)
             self.source.limits.check("descriptors", len(items))
-        except OcirootError as error:
-            raise error.locate(member="manifest.json") from error.__cause__
         return items
 
     def _archived(self, item: ArchivedImage) -> FoundImage | NonImage:

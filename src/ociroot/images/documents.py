@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from ..errors import MalformedImage, OcirootError, VerificationError, quoted
+from ..errors import MalformedImage, VerificationError, located, quoted
 from ..sources.blob import Blob
 from ..sources.source import Source
 from ..spec.config import Config
@@ -56,7 +56,7 @@ class Documents:
         """
         name = f"{kind.__name__.lower()} {descriptor.parsed_digest.short}"
         source = self.source
-        try:
+        with located(member=name):
             source.limits.check("document", descriptor.size)
             blob = source.blob(descriptor.parsed_digest)
             if blob is None:
@@ -74,8 +74,6 @@ class Documents:
                     f"mediaType is {quoted(media_type[:200])}, "
                     f"its descriptor says {quoted(descriptor.media_type[:200])}"
                 )
-        except OcirootError as error:
-            raise error.locate(member=name) from error.__cause__
         return document
 
     def content(self, name: str) -> bytes | None:
@@ -91,7 +89,7 @@ class Documents:
         Returns:
             The image ID, which is its digest; and the configuration.
         """
-        try:
+        with located(member=name):
             content = self.content(name)
             if content is None:
                 raise MalformedImage("the configuration is not there")
@@ -106,8 +104,6 @@ class Documents:
             ):
                 raise VerificationError(f"the digest is {image_id}, not that of its name")
             return image_id, decode(content, Config, self.source.limits)
-        except OcirootError as error:
-            raise error.locate(member=name) from error.__cause__
 
 
 def check_size(blob: Blob, descriptor: Descriptor) -> None:

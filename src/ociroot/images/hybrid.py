@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from ..errors import LimitExceeded, MalformedImage, printable
+from ..errors import LimitExceeded, MalformedImage, located, printable
 from ..sources.blob import Blob
 from ..spec.digest import Digest
 from .found import FoundImage, NonImage
@@ -43,10 +43,8 @@ def put_together(
     """
     both = _Both(listed, stack_of)
     for item in archived:
-        try:
+        with located(member="manifest.json"):
             both.add(item)
-        except MalformedImage as error:
-            raise error.locate(member="manifest.json") from error.__cause__
     return both.listed
 
 

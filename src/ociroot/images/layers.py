@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ..errors import MalformedImage, OcirootError, Unsupported, printable, quoted
+from ..errors import MalformedImage, Unsupported, located, printable, quoted
 from ..sources.blob import Blob
 from ..sources.source import Source
 from ..spec.descriptor import LAYER_TYPES, Descriptor
@@ -80,22 +80,11 @@ def resolve_layers(source: Source, image: ChosenImage) -> tuple[LayerBlob, ...]:
     sizes: dict[tuple[str, int], int] = {}
     for number, (place, diff_id) in enumerate(zip(places, diff_ids, strict=True), 1):
         digest, media_type = None, ""
-        label = f"{number}/{len(places)} {diff_id}"
-        try:
-            if isinstance(place, str):
-                blob = source.member(place)
-                if blob is None:
-                    raise MalformedImage(f"the member {printable(place[:_SHOWN])} is not there")
-            else:
-                digest, media_type = place.parsed_digest, place.media_type
-                label = f"{number}/{len(places)} {digest}"
-                _check_type(media_type)
-                blob = source.blob(digest)
-                if blob is None:
-                    raise source.missing(digest)
-                check_size(blob, place)
-        except OcirootError as error:
-            raise error.locate(source=source.name, layer=label) from None
+        if not isinstance(place, str):
+            digest, media_type = place.parsed_digest, place.media_type
+        label = f"{number}/{len(places)} {digest or diff_id}"
+        with located(source=source.name, layer=label):
+            blob = _member(source, place) if isinstance(place, str) else _blob(source, place)
         layers.append(LayerBlob(number, len(places), digest, media_type, blob, diff_id, 0))
         sizes[blob.path, blob.offset] = blob.size
     stored = sum(sizes.values())
@@ -104,10 +93,25 @@ def resolve_layers(source: Source, image: ChosenImage) -> tuple[LayerBlob, ...]:
     return tuple(msgspec.structs.replace(layer, stored_size=stored) for layer in layers)
 
 
-def _check_type(media_type: str) -> None:
+def _member(source: Source, name: str) -> Blob:
+    """Return a layer of a docker-archive."""
+    blob = source.member(name)
+    if blob is None:
+        raise MalformedImage(f"the member {printable(name[:_SHOWN])} is not there")
+    return blob
+
+
+def _blob(source: Source, descriptor: Descriptor) -> Blob:
+    """Return a layer that a descriptor names."""
+    media_type = descriptor.media_type
     if media_type not in LAYER_TYPES:
         encrypted = "+encrypted" in media_type
         raise Unsupported(
             f"the media type {quoted(media_type[:_SHOWN])}",
             remedy="decrypt the image first" if encrypted else None,
         )
+    blob = source.blob(descriptor.parsed_digest)
+    if blob is None:
+        raise source.missing(descriptor.parsed_digest)
+    check_size(blob, descriptor)
+    return blob

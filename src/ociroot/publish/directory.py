@@ -23,7 +23,7 @@ from ..errors import DestinationError, OcirootError, printable
 from ..notices import Notices
 from .inside import closed_to_others, held, move_up
 from .leftovers import clean_up
-from .location import DIRECTORY, Location, located, may_write
+from .location import DIRECTORY, Location, may_write, opened_parent
 from .mounts import is_mount_point
 from .probes import check_moving
 from .replacing import check_old
@@ -157,7 +157,7 @@ def _translated(given: str) -> Iterator[None]:
 
 
 def _staged(given: str, notices: Notices, options: PublishOptions) -> Iterator[Staging]:
-    with located(given, parents=options.parents) as where:
+    with opened_parent(given, parents=options.parents) as where:
         try:
             fd = os.open(where.name or ".", DIRECTORY, dir_fd=where.parent_fd)
         except FileNotFoundError:
@@ -286,7 +286,7 @@ def room_for(path: str) -> str | None:
     Returns:
         That path where something is mounted, else its directory; None: it may not be written to.
     """
-    with suppress(DestinationError, OSError), located(path) as where:
+    with suppress(DestinationError, OSError), opened_parent(path) as where:
         inside = -1
         with suppress(OSError):
             inside = os.open(where.name or ".", DIRECTORY, dir_fd=where.parent_fd)

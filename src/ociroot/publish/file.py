@@ -10,7 +10,7 @@ from .. import linux
 from ..errors import DestinationError
 from ..notices import Notices
 from .leftovers import clean_up
-from .location import located
+from .location import opened_parent
 from .signals import first_signal_waits
 from .staging import staging_directory
 
@@ -52,7 +52,7 @@ def staged_file(destination: str, notices: Notices, *, force: bool = False) -> I
     try:
         if name in ("", ".", ".."):
             raise DestinationError("it is a directory")
-        with located(destination, follow=False) as where:
+        with opened_parent(destination, follow=False) as where:
             clean_up(where.parent_fd, name, notices)
             with staging_directory(where.parent_fd, name, notices) as place:
 

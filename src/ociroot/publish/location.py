@@ -17,7 +17,7 @@ from .. import linux
 from ..errors import DestinationError, printable
 from .removal import open_own
 
-__all__ = ["DIRECTORY", "Location", "located", "may_write"]
+__all__ = ["DIRECTORY", "Location", "may_write", "opened_parent"]
 
 #: How directories are opened to be read, and by one name, which must not be a link.
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -89,7 +89,7 @@ class _Made:
 
 
 @contextmanager
-def located(path: str, *, parents: bool = False, follow: bool = True) -> Iterator[Location]:
+def opened_parent(path: str, *, parents: bool = False, follow: bool = True) -> Iterator[Location]:
     """Find where a result is to be.
 
     Args:

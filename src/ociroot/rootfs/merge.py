@@ -126,7 +126,7 @@ def merge(
 
             def report_progress(number: int = number) -> None:
                 if progress is not None:
-                    progress(Progress(reader.done, reader.total, number, len(layers)))
+                    progress(Progress("layers", reader.done, reader.total, number, len(layers)))
 
             known = whiteouts[number - 1] if whiteouts is not None else None
 

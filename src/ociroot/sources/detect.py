@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 
 from ..compression import CHUNK, decompress, sniff
-from ..errors import MalformedImage, OcirootError, SourceError, Unsupported, printable
+from ..errors import MalformedImage, OcirootError, SourceError, Unsupported, located, printable
 from ..fhs import looks_like_root
 from ..limits import DEFAULTS, Limits
+from ..progress import Progress, ProgressCallback
 from ..spec.index import check_layout
 from .archive import ArchiveFiles
 from .blob import Blob
@@ -49,7 +50,7 @@ def open_source(
     *,
     shared_blobs: str | os.PathLike[str] | None = None,
     tmpdir: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
     limits: Limits = DEFAULTS,
 ) -> Source:
     """Open what lies at a path, whatever form of an image it is.
@@ -58,8 +59,7 @@ def open_source(
         path: a file or a directory; ``-`` is standard input.
         shared_blobs: where the blobs of a layout directory lie, when several share them.
         tmpdir: where a compressed archive is decompressed to; None: the system's place.
-        progress: called while an archive is decompressed or copied, with the bytes read and, where
-            it is known, how many there are (else 0).
+        progress: called while an archive is decompressed or copied.
         limits: what the image may ask for.
 
     Raises:
@@ -111,10 +111,8 @@ def _form(files: Files) -> str:
         files.check_unique(name)
     layout = files.get("oci-layout")
     if layout is not None and files.get("index.json") is not None:
-        try:
+        with located(member="oci-layout"):
             check_layout(b"".join(layout._replace(size=min(layout.size, CHUNK)).chunks()))
-        except OcirootError as error:
-            raise error.locate(member="oci-layout") from None
         return "oci-layout" if isinstance(files, DirectoryFiles) else "oci-archive"
     if files.get("manifest.json") is not None:
         return "docker-archive"
@@ -124,7 +122,7 @@ def _form(files: Files) -> str:
 def _archive(
     name: str,
     tmpdir: str | os.PathLike[str] | None,
-    progress: Callable[[int, int], None] | None,
+    progress: ProgressCallback | None,
     limits: Limits,
 ) -> tuple[int, int | None]:
     """Return a descriptor of a regular file that holds the uncompressed archive.
@@ -180,7 +178,7 @@ class _Counted:
         self,
         chunks: Iterator[bytes],
         total: int,
-        progress: Callable[[int, int], None] | None,
+        progress: ProgressCallback | None,
     ) -> None:
         self._chunks = chunks
         self._total = total
@@ -194,7 +192,7 @@ class _Counted:
         chunk = next(self._chunks)
         self.done += len(chunk)
         if self._progress is not None:
-            self._progress(self.done, self._total)
+            self._progress(Progress("source", self.done, self._total))
         return chunk
 
 
