@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .api.merged import Merged
     from .api.source import OpenedSource, open
     from .errors import (
+        ClosedSource,
         DestinationError,
         LimitExceeded,
         MalformedImage,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ChosenImage",
+    "ClosedSource",
     "Config",
     "Descriptor",
     "DestinationError",
@@ -84,6 +86,7 @@ __version__ = "0.1.0"
 # --help` need not wait for.
 _HOMES = {
     "ChosenImage": "images.found",
+    "ClosedSource": "errors",
     "Config": "spec.config",
     "Descriptor": "spec.descriptor",
     "DestinationError": "errors",

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 __all__ = [
+    "ClosedSource",
     "DestinationError",
     "LimitExceeded",
     "MalformedImage",
@@ -137,6 +138,10 @@ def located(
 
 class SourceError(OcirootError):
     """The file that holds the image cannot be read."""
+
+
+class ClosedSource(SourceError, ValueError):
+    """The source has been closed: nothing more can be read of its images."""
 
 
 class UsageError(OcirootError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from ..errors import Unsupported, UsageError, located
+from ..errors import Unsupported, UsageError, located, printable
 from ..images.found import ChosenImage
 from ..images.layers import LayerBlob, resolve_layers
 from ..layers.reading import Plan
@@ -26,6 +26,9 @@ from .merged import Merged
 
 __all__ = ["Image"]
 
+# Characters of a name that its representation shows.
+_SHOWN = 200
+
 
 class Image:
     """An image whose documents have been verified.
@@ -44,9 +47,7 @@ class Image:
     def __init__(
         self, source: Source, found: ChosenImage, warnings: tuple[ImageWarning, ...]
     ) -> None:
-        self._source_name = source.name
-        self._limits = source.limits
-        self._source_paths = source.source_paths
+        self._source = source
         self._found = found
         self._blobs = resolve_layers(source, found)
         self.digest: Digest = found.digest
@@ -59,13 +60,19 @@ class Image:
         self.warnings = warnings
 
     def _layer(self, blob: LayerBlob) -> Layer:
-        return Layer(self._source_name, blob, self._limits)
+        return Layer(self._source, blob)
 
-    def _refuse_windows(self) -> None:
+    def __repr__(self) -> str:
+        names = "".join(f" {printable(name[:_SHOWN])}" for name in self.names[:1])
+        return f"<Image{names} {self.platform} {self.digest.short} layers={len(self.layers)}>"
+
+    def _check(self) -> None:
+        """Refuse what cannot be merged, or read any more."""
+        self._source.check_open()
         if self.config.os == "windows":
             raise Unsupported(
                 "this is a Windows image, whose layers are no root file system of Linux",
-                source=self._source_name,
+                source=self._source.name,
             )
 
     def extract(
@@ -107,9 +114,9 @@ class Image:
             LimitExceeded: the image asks for more than it may.
             DestinationError: the destination may not be used, or not be written.
         """
-        self._refuse_windows()
+        self._check()
         return extract(
-            self._source_name,
+            self._source.name,
             self._found,
             self._blobs,
             destination,
@@ -121,10 +128,10 @@ class Image:
                 parents=parents,
                 sync=sync,
                 volumes=tuple(self.config.config.volumes),
-                sources=self._source_paths,
+                sources=self._source.source_paths,
             ),
             writer_process=writer_process,
-            limits=self._limits,
+            limits=self._source.limits,
             progress=progress,
             before=self.warnings,
         )
@@ -162,7 +169,7 @@ class Image:
             UsageError: there is no such layer.
             OcirootError: as :meth:`extract`, but for the destination.
         """
-        self._refuse_windows()
+        self._check()
         if layer is not None:
             self._check_number(layer)
 
@@ -175,11 +182,11 @@ class Image:
                 before_merge()
             tree, layers = merge(plan, operations(), notices, progress, look)
             warnings = self.warnings + notices.warnings()
-            return Merged(self._source_name, tree, plan, layers, warnings)
+            return Merged(self._source, tree, plan, layers, warnings)
 
-        with located(source=self._source_name):
+        with located(source=self._source.name):
             return apply_with_retry(
-                self._blobs, strict, attempt, verify=verify, limits=self._limits, only=layer
+                self._blobs, strict, attempt, verify=verify, limits=self._source.limits, only=layer
             )
 
     def verified_layer(self, number: int) -> Layer:
@@ -196,19 +203,20 @@ class Image:
             UsageError: there is no such layer.
             OcirootError: it cannot be read, or is not what it should be.
         """
+        self._source.check_open()
         self._check_number(number)
 
         def attempt(plan: Plan, notices: Notices) -> Layer:
             return self._layer(verified(plan, number))
 
-        with located(source=self._source_name):
-            return apply_with_retry(self._blobs, False, attempt, limits=self._limits)
+        with located(source=self._source.name):
+            return apply_with_retry(self._blobs, False, attempt, limits=self._source.limits)
 
     def _check_number(self, number: int) -> None:
         if not 1 <= number <= len(self._blobs):
             count = len(self._blobs)
             raise UsageError(f"there is no layer {number}, only {count}").locate(
-                source=self._source_name
+                source=self._source.name
             )
 
     def tree(self, *, strict: bool = False, progress: ProgressCallback | None = None) -> Tree:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..errors import OcirootError
 from ..images.layers import LayerBlob
 from ..layers.pipeline import Pipeline, compression_of, diagnose
-from ..limits import Limits
+from ..sources.source import Source
 from ..spec.digest import Digest
 from ..tar.entry import Entry
 from ..tar.reader import entries
@@ -19,10 +19,14 @@ __all__ = ["Layer"]
 class Layer:
     """A layer of an image."""
 
-    def __init__(self, source_name: str, blob: LayerBlob, limits: Limits) -> None:
-        self._source_name = source_name
+    def __init__(self, source: Source, blob: LayerBlob) -> None:
+        self._source = source
         self._blob = blob
-        self._limits = limits
+
+    def __repr__(self) -> str:
+        blob = self._blob
+        name = blob.digest or blob.diff_id
+        return f"<Layer {blob.number}/{blob.count} {name.short} size={self.size}>"
 
     @property
     def digest(self) -> Digest | None:
@@ -47,6 +51,7 @@ class Layer:
     @property
     def compression(self) -> str:
         """What its first bytes say: ``gzip``, ``zstd``, ``none``, or one that is refused."""
+        self._source.check_open()
         return compression_of(self._blob)
 
     def entries(self) -> Iterator[Entry]:
@@ -61,13 +66,14 @@ class Layer:
         Raises:
             OcirootError: the layer cannot be read, or is not what it should be.
         """
-        with Pipeline([self._blob], self._limits) as pipeline:
+        self._source.check_open()
+        with Pipeline([self._blob], self._source.limits) as pipeline:
             try:
                 stream = ChunkStream(pipeline.chunks())
-                yield from entries(stream, self._limits)
+                yield from entries(stream, self._source.limits)
                 stream.drain()
                 content = pipeline.finish()
                 if self.digest is None:
                     content.verify()
             except OcirootError as error:
-                raise diagnose(self._blob, error).locate(source=self._source_name) from error
+                raise diagnose(self._blob, error).locate(source=self._source.name) from error

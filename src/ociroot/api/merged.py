@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..errors import located
+from ..errors import located, printable
 from ..layers.reading import Plan
 from ..notices import ImageWarning
 from ..rootfs.merge import LayerReport
 from ..rootfs.nodes import Node
 from ..rootfs.tree import Tree
+from ..sources.source import Source
 from ..tar.stream import Stream
 
 __all__ = ["Merged"]
@@ -26,19 +27,22 @@ class Merged:
 
     def __init__(
         self,
-        source_name: str,
+        source: Source,
         tree: Tree,
         plan: Plan,
         layers: tuple[LayerReport, ...],
         warnings: tuple[ImageWarning, ...],
     ) -> None:
-        self._source_name = source_name
+        self._source = source
         self._plan = plan
         first = plan.only - 1 if plan.only is not None else 0
         self._plain = {n for n, layer in enumerate(layers, first) if layer.compression == "none"}
         self.tree = tree
         self.layers = layers
         self.warnings = warnings
+
+    def __repr__(self) -> str:
+        return f"<Merged {printable(self._source.name)} layers={len(self.layers)}>"
 
     def files(
         self, nodes: Iterable[Node], *, verify: bool = False
@@ -65,7 +69,8 @@ class Merged:
         """
         from ..rootfs.contents import streams  # extraction does without
 
-        with located(source=self._source_name):
+        self._source.check_open()
+        with located(source=self._source.name):
             in_place = self._plain if not verify else ()
             yield from streams(self._plan.layers, in_place, nodes, self._plan.limits)
 

@@ -34,6 +34,9 @@ class OpenedSource:
         self._ref = ref
         self._catalog = Catalog(source)
 
+    def __repr__(self) -> str:
+        return f"<OpenedSource {printable(self._source.name)} {self.form}>"
+
     def __enter__(self) -> Self:
         return self
 
@@ -68,6 +71,7 @@ class OpenedSource:
                 listed among the others, as ``unreadable``.
             LimitExceeded: there is more to read than may be.
         """
+        self._source.check_open()
         with located(source=self._source.name):
             return self._catalog.listing()
 
@@ -87,6 +91,7 @@ class OpenedSource:
         raise error.locate(source=self._source.name)
 
     def _load(self, found: FoundImage, warnings: tuple[ImageWarning, ...]) -> Image:
+        self._source.check_open()
         with located(source=self._source.name):
             return Image(self._source, self._catalog.load(found), warnings)
 
@@ -117,6 +122,7 @@ class OpenedSource:
             VerificationError: a document is not what its descriptor says.
             Unsupported: there is no image, only something else.
         """
+        self._source.check_open()
         if self._ref and ref not in ("", self._ref):
             raise UsageError(
                 f"two names are given, {quoted(self._ref)} with the source and {quoted(ref)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
+from ..errors import printable
 from ..space import occupied
 from ..tar.entry import Entry, Kind
 from ..tar.sparse import Segments
@@ -21,6 +22,9 @@ HOST_XATTRS = (b"security.selinux", b"trusted.overlay.", b"user.overlay.")
 
 
 Xattrs = dict[bytes, bytes]
+
+# Bytes of a path that its representation shows.
+_SHOWN = 200
 
 
 #: Bytes of memory that a name in the tree takes, roughly, with its node and without what varies.
@@ -75,6 +79,10 @@ class Node:
         self.mode = 0o755
         self.uid = self.gid = self.mtime_ns = 0
         self.xattrs: Xattrs | None = None
+
+    def __repr__(self) -> str:
+        what = f"size={self.size} " if self.kind == "file" else ""
+        return f"<Node {self.kind} {what}mode={self.mode:04o} {self.uid}:{self.gid}>"
 
     @property
     def stored_size(self) -> int:
@@ -137,6 +145,9 @@ class Directory(Node):
         self.entries: dict[bytes, Node] = {}
         self.own = -1
         self.depth: int = parent.depth + 1 if parent is not None else 0
+
+    def __repr__(self) -> str:
+        return f"<Directory /{printable(self.path()[:_SHOWN])} entries={len(self.entries)}>"
 
     def copy_metadata(self, other: Directory) -> None:
         """Take the attributes of another directory."""

@@ -95,6 +95,9 @@ class Tree:
         self._last_path = b""
         self._last_parent = self.root
 
+    def __repr__(self) -> str:
+        return f"<Tree entries={self._entries} layers={self._layer + 1}>"
+
     def apply(
         self,
         changes: Iterable[Change],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..errors import MalformedImage
+from ..errors import ClosedSource, MalformedImage
 from ..limits import DEFAULTS, Limits
 from ..spec.digest import Digest
 from .blob import Blob
@@ -69,6 +69,7 @@ class Source:
         self.missing_remedy = missing_remedy
         self.packed = packed
         self._files = files
+        self._closed = False
 
     def document(self, name: str) -> bytes | None:
         """Return the content of a file that has no digest to check against; None: it is not there.
@@ -102,4 +103,14 @@ class Source:
 
     def close(self) -> None:
         """Close the files behind it."""
+        self._closed = True
         self._files.close()
+
+    def check_open(self) -> None:
+        """Refuse to go on with a source that has been closed.
+
+        Raises:
+            ClosedSource: it has been.
+        """
+        if self._closed:
+            raise ClosedSource("the source is closed", source=self.name)

@@ -1,0 +1,67 @@
+"""What a Python programmer sees at the prompt, and after a source has been closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ociroot
+from tests.support import build
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> str:
+    layers = [
+        [build.directory(b"etc"), build.file(b"etc/motd", b"hello")],
+        [build.file(b"x", b"1")],
+    ]
+    return str(build.archive(tmp_path / "image.tar", layers))
+
+
+def test_representations_tell_what_it_is(archive: str) -> None:
+    with ociroot.open(archive) as source:
+        image = source.image()
+        merged = image.merged()
+        found = merged.tree.find(b"etc/motd")
+        assert found is not None
+        etc, _, node = found
+        assert repr(source) == f"<OpenedSource {archive} oci-archive>"
+        assert repr(image).endswith(f"{image.platform} {image.digest.short} layers=2>")
+        layer = image.layers[0]
+        assert layer.digest is not None
+        assert repr(layer) == f"<Layer 1/2 {layer.digest.short} size={layer.size}>"
+        assert repr(merged) == f"<Merged {archive} layers=2>"
+        assert repr(merged.tree) == "<Tree entries=3 layers=2>"
+        assert repr(etc) == "<Directory /etc entries=1>"
+        assert repr(node) == "<Node file size=5 mode=0644 0:0>"
+
+
+READS: dict[str, Callable[[Any, Any, Any], object]] = {
+    "listing": lambda source, image, merged: source.listing(),
+    "image": lambda source, image, merged: source.image(),
+    "load": lambda source, image, merged: source.load(source_listing[0]),
+    "extract": lambda source, image, merged: image.extract("/nonexistent/x"),
+    "merged": lambda source, image, merged: image.merged(),
+    "tree": lambda source, image, merged: image.tree(),
+    "layer": lambda source, image, merged: image.verified_layer(1),
+    "entries": lambda source, image, merged: next(image.layers[0].entries()),
+    "compression": lambda source, image, merged: image.layers[0].compression,
+    "files": lambda source, image, merged: next(merged.files([])),
+    "read": lambda source, image, merged: next(merged.read(ociroot.Node("file", 0))),
+}
+source_listing: list[ociroot.FoundImage] = []
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS.keys())
+def test_a_closed_source_says_so(archive: str, read: Callable[[Any, Any, Any], object]) -> None:
+    with ociroot.open(archive) as source:
+        image = source.image()
+        merged = image.merged()
+        source_listing[:] = source.listing().images
+    with pytest.raises(ociroot.ClosedSource, match="the source is closed"):
+        read(source, image, merged)
+    with pytest.raises(ValueError, match=r"image\.tar: the source is closed"):
+        read(source, image, merged)
