@@ -21,7 +21,6 @@ import pytest
 import ociroot
 from tests.support.build import Layer, Member, archive, directory, file, link, symlink
 from tests.support.model import ModelRefusal, expected
-from tests.support.needs import need_root
 from tests.support.snapshot import Snapshot, differences, snapshot
 from tests.support.user import as_ordinary_user, workshop
 
@@ -186,10 +185,10 @@ def attack(arena: Arena, *layers: Members) -> Snapshot | None:
     return got
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("way", WAYS)
 def test_no_link_leads_out(arena: Arena, way: str, payload: str) -> None:
-    need_root()
     links = WAYS[way](os.fsencode(arena.watched))
     deed = PAYLOADS[payload](b"way")
     attack(arena, links + deed)
@@ -199,10 +198,10 @@ def test_no_link_leads_out(arena: Arena, way: str, payload: str) -> None:
     attack(arena, *([member] for member in links + deed))
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 def test_no_name_leads_out(arena: Arena, name: bytes, payload: str) -> None:
-    need_root()
     attack(arena, [symlink(b"way", b".."), *PAYLOADS[payload](name)])
     subprocess.run(["rm", "-rf", arena.rootfs], check=True)
     attack(arena, [symlink(b"way", b"../watched/dir")], PAYLOADS[payload](name))
@@ -261,9 +260,9 @@ def test_a_fifo_is_no_way(arena: Arena, name: bytes) -> None:
     assert (tree is None) == (name != b"p/.")
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("across", [False, True])
 def test_a_device_is_never_opened(arena: Arena, across: bool) -> None:
-    need_root()
     # /dev/full answers a write with an error; the block device has no driver.
     devices = [Member(b"c", "char", rdev=(1, 7)), Member(b"b", "block", rdev=(250, 77))]
     devices += [link(b"l", b"c"), symlink(b"s", b"b")]
@@ -273,8 +272,8 @@ def test_a_device_is_never_opened(arena: Arena, across: bool) -> None:
     assert {record.size for path, record in tree.items() if path != b"."} == {5000}
 
 
+@pytest.mark.root
 def test_directories_over_devices(arena: Arena) -> None:
-    need_root()
     devices = [Member(b"c", "char", rdev=(1, 7)), Member(b"b", "block", rdev=(250, 77))]
     tree = arena.extract(devices, [directory(b"c"), file(b"c/f"), file(b".wh.b"), file(b"b/f")])
     assert tree is not None
@@ -315,9 +314,9 @@ DEEP_LAYER = [
 ]
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("user", [False, True])
 def test_a_deep_tree(arena: Arena, user: bool) -> None:
-    need_root()
     tree = arena.extract(DEEP_LAYER, [file(DEEP + b"/more", b"2")], user=user)
     assert tree is not None
     assert len(tree) == DEPTH + 3
@@ -333,27 +332,27 @@ UPPER = {
 }
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("user", [False, True])
 @pytest.mark.parametrize("upper", UPPER.values(), ids=UPPER)
 def test_a_deep_tree_is_removed(arena: Arena, upper: Members, user: bool) -> None:
-    need_root()
     tree = arena.extract(DEEP_LAYER, upper, user=user)
     assert tree is not None
     assert len(tree) in (1, 2)
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("user", [False, True])
 def test_nothing_is_left_of_a_deep_tree_after_a_refusal(arena: Arena, user: bool) -> None:
-    need_root()
     locked = [directory(b"locked", mode=0), file(b"locked/file", mode=0)]
     assert arena.extract(locked + DEEP_LAYER, [link(b"x", b"gone")], user=user) is None
     names = {path.name for path in arena.place.iterdir()}
     assert names == {"image", "watched"}
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("user", [False, True])
 def test_a_deep_tree_is_exchanged_for_another(arena: Arena, user: bool) -> None:
-    need_root()
     assert arena.extract(DEEP_LAYER, user=user) is not None
     tree = arena.extract([file(b"new")], user=user, replace=True)
     assert tree is not None

@@ -22,7 +22,7 @@ from bench.report import Results, table
 from bench.scale import scaled, tree_size
 
 from .support.build import Member, directory, file, link, symlink, tar
-from .support.needs import need_root, need_tools
+from .support.needs import need_tools
 from .support.room import roomy_directory
 from .support.snapshot import differences, snapshot
 
@@ -102,12 +102,12 @@ def test_images_are_whole_and_the_same_each_time(where: Path, compression: str) 
         assert data == blob.read_bytes()
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("compression", list(COMPRESSIONS))
 @pytest.mark.parametrize("spared", [False, True])
 def test_the_floor_does_the_same_work(
     where: Path, floor: Path, compression: str, spared: bool
 ) -> None:
-    need_root()
     made = image(where, compression)
     ours, theirs = extracted(made, where / "ours"), where / "theirs"
     theirs.mkdir()
@@ -128,11 +128,11 @@ def test_the_floor_does_the_same_work(
 CASES = [(peer, c) for c in COMPRESSIONS for peer in peers.usable(None, c)]
 
 
+@pytest.mark.root
 @pytest.mark.parametrize(("peer", "compression"), CASES, ids=lambda v: getattr(v, "name", v))
 def test_every_peer(
     where: Path, request: pytest.FixtureRequest, peer: peers.Peer, compression: str
 ) -> None:
-    need_root()
     need_tools(*peer.tools)
     floor = request.getfixturevalue("floor") if "{floor}" in peer.script else Path("none")
     made = image(where, compression)
@@ -189,11 +189,12 @@ def test_a_table_keeps_bars_in_their_cells() -> None:
     assert table(("a", "b"), [("gzip | tar", "1")])[2] == r"| gzip \| tar | 1 |"
 
 
+@pytest.mark.slow
+@pytest.mark.root
 def test_the_whole_command(
     where: Path, floor: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With an input that needs no network, in the place of one that does."""
-    need_root()
     need_tools("taskset", "gzip", "tar", "bsdtar")
 
     def made(out: Path, work: Path, cache: Path) -> None:

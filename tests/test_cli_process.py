@@ -31,7 +31,7 @@ from .support.build import (
     link,
     symlink,
 )
-from .support.needs import besides_owners, need_root, need_tools
+from .support.needs import besides_owners, need_tools
 from .support.snapshot import Snapshot, differences, snapshot
 from .support.user import NOBODY, unprivileged, workshop
 
@@ -191,6 +191,7 @@ def test_a_signal_leaves_the_old_tree(endless: Path, place: Path, number: signal
     assert snapshot(root) == before
 
 
+@pytest.mark.root
 @SIGNALS
 def test_a_signal_leaves_a_mount_point_empty(
     endless: Path, place: Path, number: signal.Signals
@@ -221,7 +222,6 @@ def test_a_second_signal_does_not_stop_the_cleaning_up(
 @contextmanager
 def volume(place: Path) -> Iterator[Path]:
     """A fresh volume, mounted: empty but for what mkfs puts there."""
-    need_root()
     root = place / "volume"
     root.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "ociroot-test", root], check=True)
@@ -251,6 +251,7 @@ def test_a_path_with_a_slash_behind_it(image: Path, place: Path, expected: Snaps
     assert differences(snapshot(place / "root"), expected) == []
 
 
+@pytest.mark.root
 def test_a_mount_point(image: Path, place: Path, expected: Snapshot) -> None:
     with volume(place) as root:
         good(extract(image, root))
@@ -260,6 +261,7 @@ def test_a_mount_point(image: Path, place: Path, expected: Snapshot) -> None:
         assert os.path.ismount(root)
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("option", [(), ("--replace",)])
 def test_a_mount_point_that_holds_something(
     image: Path, place: Path, option: tuple[str, ...]
@@ -270,8 +272,8 @@ def test_a_mount_point_that_holds_something(
         assert sorted(path.name for path in root.iterdir()) == ["lost+found", "mine"]
 
 
+@pytest.mark.root
 def test_a_bind_mount(image: Path, place: Path, expected: Snapshot) -> None:
-    need_root()
     root, other = place / "root", place / "other"
     root.mkdir()
     other.mkdir()
@@ -353,8 +355,8 @@ def test_what_cannot_be_a_destination(image: Path, place: Path, where: str) -> N
     assert snapshot(place) == before
 
 
+@pytest.mark.root
 def test_a_parent_that_may_not_be_written(image: Path, place: Path) -> None:
-    need_root()
     need_tools("setpriv")
     refused(extract(image, place / "root", before=AS_NOBODY), 7, str(place / "root"))
     own = place / "own"
@@ -385,6 +387,7 @@ def test_nothing_comes_from_the_parent(image: Path, place: Path, expected: Snaps
     assert differences(snapshot(parent / "inside"), expected) == []
 
 
+@pytest.mark.root
 def test_nothing_comes_from_a_mount_point(image: Path, place: Path, expected: Snapshot) -> None:
     need_tools("setfacl")
     with volume(place) as root:
@@ -482,8 +485,8 @@ def test_help_is_data(option: str) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.root
 def test_no_space(place: Path) -> None:
-    need_root()
     root = place / "small"
     root.mkdir()
     plain = archive(place / "plain.tar", [[file(b"large", bytes(2**22))]])

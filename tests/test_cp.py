@@ -23,7 +23,6 @@ from ociroot.errors import OcirootError
 from .support import build
 from .support.build import Layer, Member, archive
 from .support.mounts import mounted
-from .support.needs import need_root
 from .support.snapshot import differences, snapshot
 from .support.user import as_ordinary_user, workshop
 from .test_look import BASE, BIG, CONFIG, TOP, good, run
@@ -193,8 +192,8 @@ def privileged(tmp_path: Path) -> Path:
     return archive(tmp_path / "image", [PRIVILEGED])
 
 
+@pytest.mark.root
 def test_a_single_file_lends_nobody_elses_rights(privileged: Path, tmp_path: Path) -> None:
-    need_root()
     nothing: list[str] = []
     for name, dropped, kept in (
         ("suid", (0o755, nothing), (0o4755, nothing)),
@@ -208,8 +207,8 @@ def test_a_single_file_lends_nobody_elses_rights(privileged: Path, tmp_path: Pat
     assert (tmp_path / "suid").stat().st_uid == 7
 
 
+@pytest.mark.root
 def test_a_directory_keeps_what_root_can_keep(privileged: Path, tmp_path: Path) -> None:
-    need_root()
     with ociroot.open(privileged) as source:
         source.image().extract(tmp_path / "root")
     good("cp", f"{privileged}:/d", tmp_path / "d")
@@ -310,12 +309,12 @@ def test_what_changes_meanwhile_does_not_appear(
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    need_root()
     with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=20m", "ociroot-test") as place:
         yield place
     shutil.rmtree(tmp_path / "small")
 
 
+@pytest.mark.root
 def test_a_reserve_is_left(tmp_path: Path, small: Path) -> None:
     # Nearly all of 20 MiB, of which a hundredth is to stay.
     members = [Member(b"d/%d" % n, data=bytes(1 << 20)) for n in range(19)]
@@ -330,6 +329,7 @@ def test_a_reserve_is_left(tmp_path: Path, small: Path) -> None:
         shutil.rmtree(small / "copy") if source == "/d" else (small / "copy").unlink()
 
 
+@pytest.mark.root
 def test_what_is_kept_for_stdout_leaves_the_reserve(tmp_path: Path, small: Path) -> None:
     """It is verified before it is written, and so it is kept; cat reads it again instead."""
     noise = random.Random(5).randbytes(1 << 20)

@@ -16,7 +16,6 @@ from ociroot.errors import DestinationError
 
 from .support.build import Member, archive
 from .support.command import run
-from .support.needs import need_root
 from .support.snapshot import differences, snapshot
 from .support.user import NOBODY, as_ordinary_user, workshop
 
@@ -37,7 +36,6 @@ def image(place: Path) -> Path:
 @pytest.fixture
 def victim(place: Path) -> Iterator[Path]:
     """A root file system elsewhere, which must not change."""
-    need_root()
     victim = place / "victim"
     for name in ("bin", "etc", "empty"):
         (victim / name).mkdir(parents=True)
@@ -70,12 +68,12 @@ def extract(image: Path, root: Path | str, **options: Any) -> None:
 # Links that others have planted.
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("below", ["", "new", "empty", "etc/new", ".."])
 @pytest.mark.parametrize("how", ["absolute", "relative", "by a link of ours", "by two of theirs"])
 def test_a_planted_link_is_not_followed(
     image: Path, shared: Path, victim: Path, below: str, how: str
 ) -> None:
-    need_root()
     link = plant(shared / "link", "../victim" if how == "relative" else victim)
     if how == "by two of theirs":
         link = plant(shared / "second", "link")
@@ -89,6 +87,7 @@ def test_a_planted_link_is_not_followed(
     assert {path.name for path in shared.iterdir()} <= {"link", "second"}
 
 
+@pytest.mark.root
 def test_what_the_setting_of_the_kernel_is_makes_no_difference(
     image: Path, shared: Path, victim: Path
 ) -> None:
@@ -107,6 +106,7 @@ def test_what_the_setting_of_the_kernel_is_makes_no_difference(
             setting.write_text(before)
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("what", ["/etc/b", "/etc"])
 @pytest.mark.parametrize("at", ["link", "link/new", "link/empty"])
 def test_cp_follows_none_either(
@@ -120,6 +120,7 @@ def test_cp_follows_none_either(
     assert differences(before, snapshot(shared), {"mtime_ns"}) == []
 
 
+@pytest.mark.root
 def test_cp_replaces_a_planted_link_and_not_what_it_leads_to(
     image: Path, shared: Path, victim: Path
 ) -> None:
@@ -128,6 +129,7 @@ def test_cp_replaces_a_planted_link_and_not_what_it_leads_to(
     assert not (shared / "link").is_symlink()
 
 
+@pytest.mark.root
 def test_a_compressed_archive_is_not_decompressed_behind_one(
     place: Path, image: Path, shared: Path, victim: Path
 ) -> None:
@@ -138,6 +140,7 @@ def test_a_compressed_archive_is_not_decompressed_behind_one(
     assert "link of another user" in done.stderr
 
 
+@pytest.mark.root
 @pytest.mark.parametrize(
     ("owner", "mode", "directory"),
     [
@@ -150,7 +153,6 @@ def test_a_compressed_archive_is_not_decompressed_behind_one(
 def test_a_link_that_the_kernel_would_follow_is_followed(
     image: Path, place: Path, owner: int, mode: int, directory: int
 ) -> None:
-    need_root()
     (place / "real").mkdir()
     holder = place / "holder"
     holder.mkdir()
@@ -163,8 +165,8 @@ def test_a_link_that_the_kernel_would_follow_is_followed(
     assert link.is_symlink()
 
 
+@pytest.mark.root
 def test_an_ordinary_user_follows_those_of_root(image: Path, shared: Path) -> None:
-    need_root()
     real = shared / "real"
     real.mkdir()
     os.chown(real, NOBODY, NOBODY)
@@ -181,6 +183,7 @@ def test_an_ordinary_user_follows_those_of_root(image: Path, shared: Path) -> No
     assert [path.name for path in real.iterdir()] == ["root"]
 
 
+@pytest.mark.root
 def test_two_users_without_a_number_are_not_one(image: Path, shared: Path, victim: Path) -> None:
     """In a user namespace all that it does not have show as nobody."""
     os.chown(shared, NOBODY, NOBODY)
@@ -190,6 +193,7 @@ def test_two_users_without_a_number_are_not_one(image: Path, shared: Path, victi
         extract(image, shared / "link" / "new")
 
 
+@pytest.mark.root
 def test_the_way_is_swapped_for_a_planted_link(
     image: Path, place: Path, shared: Path, victim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import ociroot
-from tests.support.needs import need_root, need_tools
+from tests.support.needs import need_tools
 from tests.support.snapshot import Snapshot, snapshot
 
 CHECKOUT = Path(__file__).parent.parent
@@ -131,8 +131,8 @@ def test_the_sample_breaks_no_rule(tmp_path: Path) -> None:
     assert config.labels == {"org.opencontainers.image.title": "ociroot sample"}
 
 
+@pytest.mark.root
 def test_the_sample_as_root(tmp_path: Path) -> None:
-    need_root()
     with ociroot.open(build(tmp_path / "sample.tar")) as source:
         report = source.image().extract(tmp_path / "rootfs")
     with_xattrs = carries_xattrs(tmp_path)

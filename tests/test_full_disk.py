@@ -20,7 +20,7 @@ from ociroot.errors import DestinationError, LimitExceeded
 
 from .support.build import Kind, Layer, Member, archive
 from .support.mounts import disk, mounted, room
-from .support.needs import need_root, need_tools
+from .support.needs import need_tools
 from .support.snapshot import differences, snapshot
 from .support.tally import tally
 from .support.user import workshop
@@ -43,7 +43,6 @@ UNCHECKED = Limits(size=1 << 40)
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    need_root()
     need_tools("mkfs.ext4", "mount")
     with workshop() as where:
         yield where
@@ -79,6 +78,7 @@ def tmpfs(place: Path, size: int, inodes: int) -> AbstractContextManager[Path]:
     return mounted(place / "fs", "-t", "tmpfs", "-o", options, "ociroot-test")
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("make", [ext4, tmpfs])
 def test_at_each_size(place: Path, make: Make) -> None:
     """From far too small to just too small; beyond that it goes through."""
@@ -102,6 +102,7 @@ def test_at_each_size(place: Path, make: Make) -> None:
     assert went > 3
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("make", [ext4, tmpfs])
 def test_at_each_number_of_inodes(place: Path, make: Make) -> None:
     image = archive(place / "image", LAYERS)
@@ -121,6 +122,7 @@ def test_at_each_number_of_inodes(place: Path, make: Make) -> None:
     assert went > 1
 
 
+@pytest.mark.root
 def test_a_mount_point_that_is_too_small(place: Path) -> None:
     """There the result is staged inside."""
     image = archive(place / "image", LAYERS)
@@ -131,6 +133,7 @@ def test_a_mount_point_that_is_too_small(place: Path) -> None:
         assert room(fs) == before
 
 
+@pytest.mark.root
 def test_the_old_tree_stays_when_the_new_one_has_no_room(place: Path) -> None:
     image = archive(place / "image", LAYERS)
     with tmpfs(place, 500, 400) as fs:
@@ -141,6 +144,7 @@ def test_the_old_tree_stays_when_the_new_one_has_no_room(place: Path) -> None:
         assert [path.name for path in fs.iterdir()] == ["root"]
 
 
+@pytest.mark.root
 def test_space_is_looked_at_before_anything_is_written(place: Path) -> None:
     noise = random.Random(3).randbytes(400_000)
     image = archive(place / "image", [[Member(b"a", data=noise)]])
@@ -151,6 +155,7 @@ def test_space_is_looked_at_before_anything_is_written(place: Path) -> None:
     assert caught.value.is_full
 
 
+@pytest.mark.root
 def test_a_reserve_is_left(place: Path) -> None:
     """Whoever fills a file system to the last byte stops everybody else on it."""
     layers = [Layer([Member(b"%d" % n, data=bytes(1 << 20)) for n in range(64)], "gzip")]
@@ -162,6 +167,7 @@ def test_a_reserve_is_left(place: Path) -> None:
         assert list(fs.iterdir()) == []
 
 
+@pytest.mark.root
 @pytest.mark.parametrize(
     "members",
     [
@@ -213,6 +219,7 @@ LARGER = {
 }
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("writer_process", [False, True])
 @pytest.mark.parametrize("case", LARGER)
 def test_a_reserve_is_left_by_what_has_few_bytes(
@@ -258,6 +265,7 @@ def free_at_the_end(
     return free[0]
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("writer_process", [False, True])
 def test_a_reserve_is_left_where_blocks_are_large(
     place: Path, monkeypatch: pytest.MonkeyPatch, writer_process: bool
@@ -273,6 +281,7 @@ def test_a_reserve_is_left_where_blocks_are_large(
         assert room(fs) == before
 
 
+@pytest.mark.root
 def test_a_sparse_file_is_counted_by_its_blocks(place: Path) -> None:
     """--max-size is of what lands on the disk; what has gone from there counts no more."""
     layers = [
@@ -290,6 +299,7 @@ def test_a_sparse_file_is_counted_by_its_blocks(place: Path) -> None:
             extract(image, fs / "other", limits=Limits(size=most - 1))
 
 
+@pytest.mark.root
 def test_usual_files_are_counted_by_their_bytes(place: Path) -> None:
     members = [Member(b"%d" % n, data=b"x" * n) for n in range(100)]
     attributes = {b"user.k": bytes(1000)}
@@ -300,6 +310,7 @@ def test_usual_files_are_counted_by_their_bytes(place: Path) -> None:
         extract(image, place / "other", limits=Limits(size=size - 1))
 
 
+@pytest.mark.root
 def test_no_room_to_decompress_the_archive(place: Path) -> None:
     image = archive(place / "image", [Layer(LAYERS[0].content)])
     packed = place / "image.gz"
@@ -311,6 +322,7 @@ def test_no_room_to_decompress_the_archive(place: Path) -> None:
         assert list(fs.iterdir()) == []
 
 
+@pytest.mark.root
 def test_the_archive_is_not_decompressed_into_the_reserve(place: Path) -> None:
     """A hundredth of the file system is left to the others, unless the user says otherwise."""
     image = archive(place / "image", [[Member(b"f", data=random.Random(1).randbytes(8_000_000))]])
@@ -334,6 +346,7 @@ def test_the_archive_is_not_decompressed_into_the_reserve(place: Path) -> None:
             assert [path.name for path in fs.iterdir()] == ["others"]
 
 
+@pytest.mark.root
 def test_the_archive_takes_no_more_than_it_may(place: Path) -> None:
     image = archive(place / "image", LAYERS)
     size = image.stat().st_size

@@ -65,6 +65,7 @@ def test_cases(name: str) -> None:
         TARGETS[name].run(case.read_bytes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_mutations(name: str) -> None:
     for data in mutations(name, min(MUTATIONS.get(name, MOST), MOST)):

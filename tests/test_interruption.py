@@ -20,7 +20,6 @@ from ociroot.errors import DestinationError, MalformedImage
 from .support.build import Member, archive
 from .support.killed import leave
 from .support.mounts import mounted
-from .support.needs import need_root
 from .support.snapshot import differences, snapshot
 from .support.user import workshop
 
@@ -170,11 +169,11 @@ def test_what_a_killed_run_left_is_removed_before_it_stops(
     assert sorted(path.name for path in place.iterdir()) == ["image"]
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("call", ["rename", "renameat2", "fchmod", "rmdir"])
 @pytest.mark.parametrize("kind", ["absent", "full", "mount point"])
 def test_at_each_call(image: Path, place: Path, call: str, kind: str) -> None:
     """It is complete and said to be, or it is as before."""
-    need_root()
     extract(image, place / "whole")
     whole, root = snapshot(place / "whole"), place / "root"
     for at in range(1, 40):
@@ -306,12 +305,12 @@ def test_a_full_file_system_where_nothing_can_be_removed(
     assert "nothing was left" not in str(caught.value)
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("kind", ["absent", "full", "mount point"])
 def test_a_name_that_cannot_be_synchronized(
     image: Path, place: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """The result is there: that is a warning."""
-    need_root()
     root = place / "root"
     if kind != "absent":
         root.mkdir()

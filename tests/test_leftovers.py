@@ -21,7 +21,6 @@ from ociroot.errors import DestinationError
 from .support.build import Member, archive
 from .support.killed import killed_at, leave
 from .support.mounts import mounted
-from .support.needs import need_root
 from .support.snapshot import Snapshot, differences, snapshot
 from .support.tally import tally
 from .support.user import NOBODY, as_ordinary_user, workshop
@@ -65,10 +64,11 @@ def closed_to_others(path: Path) -> bool:
     return status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
 
 
+@pytest.mark.slow
+@pytest.mark.root
 @pytest.mark.parametrize("kind", ["absent", "absent, sync", "empty", "full", "mount point"])
 def test_killed_before_each_change(image: Path, place: Path, kind: str) -> None:
     """As before or whole; nobody else can see what is left; and the next run removes it."""
-    need_root()
     outside, root = place / "outside", place / "outside/root"
     outside.mkdir()
     extract(image, place / "whole")
@@ -124,9 +124,10 @@ def test_killed_before_each_change(image: Path, place: Path, kind: str) -> None:
     assert 20 < number < 299
 
 
+@pytest.mark.slow
+@pytest.mark.root
 def test_an_ordinary_user_may_leave_a_root_that_is_not_writable(place: Path) -> None:
     """It takes another way to its place; the moments on that are tried, too."""
-    need_root()
     image = archive(place / "image", [[Member(b"./", "dir", mode=0o555), Member(b"bin/a")]])
     root = place / "own/root"
     root.parent.mkdir()
@@ -162,6 +163,7 @@ def stranger_owns(where: Path, mode: int = 0o755) -> None:
     where.chmod(mode)
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("mode", [0o755, 0o777, 0o1777])
 def test_in_a_directory_of_another_user_nothing_is_removed(
     image: Path, place: Path, mode: int
@@ -170,7 +172,6 @@ def test_in_a_directory_of_another_user_nothing_is_removed(
 
     Extraction itself goes on there, as `sudo ociroot extract` in one's home.
     """
-    need_root()
     where = place / "home"
     (where / "data").mkdir(parents=True, mode=0o700)
     (where / "data/precious").write_text("root's")
@@ -209,10 +210,10 @@ def test_what_only_has_the_name_is_kept(image: Path, place: Path, mode: int) -> 
     assert differences({p: r for p, r in before.items() if p != b"."}, now) == []
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("owner", [0, NOBODY])
 def test_in_a_directory_like_tmp(image: Path, place: Path, owner: int) -> None:
     """There each has what is his own; but the owner of such a directory may rename all in it."""
-    need_root()
     where = place / "tmp"
     where.mkdir()
     os.chown(where, owner, owner)
@@ -239,12 +240,12 @@ def test_an_empty_one_is_removed(image: Path, place: Path) -> None:
 # Somebody interferes.
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("what", ["of another user", "with something in it", "a link", "gone"])
 def test_the_staging_directory_is_exchanged_when_it_has_been_made(
     image: Path, place: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Between mkdir(2) and open(2), by whoever may write to that directory."""
-    need_root()
     real = os.mkdir
     precious = place / "precious"
     precious.mkdir()
@@ -323,11 +324,11 @@ def test_a_failed_one_is_emptied_wherever_it_is(place: Path) -> None:
     assert list((place / "away").rglob("a")) == []
 
 
+@pytest.mark.root
 def test_what_stands_beside_it_is_emptied_wherever_it_is(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A root that its owner may not write to is beside it for a moment, see there."""
-    need_root()
     image = archive(place / "image", [[Member(b"./", "dir", mode=0o555), Member(b"bin/a")]])
     own = place / "own"
     own.mkdir()
@@ -419,12 +420,12 @@ def test_the_exchange_cannot_be_undone(
 # Locks of others.
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("kind", ["empty", "full", "mount point", "current directory"])
 def test_a_lock_of_a_stranger_is_no_obstacle(
     image: Path, place: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever may read the destination may lock it."""
-    need_root()
     root = place / "root"
     root.mkdir()
     if kind == "full":
@@ -449,6 +450,7 @@ def _extract_locked(image: Path, root: Path, options: dict[str, Any]) -> None:
         os.close(fd)
 
 
+@pytest.mark.slow
 def test_a_lock_on_the_old_tree_does_not_keep_what_is_left_of_it(image: Path, place: Path) -> None:
     """A run that is killed when it has exchanged the trees leaves the old one."""
     root = place / "root"
@@ -472,12 +474,12 @@ def test_a_lock_on_the_old_tree_does_not_keep_what_is_left_of_it(image: Path, pl
 # Two at once.
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("kind", ["absent", "empty", "full", "mount point"])
 def test_a_second_one_at_each_moment(
     image: Path, place: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """One of the two goes through, and the other one says why not."""
-    need_root()
     for number in range(1, 100):
         root = place / "root"
         root.mkdir()

@@ -153,6 +153,7 @@ def _larger(packed: bytes, compression: build.Compression) -> bytes:
     return b"\x50\x2a\x4d\x18" + (60_000).to_bytes(4, "little") + bytes(60_000) + packed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 def test_the_ratio_of_a_layer_that_stands_there_many_times(
     tmp_path: Path, compression: build.Compression
@@ -171,6 +172,7 @@ def test_the_ratio_of_a_layer_that_stands_there_many_times(
         assert source.image().tree().root.entries
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outer", ["gzip", "zstd"])
 @pytest.mark.parametrize("inner", ["gzip", "none"])
 def test_the_ratio_of_a_compressed_layer_in_a_compressed_archive(
@@ -282,6 +284,7 @@ def implied() -> list[Member]:
     return [Member(b"%d/" % n + b"d/" * 2000 + b"f") for n in range(200)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", bombs())
 def test_a_bomb(name: str, tmp_path: Path) -> None:
     content, limit = bombs()[name]
@@ -306,6 +309,7 @@ def million(name: Callable[[int], bytes]) -> bytes:
     return b"".join(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distinct", [True, False])
 def test_a_million_entries(tmp_path: Path, distinct: bool) -> None:
     content = million((lambda number: b"%07d" % number) if distinct else (lambda _: b"0000000"))

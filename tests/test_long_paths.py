@@ -79,6 +79,7 @@ def test_the_bytes_of_listed_paths_have_a_limit(
         assert len(refused.out) < 120 * MEGABYTE
 
 
+@pytest.mark.slow
 def test_what_is_listed_again_and_again_has_a_limit(tmp_path: Path) -> None:
     """A few bytes of links stand for many listings of one directory."""
     members = [Member(b"d/%d" % n) for n in range(1000)]

@@ -21,7 +21,6 @@ import ociroot
 from .support import build
 from .support.build import Image, Layer, Member, archive, archive_of
 from .support.model import ModelRefusal, expected
-from .support.needs import need_root
 from .support.snapshot import differences, snapshot
 from .support.strategies import Stack, good_stacks
 from .support.user import unprivileged, workshop
@@ -266,8 +265,8 @@ def test_cp_of_a_file(image: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "image", "into"]
 
 
+@pytest.mark.root
 def test_cp_of_a_directory(image: Path, tmp_path: Path) -> None:
-    need_root()
     run("extract", image, tmp_path / "root")
     for path, copy in (("/etc", "etc"), ("/usr", "usr"), ("/", "all")):
         good("cp", f"{image}:{path}", tmp_path / copy)
@@ -677,11 +676,11 @@ def test_verify_all_goes_on_after_a_failure(tmp_path: Path) -> None:
 # Any stack of layers.
 
 
+@pytest.mark.root
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(good_stacks)
 def test_looking_agrees_with_extracting(stack: Stack) -> None:
     """Listing, contents and copies of random images, against what is extracted from them."""
-    need_root()
     try:
         expected(stack)
     except ModelRefusal:

@@ -196,6 +196,7 @@ ATTACKS: dict[str, list[Member]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_steps_on_all_ways(tree: Trees, attack: str) -> None:
     """A few kilobytes would take minutes."""
@@ -260,6 +261,7 @@ def test_a_pattern_of_all_names_needs_no_limit(tmp_path: Path) -> None:
     assert (code, len(shown)) == (0, 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["m*/f", "m*/", "*/*"])
 def test_the_links_of_a_pattern_have_a_bound(tmp_path: Path, pattern: str) -> None:
     links = [symlink(b"m%d" % n, b"l") for n in range(MANY)]

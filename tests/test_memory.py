@@ -140,6 +140,7 @@ def peak(path: Path, root: Path) -> int:
     return result.peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 def test_a_large_file(scratch: Path, compression: str) -> None:
     need_tools(COMPRESSORS[compression][0])
@@ -149,6 +150,7 @@ def test_a_large_file(scratch: Path, compression: str) -> None:
     assert used < 200 * MEGABYTE
 
 
+@pytest.mark.slow
 def test_many_entries(scratch: Path) -> None:
     need_tools(COMPRESSORS["zstd"][0])
     root = scratch / "root"

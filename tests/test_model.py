@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import ociroot
 from tests.support.build import Layer, Member, archive, directory, file, link, symlink, unpacked
 from tests.support.model import ModelRefusal, clean, expected
-from tests.support.needs import need_root, need_tools
+from tests.support.needs import need_tools
 from tests.support.snapshot import Snapshot, differences, snapshot
 from tests.support.strategies import Stack, blobs, dense_stacks, good_stacks, raw_stacks, repaired
 from tests.support.tally import tally
@@ -35,11 +35,8 @@ SETTINGS = settings(
     phases=[phase for phase in Phase if phase is not Phase.explain],  # it takes minutes here
 )
 
-
-@pytest.fixture(scope="module", autouse=True)
-def rooted() -> None:
-    """To make owners and devices, and to have an ordinary user and look at what that one made."""
-    need_root()
+# To make owners and devices, and to have an ordinary user and look at what that one made.
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +131,7 @@ MARK = {b"user.a": b"1"}
 READ_ONLY = [file(b"f", mode=0o444, xattrs=MARK), directory(b"d", mode=0, xattrs=MARK)]
 
 
+@pytest.mark.slow
 @settings(SETTINGS, max_examples=max(EXAMPLES // 5, 10))
 @example(LOCKED)
 @example([READ_ONLY, [file(b"d/g", mode=0, xattrs=MARK), directory(b".", mode=0, xattrs=MARK)]])

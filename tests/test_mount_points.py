@@ -22,16 +22,17 @@ from ociroot.publish.removal import remove_tree
 from .support.build import Member, archive, unpacked
 from .support.killed import leave
 from .support.mounts import mounted
-from .support.needs import need_root, need_tools
+from .support.needs import need_tools
 from .support.snapshot import differences, snapshot
 from .support.user import NOBODY, as_ordinary_user, workshop
+
+pytestmark = pytest.mark.root
 
 MEMBERS = [Member(b"./", "dir", mode=0o751, uid=3, gid=4), Member(b"bin/a"), Member(b"etc/b")]
 
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    need_root()
     with workshop() as where:
         try:
             yield where

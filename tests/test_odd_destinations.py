@@ -22,7 +22,7 @@ from ociroot.publish.directory import room_for
 
 from .support.build import Layer, Member, archive, seconds
 from .support.mounts import disk, fat, mounted
-from .support.needs import need_root, need_tools
+from .support.needs import need_tools
 from .support.snapshot import Snapshot, differences, snapshot
 from .support.user import workshop
 
@@ -96,7 +96,6 @@ def _overlay(place: Path, stack: ExitStack, *below: str) -> Path:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    need_root()
     need_tools("mkfs.ext4", "mkfs.btrfs", "mkfs.xfs", "mkfs.vfat", "mount")
     with workshop() as where:
         yield where
@@ -126,6 +125,7 @@ def ready(place: Path, name: str) -> Iterator[tuple[Path, Path, Snapshot]]:
         yield image, PLACES[name](place, stack), snapshot(place / "reference")
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("name", PLACES)
 def test_the_same_tree_on(place: Path, name: str) -> None:
     with ready(place, name) as (image, fs, reference):
@@ -135,6 +135,7 @@ def test_the_same_tree_on(place: Path, name: str) -> None:
         assert differences(reference, seen(fs / "new")) == []
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("name", PLACES)
 def test_a_mount_point_of(place: Path, name: str) -> None:
     """It is on another file system than its parent, and staged inside."""
@@ -143,6 +144,7 @@ def test_a_mount_point_of(place: Path, name: str) -> None:
         assert differences(reference, seen(fs)) == []
 
 
+@pytest.mark.root
 def test_a_tree_that_overlayfs_has_from_below_is_replaced(place: Path) -> None:
     """rename(2) of a directory of a lower layer is EXDEV without redirect_dir; that is said."""
     image = archive(place / "image", LAYERS)
@@ -160,12 +162,14 @@ def test_a_tree_that_overlayfs_has_from_below_is_replaced(place: Path) -> None:
         assert [path.name for path in fs.iterdir()] == ["root"]
 
 
+@pytest.mark.root
 def test_holes_stay_holes(place: Path) -> None:
     with ready(place, "ext4") as (image, fs, _):
         extract(image, fs / "root")
         assert (fs / "root" / "sparse").stat().st_blocks * 512 < 100_000
 
 
+@pytest.mark.root
 def test_a_subvolume_of_btrfs_that_holds_something_is_replaced(place: Path) -> None:
     """It is no mount point, though its st_dev is another; so are those below it."""
     with ready(place, "btrfs") as (image, fs, reference):
@@ -178,6 +182,7 @@ def test_a_subvolume_of_btrfs_that_holds_something_is_replaced(place: Path) -> N
         assert [path.name for path in fs.iterdir()] == ["root"]
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("name", ["absent", "empty", "full"])
 def test_a_file_system_that_is_read_only(place: Path, name: str) -> None:
     image = archive(place / "image", LAYERS)
@@ -192,6 +197,7 @@ def test_a_file_system_that_is_read_only(place: Path, name: str) -> None:
         assert differences(before, snapshot(fs)) == []
 
 
+@pytest.mark.root
 def test_a_mount_point_that_is_read_only(place: Path) -> None:
     """An overlay without an upper directory is."""
     image = archive(place / "image", LAYERS)
@@ -204,6 +210,7 @@ def test_a_mount_point_that_is_read_only(place: Path) -> None:
         assert list(fs.iterdir()) == []
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("flag", ["i", "a"])
 def test_a_directory_that_may_not_be_changed(place: Path, flag: str) -> None:
     """By chattr(1), which holds for root, too."""
@@ -221,6 +228,7 @@ def test_a_directory_that_may_not_be_changed(place: Path, flag: str) -> None:
         assert differences(before, snapshot(fs), {"mtime_ns"}) == []
 
 
+@pytest.mark.root
 def test_a_file_system_without_extended_attributes(place: Path) -> None:
     """It says nothing of its size either, so that the image's has to be given."""
     image = archive(place / "image", LAYERS)
@@ -237,6 +245,7 @@ def test_a_file_system_without_extended_attributes(place: Path) -> None:
         assert all("xattrs" in each or each.startswith("'acl': mode") for each in found)
 
 
+@pytest.mark.root
 def test_fat_by_fuse(place: Path) -> None:
     """It has neither owners nor modes, and `A` is `a` there: refused before anything is made."""
     need_tools("fusefat")
@@ -249,6 +258,7 @@ def test_fat_by_fuse(place: Path) -> None:
             assert list(fs.iterdir()) == []
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("there", [False, True])
 def test_read_only(place: Path, there: bool) -> None:
     image = archive(place / "image", LAYERS)
@@ -261,6 +271,7 @@ def test_read_only(place: Path, there: bool) -> None:
     assert sorted(path.name for path in (place / "source").rglob("*")) == ["old", "root"]
 
 
+@pytest.mark.root
 def test_vfat(place: Path) -> None:
     """It has no owners, links or devices: what comes first is said, and nothing is left."""
     image = archive(place / "image", LAYERS)
@@ -281,9 +292,9 @@ CANNOT = {
 }
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("name", CANNOT)
 def test_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    need_root()
     code, words = CANNOT[name]
 
     def cannot(*_: object, **__: object) -> None:
@@ -296,8 +307,8 @@ def test_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["image"]
 
 
+@pytest.mark.root
 def test_without_extended_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    need_root()
 
     def cannot(*_: object, **__: object) -> None:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
@@ -344,6 +355,7 @@ def test_an_exchange_without_renameat2(tmp_path: Path, monkeypatch: pytest.Monke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "root"]
 
 
+@pytest.mark.root
 def test_a_mount_point_without_renameat2(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its flags are not everywhere; nothing is overwritten in their place, nor done in vain."""
     image = archive(place / "image", LAYERS)
@@ -359,6 +371,7 @@ def test_a_mount_point_without_renameat2(place: Path, monkeypatch: pytest.Monkey
         assert list(fs.iterdir()) == []
 
 
+@pytest.mark.root
 def test_a_compressed_archive_is_decompressed_where_its_tree_needs_room(place: Path) -> None:
     with ExitStack() as stack:
         fs = _tmpfs(place, stack)
@@ -368,12 +381,14 @@ def test_a_compressed_archive_is_decompressed_where_its_tree_needs_room(place: P
     assert room_for(str(place / "absent" / "root")) is None
 
 
+@pytest.mark.root
 def test_a_file_system_without_a_size_is_not_full(place: Path) -> None:
     with mounted(place / "fs", "-t", "ramfs", "ociroot-test") as fs:
         image = archive(place / "image", LAYERS)
         assert extract(image, fs / "root") == ("xattrs-unsupported",)
 
 
+@pytest.mark.root
 def test_btrfs_that_is_full_is_not_without_inodes(place: Path) -> None:
     noise = random.Random(1)
     members = [Member(b"%d" % n, data=noise.randbytes(5 << 20)) for n in range(40)]
@@ -387,6 +402,7 @@ def test_btrfs_that_is_full_is_not_without_inodes(place: Path) -> None:
         source.image().extract(fs / "root")
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("replace", [False, True])
 def test_an_empty_subvolume(place: Path, replace: bool) -> None:
     """It is no mount point, and nothing can be renamed over it: it is filled in place."""

@@ -18,7 +18,6 @@ from ociroot.publish.directory import Staging
 from ociroot.publish.removal import remove_tree
 
 from .support.build import Layer, Member, archive
-from .support.needs import need_root
 from .support.snapshot import differences, snapshot
 from .support.tally import tally
 from .support.user import NOBODY, workshop
@@ -100,10 +99,10 @@ def attacked(where: Path, victim: Path) -> Iterator[None]:
         os.waitpid(child, 0)
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("mode", [0o777, 0o1777])
 def test_another_user_in_the_same_directory(place: Path, victim: Path, mode: int) -> None:
     """In a sticky directory ours stays ours; in another it may be taken away, and that is all."""
-    need_root()
     image, where = archive(place / "image", LAYERS), place / "shared"
     where.mkdir()
     where.chmod(mode)

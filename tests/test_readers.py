@@ -19,7 +19,7 @@ from fuzz.readers.minimise import minimise_documents, minimise_layers
 from fuzz.readers.targets import TARGETS
 
 from .support.build import archive, header, padded, pax_records
-from .support.needs import need_root, need_tools
+from .support.needs import need_tools
 from .support.snapshot import Snapshot
 from .support.tally import tally
 
@@ -171,7 +171,6 @@ def test_what_is_like_it_is_read(what: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def readers() -> None:
-    need_root()
     need_tools("umoci", "skopeo", "tar", "bsdtar")
 
 
@@ -179,12 +178,14 @@ def cases() -> list[Path]:
     return sorted(CASES.glob("*/*"))
 
 
+@pytest.mark.root
 @pytest.mark.usefixtures("readers")
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 def test_what_was_found_is_no_longer_read_in_two_ways(case: Path) -> None:
     assert TARGETS[case.parent.name].compare(case.read_bytes()).differences == ()
 
 
+@pytest.mark.root
 @pytest.mark.usefixtures("readers")
 def test_every_decision_has_a_case() -> None:
     """One that no input meets is a hole through which another difference may go."""
@@ -192,6 +193,8 @@ def test_every_decision_has_a_case() -> None:
     assert met == {decision.name for decision in DECIDED}
 
 
+@pytest.mark.slow
+@pytest.mark.root
 @pytest.mark.usefixtures("readers")
 @pytest.mark.parametrize("name", TARGETS)
 def test_random_inputs(name: str) -> None:
@@ -213,6 +216,7 @@ def test_inputs_are_the_same_each_time(name: str) -> None:
     assert [make(Random(n)) for n in range(50)] == [make(Random(n)) for n in range(50)]
 
 
+@pytest.mark.root
 @pytest.mark.usefixtures("readers")
 def test_a_difference_is_seen_and_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is wrong with the table, a file that one of two does not see is a finding."""

@@ -15,9 +15,11 @@ import pytest
 
 import ociroot
 
-from .support.needs import need_root, need_tools
+from .support.needs import need_tools
 from .support.real import buildah_in, podman_in, run
 from .support.snapshot import Snapshot, differences, snapshot
+
+pytestmark = pytest.mark.root
 
 FORMS = (
     "skopeo-oci-archive",
@@ -47,7 +49,6 @@ class Forms:
 
 @pytest.fixture(scope="module")
 def forms(tmp_path_factory: pytest.TempPathFactory) -> Forms:
-    need_root()
     need_tools("buildah", "podman", "skopeo", "umoci")
     where = tmp_path_factory.mktemp("forms")
     made = Forms(where)

@@ -26,6 +26,8 @@ from .support.real import history_by_umoci as history_by_umoci
 from .support.real import workshop as workshop
 from .support.snapshot import Snapshot, differences, snapshot
 
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
 IMAGES = ("debian_by_umoci", "debian_by_buildah", "history_by_umoci", "history_by_buildah")
 
 

@@ -16,7 +16,6 @@ from ociroot.errors import DestinationError
 
 from .support.build import Member, archive
 from .support.command import run
-from .support.needs import need_root
 from .support.snapshot import differences, snapshot
 from .support.user import NOBODY, as_ordinary_user, workshop
 
@@ -263,8 +262,8 @@ def test_a_volume_in_a_volume_is_looked_at_once(
     assert scanned < 3 * directories + 50
 
 
+@pytest.mark.root
 def test_a_volume_that_may_not_be_read_may_hold_files(place: Path) -> None:
-    need_root()
     image = with_volumes(place / "image", "/data")
     extract(image, place / "warm")
     own = place / "own"

@@ -28,7 +28,6 @@ from tests.support.build import (
     symlink,
 )
 from tests.support.model import expected
-from tests.support.needs import need_root
 from tests.support.snapshot import Record, differences, snapshot
 
 OPAQUE = b".wh..wh..opq"
@@ -340,8 +339,8 @@ def test_names_of_whiteouts_are_cleaned_as_all_names_are(extract: Extract, name:
 # -- Directory over directory ----------------------------------------------------------------------
 
 
+@pytest.mark.root
 def test_a_directory_over_a_directory_merges_and_replaces_all_attributes(extract: Extract) -> None:
-    need_root()
     old = directory(b"d", mode=0o1777, uid=1, gid=2, mtime=3, xattrs={b"user.a": b"1"})
     new = directory(b"d", mode=0o750, uid=4, gid=5, mtime=6, xattrs={b"user.b": b"2"})
     result = extract([old, file(b"d/a", b"1")], [new, file(b"d/b", b"2")])
@@ -392,8 +391,8 @@ def test_any_type_replaces_any_other(extract: Extract, lower: str, upper: str) -
     assert result.records[b"t/f"].links == ((b"t/f", b"x") if upper == "link" else (b"t/f",))
 
 
+@pytest.mark.root
 def test_devices_replace_and_are_replaced(extract: Extract) -> None:
-    need_root()
     lower = [Member(b"a", "char", rdev=(1, 3)), file(b"b"), directory(b"c"), file(b"c/f")]
     upper = [file(b"a", b"2"), Member(b"b", "block", rdev=(7, 1)), Member(b"c", "char")]
     result = extract(lower, upper)
@@ -442,9 +441,9 @@ def test_a_replaced_directory_takes_its_attributes_with_it(extract: Extract) -> 
 # -- The root's entry ------------------------------------------------------------------------------
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("name", [b".", b"./", b"/", b"..", b"a/..", b"//."])
 def test_a_root_entry_describes_the_root(extract: Extract, name: bytes) -> None:
-    need_root()
     entry = directory(name, mode=0o1750, uid=3, gid=4, mtime=seconds(-5), xattrs={b"user.r": b"1"})
     result = extract([file(b"a", b"1")], [entry])
     assert result.look == {"a": "1"}
@@ -599,8 +598,8 @@ def test_a_hard_link_is_to_the_inode_of_the_target(
     assert result.records[b"l"].links == (b"d/f", b"l")
 
 
+@pytest.mark.root
 def test_a_hard_link_has_the_attributes_of_its_target(extract: Extract) -> None:
-    need_root()
     target = file(b"a", b"1", mode=0o4711, uid=1, gid=2, mtime=3, xattrs={b"user.a": b"1"})
     other = link(b"b", b"a", mode=0o600, uid=7, gid=8, mtime=9, xattrs={b"user.b": b"2"})
     result = extract([target, other])
@@ -620,8 +619,8 @@ def test_hard_links_to_fifos(extract: Extract) -> None:
     assert result.records[b"l"].links == (b"l", b"p")
 
 
+@pytest.mark.root
 def test_hard_links_to_devices(extract: Extract) -> None:
-    need_root()
     result = extract([Member(b"c", "char", rdev=(1, 5))], [link(b"l", b"c")])
     assert result.records[b"l"].rdev == (1, 5)
     assert result.records[b"l"].links == (b"c", b"l")
@@ -730,9 +729,9 @@ def test_strict_refuses_what_lies_below_a_whiteout(extract: Extract) -> None:
 # -- Owners, modes, times, extended attributes -----------------------------------------------------
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("format", ["pax", "gnu"])
 def test_owners_up_to_the_highest(tmp_path: Path, format: str) -> None:
-    need_root()
     members = [file(b"f", mode=0o6755, uid=2**32 - 2, gid=2**31), symlink(b"s", b"f", uid=7, gid=8)]
     image = archive(tmp_path / "image", [Layer(members, format=format)])  # type: ignore[arg-type]
     with ociroot.open(image) as source:
@@ -782,17 +781,17 @@ def test_user_attributes_on_what_cannot_have_them_are_a_warning(
     assert result.warnings == {"xattrs-user": 1}
 
 
+@pytest.mark.root
 def test_devices_with_large_numbers(extract: Extract) -> None:
-    need_root()
     layer = [Member(b"c", "char", rdev=(4095, 1048575), mode=0o666), Member(b"b", "block")]
     result = extract(layer)
     assert (result.records[b"c"].rdev, result.records[b"c"].mode) == ((4095, 1048575), 0o666)
     assert result.attributes(b"b") == ("block", 0o644, 0, 0, DEFAULT_MTIME * SECOND)
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("umask", [0, 0o022, 0o777])
 def test_nothing_comes_from_the_place_or_the_umask(tmp_path: Path, umask: int) -> None:
-    need_root()
     # A default ACL (for everyone: rwx, named user 7: rwx) and a group that is handed on.
     entries = [(1, 7, -1), (2, 7, 7), (4, 7, -1), (16, 7, -1), (32, 7, -1)]
     acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
@@ -816,8 +815,9 @@ def test_nothing_comes_from_the_place_or_the_umask(tmp_path: Path, umask: int) -
     assert differences(expected([layer]), snapshot(place / "rootfs")) == []
 
 
+# As root, for the owner of the directories that have no entry.
+@pytest.mark.root
 def test_many_directories_at_once(extract: Extract) -> None:
-    need_root()  # for the owner of the directories that have no entry
     # More than anyone keeps open, visited in turn.
     names = [b"%d/%d" % (n % 20, n) for n in range(300)]
     rounds = [[file(name + b"/%d" % turn, b"1") for name in names] for turn in range(2)]

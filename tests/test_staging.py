@@ -21,7 +21,6 @@ from ociroot.errors import DestinationError
 from ociroot.publish import leftovers, staging
 
 from .support.build import Layer, Member, archive
-from .support.needs import need_root
 from .support.snapshot import Snapshot, differences, snapshot
 from .support.tally import tally
 from .support.user import as_ordinary_user, workshop
@@ -80,6 +79,7 @@ def kill(process: subprocess.Popen[bytes], where: Path, delay: float) -> None:
     process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replace", [False, True])
 def test_killed_at_any_moment(replace: bool) -> None:
     """SIGKILL leaves the destination absent (or as before) or whole; the next run cleans up.
@@ -273,8 +273,8 @@ def test_sync_comes_before_the_result_is_visible(
 # What must not be lost, and what cannot be done.
 
 
+@pytest.mark.root
 def test_what_is_mounted_below_is_not_emptied() -> None:
-    need_root()
     with workshop() as where:
         image, root = archive(where / "image", [[Member(b"a")]]), where / "root"
         mounted = root / "with a blank"
@@ -290,9 +290,9 @@ def test_what_is_mounted_below_is_not_emptied() -> None:
             subprocess.run(["umount", mounted], check=True)
 
 
+@pytest.mark.root
 def test_an_old_tree_that_cannot_be_removed_is_told_of() -> None:
     """The result is there all the same: what is left of the old tree is a warning."""
-    need_root()
     with workshop() as where:
         image, root = archive(where / "image", [[Member(b"a")]]), where / "root"
         (root / "others").mkdir(parents=True)
@@ -311,9 +311,9 @@ def test_an_old_tree_that_cannot_be_removed_is_told_of() -> None:
         assert (where / rest / "rootfs" / "others" / "file").read_text() == "root's"
 
 
+@pytest.mark.root
 def test_a_late_failure_leaves_nothing_in_a_mount_point() -> None:
     """The root's own attributes come last of all, when the entries have been moved up."""
-    need_root()
     attribute = {b"SCHILY.xattr.user.large": b"x" * 70_000}
     layer = [Member(b"./", "dir", pax=attribute), Member(b"a/b/c")]
     with workshop() as where:

@@ -36,7 +36,6 @@ from ociroot.tar.stream import ChunkStream
 
 from .support.build import Layer, Member, archive, digest, directory, file, link, symlink, unpacked
 from .support.mounts import mounted
-from .support.needs import need_root
 from .support.snapshot import Snapshot, differences, snapshot
 from .support.strategies import Stack, blobs, dense_stacks, good_stacks
 from .support.tally import tally
@@ -141,10 +140,11 @@ def test_the_same_tree_by_one_that_is_slow(monkeypatch: pytest.MonkeyPatch, slot
         assert differences(one, two) == []
 
 
+@pytest.mark.slow
+@pytest.mark.root
 @settings(SETTINGS, max_examples=EXAMPLES // 3)
 @given(st.data(), st.one_of(good_stacks, dense_stacks))
 def test_any_stack(data: st.DataObject, stack: Stack) -> None:
-    need_root()
     want = modelled(stack)
     with workshop() as where:
         image = archive(where / "image", data.draw(blobs(stack)))
@@ -158,6 +158,7 @@ def test_any_stack(data: st.DataObject, stack: Stack) -> None:
     tally("a random stack of layers, by two processes", "as the model says")
 
 
+@pytest.mark.root
 def test_without_privileges(forks: list[int]) -> None:
     """What is left out is counted in either process."""
     layers = [
@@ -170,7 +171,6 @@ def test_without_privileges(forks: list[int]) -> None:
         ],
         [Member(b".wh.also"), Member(b"null", data=b"a file now")],
     ]
-    need_root()
     with workshop() as where:
         image = archive(where / "image", layers)
 
@@ -195,10 +195,10 @@ def test_warnings_from_before_the_fork(tmp_path: Path) -> None:
     assert (tmp_path / "root/a").read_bytes() == b"1"
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("umask", [0o400, 0o277, 0o777])
 def test_any_umask(umask: int) -> None:
     """The owner itself may neither read nor enter what is made with some of them."""
-    need_root()
     with workshop() as where:
         image = archive(where / "image", MANY)
         extract(image, where / "whole", writer_process=False)
@@ -236,9 +236,9 @@ def test_an_error_there_is_told_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(tmp_path.iterdir()) == [image]
 
 
+@pytest.mark.root
 def test_a_full_disk(tmp_path: Path) -> None:
     """What both have written is what was written."""
-    need_root()
     layers = [
         [file(b"large", data=KILOBYTE * 500)],
         [file(b"f%d" % number, data=KILOBYTE * 4) for number in range(2000)],
@@ -255,9 +255,9 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert int(words[3]) == (int(words[0]) - 500 * 1024) // 4096 + 1
 
 
+@pytest.mark.root
 def test_an_attribute_that_linux_does_not_take(tmp_path: Path) -> None:
     """It is refused before, or by the kernel there; the image is to diagnose."""
-    need_root()
     image = archive(tmp_path / "image", [[Member(b"f", xattrs={b"system.posix_acl_access": b"?"})]])
     with pytest.raises(MalformedImage, match="posix_acl_access"):
         extract(image, tmp_path / "root")
@@ -309,6 +309,7 @@ def test_a_fault_of_ours_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert list(tmp_path.iterdir()) == [image]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_each_call_fails_once(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """In either process: nothing is left, or all is there."""
@@ -431,9 +432,9 @@ def test_an_error_longer_than_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
         assert list(where.iterdir()) == [image]
 
 
+@pytest.mark.root
 def test_an_error_that_is_ours_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a user namespace an owner may not exist; which file it is of is told all the same."""
-    need_root()
 
     real = os.fchown
 
@@ -449,9 +450,9 @@ def test_an_error_that_is_ours_already(tmp_path: Path, monkeypatch: pytest.Monke
     assert caught.value.member == b"d/f"
 
 
+@pytest.mark.root
 def test_a_reserve_is_left_by_both(tmp_path: Path) -> None:
     """Each looks at what both have written."""
-    need_root()
     members = [
         *(file(b"a%d" % number, data=KILOBYTE * 4) for number in range(3)),  # it looks, once
         *(file(b"large%d" % number, data=KILOBYTE * 3000) for number in range(16)),
@@ -723,6 +724,7 @@ def test_no_dev_null(monkeypatch: pytest.MonkeyPatch, closed: tuple[int, ...]) -
 # When the first one is stopped.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_at_any_moment(number: signal.Signals) -> None:
     """To the group, as a terminal does; what SIGKILL leaves, the next run removes."""

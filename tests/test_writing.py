@@ -20,7 +20,7 @@ from ociroot.errors import DestinationError
 
 from .support.build import Kind, Member, archive, seconds
 from .support.mounts import disk
-from .support.needs import need_root, need_tools
+from .support.needs import need_tools
 from .support.snapshot import differences, snapshot
 from .support.user import as_ordinary_user, workshop
 
@@ -53,12 +53,12 @@ def place() -> Iterator[Path]:
         yield where
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("value", [CAPABILITY, CAPABILITY_3], ids=["revision 2", "revision 3"])
 def test_capabilities_of_files_of_another_owner(
     place: Path, extract: Extract, value: bytes
 ) -> None:
     """chown(2) takes them away, and the set-id bits, so they come after it."""
-    need_root()
     about: dict[str, Any] = {"uid": 7, "gid": 8, "mode": 0o6755}
     attributes = {b"security.capability": value, b"user.k": b"v"}
     members = [
@@ -74,10 +74,10 @@ def test_capabilities_of_files_of_another_owner(
         assert record.xattrs == ({} if name == b"plain" else attributes)
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("value", [CAPABILITY, CAPABILITY_3], ids=["revision 2", "revision 3"])
 def test_capabilities_without_privileges(place: Path, extract: Extract, value: bytes) -> None:
     """They are counted as left out, whichever revision they are of."""
-    need_root()
     attributes = {b"security.capability": value, b"user.k": b"v"}
     members = [Member(b"a", data=b"x", xattrs=attributes), Member(b"b", xattrs=attributes)]
     image = archive(place / "image", [members])
@@ -96,13 +96,13 @@ IN_A_NAMESPACE = {
 }
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("kind", ["file", "dir"])
 @pytest.mark.parametrize("what", IN_A_NAMESPACE)
 def test_owners_in_attributes_that_a_user_namespace_does_not_have(
     place: Path, what: str, kind: Kind
 ) -> None:
     """The image is as it should be, and the kernel says EINVAL."""
-    need_root()
     need_tools("unshare")
     enter = ["unshare", "--user", "--map-root-user"]
     if subprocess.run([*enter, "true"], check=False, capture_output=True).returncode:
@@ -130,9 +130,9 @@ def test_a_default_acl_of_what_is_no_directory(place: Path, extract: Extract) ->
     assert snapshot(place / "root")[b"d"].xattrs == attributes
 
 
+@pytest.mark.root
 def test_an_attribute_that_a_file_has_no_space_for(place: Path, extract: Extract) -> None:
     """The kernel says ENOSPC, as if the disk were full."""
-    need_root()
     need_tools("mkfs.ext4", "mount")
     image = archive(place / "image", [[Member(b"f", data=b"x", xattrs={b"user.k": bytes(5000)})]])
     with disk(place / "fs", "ext4", "16M", "-q", "-O", "^ea_inode") as fs:
@@ -200,10 +200,10 @@ CHANGED: dict[str, set[bytes]] = {
 }
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("kind", MAKE)
 def test_times_that_the_destination_does_not_have(place: Path, extract: Extract, kind: str) -> None:
     """They are what the kernel made of them, and counted, of files of any kind."""
-    need_root()
     name, size = kind.split()[0], {"ext4": "16M", "xfs": "320M", "btrfs": "128M"}[kind.split()[0]]
     need_tools(f"mkfs.{name}", "mount")
     members = []
@@ -233,11 +233,11 @@ def test_times_that_the_destination_does_not_have(place: Path, extract: Extract,
         assert {w.message for w in report.warnings} == {message + first}
 
 
+@pytest.mark.root
 def test_a_time_of_the_root_that_the_destination_does_not_have(
     place: Path, extract: Extract
 ) -> None:
     """It gets its attributes last of all, when the writer has ended."""
-    need_root()
     need_tools("mkfs.ext4", "mount")
     members = [Member(b"./", "dir", mtime=YEAR_2100), Member(b"f", data=b"x", mtime=YEAR_2500)]
     image = archive(place / "image", [members])

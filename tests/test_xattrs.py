@@ -16,7 +16,6 @@ from ociroot.errors import MalformedImage
 from ociroot.layers.xattrs import check_xattrs
 
 from .support.build import Member, archive
-from .support.needs import need_root
 
 
 def acl(*entries: tuple[int, int, int], version: int = 2) -> bytes:
@@ -75,18 +74,19 @@ def accepted(kind: str, value: bytes) -> bool:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    need_root()
     path = tmp_path / "file"
     path.touch()
     return path
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("name", VALUES)
 def test_as_the_kernel_has_it(file: Path, name: str) -> None:
     kind, value = VALUES[name]
     assert accepted(kind, value) == taken(file, kind, value)
 
 
+@pytest.mark.root
 def test_any_acl_as_the_kernel_has_it(file: Path) -> None:
     chance = random.Random(6)
     outcomes = []
@@ -112,6 +112,7 @@ NAMES_TRIED = [
 ]
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("name", NAMES_TRIED)
 def test_names_as_the_kernel_has_them(file: Path, name: str) -> None:
     """What it calls invalid is refused; what it does not support is left to the destination."""

@@ -17,7 +17,7 @@ def _missing(reason: str) -> None:
 
 
 def need_root() -> None:
-    """Skip unless we are root: owners, devices and mounts cannot be made otherwise."""
+    """Skip unless we are root; what the marker ``root`` does, see conftest."""
     if os.geteuid() != 0:
         _missing("needs root")
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from . import oddities
-from .needs import need_root, need_tools
+from .needs import need_tools
 from .room import roomy_directory
 from .snapshot import Snapshot, snapshot
 
@@ -110,7 +110,6 @@ def podman_mounted(workshop: Path, archive: Path) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def workshop() -> Iterator[Path]:
     """Give a directory with room for trees, in memory if the machine has it."""
-    need_root()
     need_tools(*TOOLS)
     with roomy_directory(ROOM) as directory:
         yield directory
