@@ -1,5 +1,5 @@
-# Needs git, make, and Python 3.11 or later with its venv module (Debian: python3-venv), uv or
-# virtualenv. The rest is put into .venv, in this checkout.
+# Requires git, make, and Python 3.11 or later with its venv module (Debian: python3-venv), uv or
+# virtualenv. Everything else is installed into .venv, in this checkout.
 #
 #   PYTHON   the interpreter to make .venv with          make test PYTHON=python3.13
 #   ARGS     what pytest gets                            make test ARGS='-m "not slow"'
@@ -14,12 +14,12 @@ ARGS ?=
 SUITE ?= trixie
 USERS ?= root tester
 FUZZ_SECONDS ?= 1200
-# Another place that has ociroot installed, and nothing to prepare: how the tests call `make demo`.
+# The tests call `make demo` with another directory that has ociroot, and with nothing to prepare.
 BIN := .venv/bin
 SETUP := PYTHON='$(PYTHON)' sh tools/setup.sh
-# The tests see of the environment what tools/clean-env.sh keeps: HOME, PATH, TMPDIR, the locale, CI,
-# proxies (they bootstrap a Debian) and their own OCIROOT_* and HYPOTHESIS_*. No setting of Python's,
-# pip's or make's that a machine happens to have can hide what fails on the next one.
+# tools/clean-env.sh keeps of the environment HOME, PATH, TMPDIR, the locale, CI, proxies (the tests
+# bootstrap a Debian) and OCIROOT_* and HYPOTHESIS_*. A setting of Python, pip or make on one machine
+# would otherwise hide failures on the next one.
 CLEAN := sh tools/clean-env.sh
 CODE := src tests examples tools fuzz bench
 
@@ -34,14 +34,14 @@ help:
 	@echo 'make test-debian   as root: run them in a fresh Debian tree, as root and as an ordinary user'
 	@echo '             (SUITE=trixie)'
 	@echo 'make coverage run the tests and print which lines of src no test reaches (ARGS=...)'
-	@echo 'make mutants run the tests against deliberate faults (tests/mutants), and print what survives'
-	@echo 'make bench   as root on Debian: measure extraction beside other programs, for hours'
-	@echo '             (ARGS=--help says what can be chosen); make bench-scale: how it grows'
+	@echo 'make mutants run the tests against deliberate faults (tests/mutants), and print those that survive'
+	@echo 'make bench   as root on Debian: measure extraction and other programs, for hours'
+	@echo '             (ARGS=--help lists the options); make bench-scale: how time and memory grow'
 	@echo 'make lint    check with ruff and mypy'
-	@echo 'make fuzz    fuzz every target for FUZZ_SECONDS (20 minutes), and say what was found;'
-	@echo '             make fuzz-readers: read small inputs with other programs, too'
-	@echo 'make figures run the tests that try to break things, and print what came of it'
-	@echo 'make clean   remove .venv and what was built or cached'
+	@echo 'make fuzz    fuzz every target for FUZZ_SECONDS (20 minutes), and print the findings;'
+	@echo '             make fuzz-readers: compare with how other programs read small inputs'
+	@echo 'make figures run the tests that try to break things, and print the results'
+	@echo 'make clean   remove .venv, builds and caches'
 
 venv:
 	@$(SETUP)

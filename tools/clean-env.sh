@@ -1,7 +1,7 @@
 #!/bin/sh
-# Run a command in the environment that the shell of any user has, and no more: clean-env.sh COMMAND...
-# What passes with some PYTHON* variable of one machine may fail on the next, and PIP_*, MAKE* or
-# SSL_* are for who prepares the tests, not for them.
+# Run a command with the environment variables of an ordinary shell only: clean-env.sh COMMAND...
+# A test that passes with some PYTHON* variable of one machine may fail on the next; PIP_*, MAKE* and
+# SSL_* are for the set-up, not for the tests.
 set -eu
 
 for name in $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p'); do

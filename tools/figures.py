@@ -1,8 +1,8 @@
-"""Run the tests that try to break things, and print what they tried and what came of it.
+"""Run the tests that try to break things, and print what they tried and the results.
 
     python tools/figures.py [pytest options]
 
-The table is the one of docs/security.md. As root it has the file systems, too.
+The table is the one of docs/security.md. As root it includes the file systems.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def table(lines: str) -> str:
     for line in lines.splitlines():
         kind, outcome, count = json.loads(line)
         kinds.setdefault(kind, Counter())[outcome] += count
-    rows = ["| what was tried | times | what came of it |", "| --- | ---: | --- |"]
+    rows = ["| attempt | count | results |", "| --- | ---: | --- |"]
     for kind, outcomes in kinds.items():
         parts = ", ".join(f"{outcome}: {count:,}" for outcome, count in outcomes.most_common())
         rows.append(f"| {kind} | {outcomes.total():,} | {parts} |")

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install the Debian packages that the tests and the bench compare with, where that can be done;
-# else say what is missing. The tests skip what they cannot do, so this never fails.
+# Install the Debian packages that the tests and the bench compare with, if possible; otherwise print
+# the missing ones. Tests whose programs are missing are skipped, so this never fails.
 set -eu
 
 packages='umoci skopeo buildah podman mmdebstrap crun runc lxc libarchive-tools zstd pigz

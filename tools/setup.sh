@@ -1,7 +1,7 @@
 #!/bin/sh
-# Make .venv with ociroot, unless that has been done: setup.sh [EXTRAS]
-# EXTRAS are those of pyproject.toml that are installed as well, as in test,lint. PYTHON names the
-# interpreter; without it, python3 or the newest of those that are recent enough.
+# Make .venv with ociroot, unless it is up to date: setup.sh [EXTRAS]
+# EXTRAS are extras of pyproject.toml, as in test,lint. PYTHON names the interpreter; the default is
+# python3, or the newest one if that is too old.
 set -eu
 extras=${1:-}
 cd "$(dirname "$0")/.."
@@ -36,12 +36,12 @@ choose() {
         "make PYTHON=/path/to/python"
 }
 
-# The interpreter that stands behind a name or a virtual environment.
+# Identify the interpreter of a name or of a virtual environment.
 behind() {
     "$1" -c 'import sys; print(sys.base_prefix, sys.version)' 2>/dev/null || echo none
 }
 
-# Everything that .venv is made from; it holds absolute paths, so a moved checkout needs another.
+# Print everything that .venv depends on. It contains absolute paths, so a moved checkout needs another.
 wanted() {
     pwd -P
     cksum pyproject.toml tools/setup.sh
@@ -52,7 +52,7 @@ works() {
         { [ -z "${PYTHON:-}" ] || [ "$(behind .venv/bin/python)" = "$(behind "$PYTHON")" ]; }
 }
 
-# Debian keeps what `python3 -m venv` needs in a package of its own.
+# Debian has what `python3 -m venv` needs in a separate package.
 has_venv() {
     "$python" -c 'import ensurepip, venv' >/dev/null 2>&1
 }
@@ -84,7 +84,7 @@ made_for() {
 
 keep=no
 if works; then
-    # Begun by us or made by you: it is completed.
+    # Incomplete, or made by the user: complete it.
     if [ ! -f "$stamp" ] || made_for "$stamp"; then keep=yes; fi
     if made_for "$stamp" && made_for "$stamp_of_extras"; then exit 0; fi
 fi
