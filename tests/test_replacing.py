@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 import ociroot
 from ociroot.errors import DestinationError
+from ociroot.publish.replacing import check_old
 
 from .support.build import Member, archive
 from .support.command import run
@@ -279,6 +281,36 @@ def test_a_volume_that_may_not_be_read_may_hold_files(place: Path) -> None:
 
     assert "files in volumes of the image" in as_ordinary_user(work)
     assert (own / "root/data/file").exists()
+
+
+@pytest.mark.parametrize("volume", ["/link/x", "/data/up/x"])
+def test_no_descriptor_is_closed_twice(
+    place: Path, monkeypatch: pytest.MonkeyPatch, volume: str
+) -> None:
+    """Not even when the root cannot be opened again: another file may have the number by then."""
+    root = make(place / "root", "bin/a", "data/f")
+    (root / "link").symlink_to("/data")
+    (root / "data/up").symlink_to("..")
+    real, tops = os.open, 0
+
+    def refused(path: Any, flags: int, *rest: Any, dir_fd: int | None = None) -> int:
+        nonlocal tops
+        tops += path == "." and dir_fd == root_fd
+        if tops == 2:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path, flags, *rest, dir_fd=dir_fd)
+
+    root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    before = sorted(Path("/proc/self/fd").iterdir())
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", refused)
+            with pytest.raises(DestinationError, match="files in volumes"):
+                check_old(root_fd, anything=True, volumes=[volume])
+        assert sorted(Path("/proc/self/fd").iterdir()) == before
+    finally:
+        os.close(root_fd)
+    assert tops == 2
 
 
 def test_the_options_of_the_command(place: Path) -> None:

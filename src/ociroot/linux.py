@@ -1,4 +1,4 @@
-"""The system calls of Linux that Python lacks, by ctypes."""
+"""What Python lacks of Linux: system calls, by ctypes, and how files are opened safely."""
 
 from __future__ import annotations
 
@@ -9,13 +9,24 @@ import struct
 from functools import cache
 
 __all__ = [
+    "CREATE_FILE",
+    "OPEN_DIRECTORY",
+    "OPEN_HANDLE",
     "RENAME_EXCHANGE",
     "RENAME_NOREPLACE",
+    "clear_acls",
     "mount_id",
     "open_beneath",
     "renameat2",
     "syncfs",
 ]
+
+#: How a directory is opened to be read, by one name, which must not be a link.
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: How anything is opened to be looked at alone, a symbolic link itself.
+OPEN_HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+#: How a file is made where there is none.
+CREATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
@@ -27,6 +38,7 @@ _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x04, 0x08
 _STATX_MNT_ID = 0x1000
 # The fields of struct statx that are read: stx_mask at 0, stx_mnt_id at 144; it has 256 bytes.
 _STATX_SIZE = 256
+_ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 
 
 @cache
@@ -92,6 +104,16 @@ def open_beneath(fd: int, path: bytes, flags: int) -> int:
 def syncfs(fd: int) -> None:
     """Write to the disk what the file system of an open file has in memory."""
     _call("syncfs", fd)
+
+
+def clear_acls(fd: int) -> None:
+    """Remove the ACLs that a directory got from its parent, and would hand on."""
+    for name in _ACLS:
+        try:
+            os.removexattr(fd, name)
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES):
+                raise
 
 
 def mount_id(fd: int) -> int | None:

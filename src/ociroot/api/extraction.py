@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from contextlib import suppress
 
 import msgspec
 
-from ..errors import DestinationError, located
+from ..errors import located
 from ..images.found import ChosenImage
 from ..images.layers import LayerBlob
 from ..layers.reading import Plan
@@ -20,7 +19,7 @@ from ..progress import ProgressCallback
 from ..publish.directory import PublishOptions, staged
 from ..rootfs.merge import LayerReport, apply_with_retry, merge
 from ..rootfs.tree import Tree
-from ..space import free_space, reserve
+from ..space import SpaceBudget
 from ..spec.config import Config
 
 __all__ = ["Report", "extract"]
@@ -144,10 +143,5 @@ def _write(
 def _check_space(fd: int, blobs: tuple[LayerBlob, ...]) -> None:
     """Refuse what cannot fit before anything is written: layers do not shrink when unpacked."""
     need = sum(blob.blob.size for blob in blobs)
-    free = free_space(fd) - reserve(fd)
-    if need > free:
-        raise DestinationError(
-            f"no space: the layers have {need} bytes as they are, and {max(free, 0)} may be used",
-            errno=errno.ENOSPC,
-            remedy="--max-size, of what the image may take, does without this check",
-        )
+    budget = SpaceBudget(fd, remedy="--max-size, of what the image may take, skips this check")
+    budget.require(need, f"no space: the layers have {need} bytes as they are")

@@ -20,10 +20,11 @@ import msgspec
 
 from .. import linux
 from ..errors import DestinationError, OcirootError, printable
+from ..linux import OPEN_DIRECTORY
 from ..notices import Notices
 from .inside import closed_to_others, held, move_up
 from .leftovers import clean_up
-from .location import DIRECTORY, Location, may_write, opened_parent
+from .location import Location, may_write, opened_parent
 from .mounts import is_mount_point
 from .probes import check_moving
 from .replacing import check_old
@@ -159,7 +160,7 @@ def _translated(given: str) -> Iterator[None]:
 def _staged(given: str, notices: Notices, options: PublishOptions) -> Iterator[Staging]:
     with opened_parent(given, parents=options.parents) as where:
         try:
-            fd = os.open(where.name or ".", DIRECTORY, dir_fd=where.parent_fd)
+            fd = os.open(where.name or ".", OPEN_DIRECTORY, dir_fd=where.parent_fd)
         except FileNotFoundError:
             yield from _Way(given, where, notices, options).beside()
             return
@@ -289,7 +290,7 @@ def room_for(path: str) -> str | None:
     with suppress(DestinationError, OSError), opened_parent(path) as where:
         inside = -1
         with suppress(OSError):
-            inside = os.open(where.name or ".", DIRECTORY, dir_fd=where.parent_fd)
+            inside = os.open(where.name or ".", OPEN_DIRECTORY, dir_fd=where.parent_fd)
         try:
             mounted = inside >= 0 and is_mount_point(inside, where.parent_fd)
             if may_write(inside if mounted else where.parent_fd):

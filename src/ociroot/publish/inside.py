@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from .. import linux
 from ..errors import DestinationError, printable
-from .location import DIRECTORY
+from ..linux import OPEN_DIRECTORY
 from .removal import open_own, remove_tree
 from .staging import StagingDirectory
 
@@ -44,7 +44,7 @@ def names(fd: int) -> list[str]:
     Linux 6.18).
     """
     try:
-        fresh = os.open(".", DIRECTORY, dir_fd=fd)
+        fresh = os.open(".", OPEN_DIRECTORY, dir_fd=fd)
     except FileNotFoundError:
         return []
     try:

@@ -11,8 +11,8 @@ from contextlib import suppress
 
 from .. import linux
 from ..errors import printable
+from ..linux import OPEN_DIRECTORY
 from ..notices import Notices
-from .location import DIRECTORY
 from .removal import empty_directory, open_own, remove_open
 from .signals import first_signal_waits
 
@@ -49,7 +49,7 @@ def clean_up(parent_fd: int, name: str, notices: Notices) -> bool:
         if not found.startswith(prefix) or not _ENDING.fullmatch(found, len(prefix)):
             continue
         with suppress(OSError):  # it is gone meanwhile; and what cannot be removed is in no way
-            fd = os.open(found, DIRECTORY, dir_fd=parent_fd)
+            fd = os.open(found, OPEN_DIRECTORY, dir_fd=parent_fd)
             try:
                 in_use |= _clean_up_one(parent_fd, found, fd, notices)
             finally:
@@ -85,7 +85,7 @@ def _clean_up_one(parent_fd: int, name: str, fd: int, notices: Notices) -> bool:
 def _in_use(fd: int) -> bool:
     """Say whether the directory in a staging directory is locked by whoever works there."""
     try:
-        tree = os.open(TREE, DIRECTORY, dir_fd=fd)
+        tree = os.open(TREE, OPEN_DIRECTORY, dir_fd=fd)
     except OSError:
         return False
     try:

@@ -15,13 +15,11 @@ from typing import NamedTuple
 
 from .. import linux
 from ..errors import DestinationError, printable
+from ..linux import OPEN_DIRECTORY, OPEN_HANDLE
 from .removal import open_own
 
-__all__ = ["DIRECTORY", "Location", "may_write", "opened_parent"]
+__all__ = ["Location", "may_write", "opened_parent"]
 
-#: How directories are opened to be read, and by one name, which must not be a link.
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 # As many as Linux follows (path_resolution(7)).
 _LINKS = 40
 # A directory like /tmp: anybody may make a link in it, and nobody else may remove it.
@@ -72,7 +70,7 @@ class _Made:
             self._made.append((os.dup(dir_fd), name, fd))
             # Whatever the umask is; but a set-group-ID bit is the parent's to hand on.
             os.fchmod(fd, status.st_mode & 0o7000 | 0o755)
-        return os.open(name, _HANDLE | os.O_DIRECTORY, dir_fd=dir_fd)
+        return os.open(name, OPEN_HANDLE | os.O_DIRECTORY, dir_fd=dir_fd)
 
     def remove(self) -> None:
         """Remove those that are empty, the last one first."""
@@ -109,7 +107,7 @@ def opened_parent(path: str, *, parents: bool = False, follow: bool = True) -> I
     try:
         handle, name, directory = _resolve(path, made if parents else None, follow=follow)
         try:
-            parent_fd = os.open(".", DIRECTORY, dir_fd=handle)
+            parent_fd = os.open(".", OPEN_DIRECTORY, dir_fd=handle)
         finally:
             os.close(handle)
         yield Location(parent_fd, name, directory)
@@ -127,14 +125,14 @@ def _resolve(path: str, made: _Made | None, *, follow: bool) -> tuple[int, str, 
     at = "/" if path.startswith("/") else ""
     waiting = _names(path)
     links = 0
-    fd = os.open(at or ".", _HANDLE | os.O_DIRECTORY)
+    fd = os.open(at or ".", OPEN_HANDLE | os.O_DIRECTORY)
     try:
         while waiting:
             name = waiting.pop()
             if not waiting and not follow:
                 return fd, name, at
             try:
-                below = os.open(name, _HANDLE | os.O_DIRECTORY, dir_fd=fd)
+                below = os.open(name, OPEN_HANDLE | os.O_DIRECTORY, dir_fd=fd)
             except NotADirectoryError:
                 target = _target(name, fd, at)
                 if target is None:
@@ -149,7 +147,7 @@ def _resolve(path: str, made: _Made | None, *, follow: bool) -> tuple[int, str, 
                     at = "/"
                     os.close(fd)
                     fd = -1
-                    fd = os.open(at, _HANDLE | os.O_DIRECTORY)
+                    fd = os.open(at, OPEN_HANDLE | os.O_DIRECTORY)
                 continue
             except FileNotFoundError:
                 if not waiting:
@@ -164,7 +162,7 @@ def _resolve(path: str, made: _Made | None, *, follow: bool) -> tuple[int, str, 
             fd = below
             at = os.path.normpath(os.path.join(at, name))
         # It ends with `..`, or is a directory itself: `.`, `/`.
-        parent = os.open("..", _HANDLE | os.O_DIRECTORY, dir_fd=fd)
+        parent = os.open("..", OPEN_HANDLE | os.O_DIRECTORY, dir_fd=fd)
         try:
             name = _name_in(parent, fd)
         except BaseException:
@@ -199,7 +197,7 @@ def _target(name: str, dir_fd: int, at: str) -> str | None:
             when the directory owner matches the symbolic link's owner". That setting may be off,
             and holds only for links that the kernel follows.
     """
-    handle = os.open(name, _HANDLE, dir_fd=dir_fd)
+    handle = os.open(name, OPEN_HANDLE, dir_fd=dir_fd)
     try:
         link, directory = os.fstat(handle), os.fstat(dir_fd)
         if not stat.S_ISLNK(link.st_mode):
@@ -222,7 +220,7 @@ def _name_in(parent: int, fd: int) -> str:
     wanted = os.fstat(fd)
     if os.path.samestat(os.fstat(parent), wanted):
         return ""
-    readable = os.open(".", DIRECTORY, dir_fd=parent)
+    readable = os.open(".", OPEN_DIRECTORY, dir_fd=parent)
     try:
         for name in os.listdir(readable):
             with suppress(FileNotFoundError):

@@ -14,11 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from .. import linux
-from .location import DIRECTORY
+from ..linux import OPEN_DIRECTORY, OPEN_HANDLE
 
 __all__ = ["holds_any", "is_mount_point", "mount_below", "walk"]
-
-_HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def is_mount_point(fd: int, parent_fd: int) -> bool:
@@ -79,7 +77,7 @@ def walk(fd: int, mounted: Callable[[str], None] | None = None) -> Iterator[int]
         OSError: a directory cannot be read, or has been moved.
     """
     mount = linux.mount_id(fd)
-    here = os.open(".", DIRECTORY, dir_fd=fd)
+    here = os.open(".", OPEN_DIRECTORY, dir_fd=fd)
     try:
         yield here
         # Of each level down to the open one: what it is, and what is still to be entered below it.
@@ -88,7 +86,7 @@ def walk(fd: int, mounted: Callable[[str], None] | None = None) -> Iterator[int]
         while levels:
             if levels[-1][1]:
                 path.append(levels[-1][1].pop())
-                below = os.open(path[-1], DIRECTORY, dir_fd=here)
+                below = os.open(path[-1], OPEN_DIRECTORY, dir_fd=here)
                 if linux.mount_id(below) != mount:
                     os.close(below)
                     if mounted is not None:
@@ -102,7 +100,7 @@ def walk(fd: int, mounted: Callable[[str], None] | None = None) -> Iterator[int]
             else:
                 levels.pop()
                 if levels:
-                    above = os.open("..", DIRECTORY, dir_fd=here)
+                    above = os.open("..", OPEN_DIRECTORY, dir_fd=here)
                     os.close(here)
                     here = above
                     path.pop()
@@ -151,19 +149,19 @@ def _holds(fd: int, path: str) -> bool:
 
 def _lineage(path: str) -> tuple[list[tuple[int, int]], int | None]:
     """Return device and inode of a file and all directories above it, and its mount."""
-    handle = os.open(path, _HANDLE)
+    handle = os.open(path, OPEN_HANDLE)
     try:
         status, mount = os.fstat(handle), linux.mount_id(handle)
         lineage = [(status.st_dev, status.st_ino)]
         if not stat.S_ISDIR(status.st_mode):
             os.close(handle)
             handle = -1
-            handle = os.open(os.path.dirname(path), _HANDLE | os.O_DIRECTORY)
+            handle = os.open(os.path.dirname(path), OPEN_HANDLE | os.O_DIRECTORY)
             status = os.fstat(handle)
             lineage.append((status.st_dev, status.st_ino))
         below = mount
         while True:
-            above = os.open("..", _HANDLE | os.O_DIRECTORY, dir_fd=handle)
+            above = os.open("..", OPEN_HANDLE | os.O_DIRECTORY, dir_fd=handle)
             os.close(handle)
             handle = above
             status, here = os.fstat(handle), linux.mount_id(handle)

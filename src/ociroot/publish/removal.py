@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from .. import linux
+from ..linux import OPEN_DIRECTORY, OPEN_HANDLE
 
 __all__ = ["empty_directory", "open_own", "remove_open", "remove_tree"]
-
-_HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(dir_fd: int, name: str) -> None:
@@ -100,7 +98,7 @@ def open_own(name: str, dir_fd: int, mount: int | None) -> int:
     Raises:
         OSError: the kernel refuses it; EBUSY where something else is mounted there.
     """
-    handle = os.open(name, _HANDLE, dir_fd=dir_fd)
+    handle = os.open(name, OPEN_HANDLE | os.O_DIRECTORY, dir_fd=dir_fd)
     try:
         status = os.fstat(handle)
         if mount is None:
@@ -115,7 +113,7 @@ def open_own(name: str, dir_fd: int, mount: int | None) -> int:
             # root needs no permissions.
             with suppress(PermissionError, FileNotFoundError):
                 os.chmod(f"/proc/self/fd/{handle}", 0o700)
-        return os.open(".", _OPEN, dir_fd=handle)
+        return os.open(".", OPEN_DIRECTORY, dir_fd=handle)
     finally:
         os.close(handle)
 

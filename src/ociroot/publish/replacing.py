@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from .. import linux
 from ..errors import DestinationError, printable, quoted
 from ..fhs import looks_like_root
-from .location import DIRECTORY
+from ..linux import OPEN_DIRECTORY
 from .mounts import holds_any, mount_below, walk
 
 __all__ = ["check_old"]
@@ -92,7 +92,7 @@ def _holds_files(fd: int, path: Sequence[str]) -> bool:
     A symbolic link on the way is followed as in a container, inside the directory: `/var/run` is
     one in most images.
     """
-    here = os.open(".", DIRECTORY, dir_fd=fd)
+    here = os.open(".", OPEN_DIRECTORY, dir_fd=fd)
     way: list[str] = []
     todo = list(reversed(path))
     links = 0
@@ -104,8 +104,7 @@ def _holds_files(fd: int, path: Sequence[str]) -> bool:
             if name == "..":
                 todo += [*reversed(way[:-1])]
                 way.clear()
-                os.close(here)
-                here = os.open(".", DIRECTORY, dir_fd=fd)
+                here = _go(here, ".", fd)
                 continue
             try:
                 status = os.stat(name, dir_fd=here, follow_symlinks=False)
@@ -123,14 +122,11 @@ def _holds_files(fd: int, path: Sequence[str]) -> bool:
                 todo += target.split("/")[::-1]
                 if target.startswith("/"):
                     way.clear()
-                    os.close(here)
-                    here = os.open(".", DIRECTORY, dir_fd=fd)
+                    here = _go(here, ".", fd)
                 continue
             if not stat.S_ISDIR(status.st_mode):
                 return not todo
-            below = os.open(name, DIRECTORY, dir_fd=here)
-            os.close(here)
-            here = below
+            here = _go(here, name, here)
             way.append(name)
         for below in walk(here):
             with os.scandir(below) as found:
@@ -141,3 +137,10 @@ def _holds_files(fd: int, path: Sequence[str]) -> bool:
         return True  # it may be
     finally:
         os.close(here)
+
+
+def _go(here: int, name: str, dir_fd: int) -> int:
+    """Open a directory in place of one that is closed then: it stays open when that fails."""
+    there = os.open(name, OPEN_DIRECTORY, dir_fd=dir_fd)
+    os.close(here)
+    return there

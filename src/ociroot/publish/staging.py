@@ -21,10 +21,10 @@ from contextlib import contextmanager, suppress
 
 from .. import linux
 from ..errors import DestinationError
+from ..linux import OPEN_DIRECTORY
 from ..notices import Notices
-from ..outputs.directory.attributes import Attributes
 from .leftovers import BESIDE, MARK, TREE, clean_up, lock, note, prefix_of, remove_staging
-from .location import DIRECTORY, may_write
+from .location import may_write
 from .probes import exchanging
 from .removal import empty_directory, open_own
 from .signals import first_signal_waits
@@ -149,7 +149,7 @@ class StagingDirectory:
         It is open before and after the work; in between, descriptors may be few.
         """
         if self._outer_fd < 0:
-            self._outer_fd = os.open("..", DIRECTORY, dir_fd=self.fd)
+            self._outer_fd = os.open("..", OPEN_DIRECTORY, dir_fd=self.fd)
             with suppress(OSError):  # there are no locks here
                 # Another run has it locked only while it looks whether this one is in use.
                 fcntl.flock(self._outer_fd, fcntl.LOCK_EX)
@@ -327,7 +327,7 @@ def _make_private(fd: int) -> None:
     A parent with a default ACL or the set-group-ID bit hands them on; the image's root and all
     below it have no part in that. The kernel drops the bit with the mode.
     """
-    Attributes.clear_acls(fd)
+    linux.clear_acls(fd)
     os.fchmod(fd, 0o700)
     with suppress(PermissionError):
         os.fchown(fd, os.geteuid(), os.getegid())

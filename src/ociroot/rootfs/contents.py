@@ -6,7 +6,6 @@ are; of a plain layer only the files themselves.
 
 from __future__ import annotations
 
-import errno
 import tempfile
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any, Protocol
@@ -16,7 +15,7 @@ from ..errors import DestinationError, OcirootError
 from ..images.layers import LayerBlob
 from ..layers.pipeline import Pipeline, diagnose, tuned
 from ..limits import DEFAULTS, Limits
-from ..space import free_space, reserve
+from ..space import SpaceBudget
 from ..tar.stream import ChunkStream, FileStream, Stream
 from .nodes import Directory, Node, weight
 from .operations import NoOperations
@@ -151,12 +150,9 @@ class ContentCache(NoOperations):
         Raises:
             DestinationError: there is no space for it.
         """
-        if not self._has_room(node):
-            raise DestinationError(
-                f"no space to keep a file of {node.stored_size} bytes",
-                errno=errno.ENOSPC,
-                remedy=_ROOM,
-            )
+        if self._goes_to_disk(node):
+            size = node.stored_size
+            self._budget().require(size, f"no space to keep a file of {size} bytes")
         self._file.seek(self._end)
         try:
             for piece in data.iter_chunks(node.stored_size):
@@ -168,12 +164,15 @@ class ContentCache(NoOperations):
         self._places[node] = self._end
         self._end = self._file.tell()
 
+    def _goes_to_disk(self, node: Node) -> bool:
+        return self._end + node.stored_size > _IN_MEMORY
+
+    def _budget(self) -> SpaceBudget:
+        # To have a descriptor it becomes a file.
+        return SpaceBudget(self._file.fileno(), remedy=_ROOM)
+
     def _has_room(self, node: Node) -> bool:
-        """Say whether a content fits, and leaves others the reserve of the file system."""
-        if self._end + node.stored_size <= _IN_MEMORY:
-            return True
-        fd = self._file.fileno()  # from now on it is a file
-        return node.stored_size <= free_space(fd) - reserve(fd)
+        return not self._goes_to_disk(node) or self._budget().left(node.stored_size) >= 0
 
     def __contains__(self, node: Node) -> bool:
         return node in self._places

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 
 from ..errors import DestinationError
 from ..limits import Limits
-from ..space import free_space, reserve
+from ..space import SpaceBudget
 
 __all__ = ["spool"]
 
-# Bytes to write before the free space is looked at again: half of it, and at most these.
-_MOST = 64 << 20
 _REMEDY = "--tmpdir names another directory"
+_NO_RESERVE = "; --max-spool, of what it may take, does without this reserve"
 
 
 def spool(
@@ -40,10 +38,18 @@ def spool(
     directory = os.fspath(tmpdir) if tmpdir is not None else tempfile.gettempdir()
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
-            space = _Space(file.fileno(), directory, limits)
-            space.look(least)
+            # As for the destination, not where the user has said how much it may be.
+            reserved = limits.spool is None
+            budget = SpaceBudget(
+                file.fileno(),
+                remedy=_REMEDY + (_NO_RESERVE if reserved else ""),
+                reserved=reserved,
+                so_far=lambda: f" to decompress it in {directory}",
+            )
+            budget.require(least, f"no space for {least} bytes to decompress it in {directory}")
             for chunk in chunks:
-                space.claim(len(chunk))
+                budget.claim(len(chunk))
+                limits.check("spool", budget.claimed)
                 file.write(chunk)
             file.flush()
             return os.dup(file.fileno())
@@ -52,40 +58,3 @@ def spool(
         if failed.is_full:
             failed.remedy = _REMEDY
         raise failed from error
-
-
-class _Space:
-    """The space that the file takes: a reserve of the file system is left to the others.
-
-    As for the destination, not where the user has said how much it may be.
-    """
-
-    def __init__(self, fd: int, directory: str, limits: Limits) -> None:
-        self._fd = fd
-        self._directory = directory
-        self._limits = limits
-        self._reserve = reserve(fd) if limits.spool is None else 0
-        self._claimed = 0
-        self._look_at = 0
-
-    def claim(self, size: int) -> None:
-        """Make sure that there is space for some more bytes."""
-        self._claimed += size
-        if self._limits.spool is not None:
-            self._limits.check("spool", self._claimed)
-        elif self._claimed > self._look_at:
-            self._look_at = self._claimed + min(self.look(size) // 2, _MOST)
-
-    def look(self, size: int) -> int:
-        """Return what is free beyond the reserve and some more bytes."""
-        left = free_space(self._fd) - size - self._reserve
-        if left < 0:
-            held = f", where a reserve of {self._reserve} is left" if self._reserve else ""
-            other = "; --max-spool, of what it may take, does without this reserve" if held else ""
-            raise DestinationError(
-                f"no space to decompress it in {self._directory}: of {self._claimed or size} bytes "
-                f"{-left} are too many{held}",
-                errno=errno.ENOSPC,
-                remedy=_REMEDY + other,
-            )
-        return left

@@ -17,7 +17,6 @@ __all__ = ["Attributes"]
 
 # Extended attributes whose values name users and groups.
 _WITH_OWNERS = (b"system.posix_acl_", b"security.capability")
-_ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 # Times before this one are kept by every file system that keeps nanoseconds: 2038, 32 bits.
 _SURE = (1 << 31) * 10**9
 
@@ -66,16 +65,6 @@ class Attributes:
     def umask_hinders(self) -> bool:
         """Whether a directory that is made is not its owner's to read, write and enter."""
         return bool(self._umask & 0o700)
-
-    @staticmethod
-    def clear_acls(fd: int) -> None:
-        """Remove the ACLs that a directory got from its parent, and would hand on."""
-        for name in _ACLS:
-            try:
-                os.removexattr(fd, name)
-            except OSError as error:
-                if error.errno not in (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES):
-                    raise
 
     def may_skip_mode(self, mode: int) -> bool:
         """Say whether a file made with a mode has it: no set-id bits, nothing the umask takes."""

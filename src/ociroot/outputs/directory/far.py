@@ -13,7 +13,6 @@ from ... import linux
 
 __all__ = ["open_far"]
 
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Bytes of a path, as Linux has it (PATH_MAX, with the final NUL).
 _MAX_PATH = 4095
 
@@ -34,7 +33,7 @@ def open_far(fd: int, names: Sequence[bytes]) -> int | None:
     at = fd
     for path in _paths(names):
         try:
-            below = linux.open_beneath(at, path, _OPEN)
+            below = linux.open_beneath(at, path, linux.OPEN_DIRECTORY)
         except OSError:
             below = -1
         if at != fd:

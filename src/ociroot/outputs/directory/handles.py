@@ -7,6 +7,7 @@ import os
 import resource
 from collections import OrderedDict
 
+from ...linux import OPEN_DIRECTORY
 from ...rootfs.nodes import Directory
 from .far import open_far
 
@@ -18,7 +19,6 @@ _OTHERS = 16
 # the last of them are opened one by one all the same.
 _FAR = 16
 _NEAR = 8
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class DirFdCache:
@@ -121,7 +121,7 @@ class DirFdCache:
     def _open_below(self, fd: int, name: bytes) -> int:
         while True:
             try:
-                return os.open(name, _OPEN, dir_fd=fd)
+                return os.open(name, OPEN_DIRECTORY, dir_fd=fd)
             except OSError as error:
                 if error.errno != errno.EMFILE or not self.spare(fd):
                     raise

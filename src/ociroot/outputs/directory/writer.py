@@ -10,23 +10,23 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 from ...errors import DestinationError
+from ...linux import CREATE_FILE, clear_acls
 from ...notices import Notices
 from ...rootfs.nodes import Directory, Node
-from ...space import BLOCK, block_size, free_space, occupied, reserve
+from ...space import BLOCK, SpaceBudget, block_size, explain_full, occupied
 from ...tar.stream import Data
 from .attributes import Attributes
 from .handles import DirFdCache
+from .made import Made
 from .standard import fill_standard
 
 __all__ = ["NAME", "DirectoryWriter", "removals"]
 
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# Bytes to write before the free space is looked at again: half of it, and at most these.
-_MOST = 64 << 20
+_REMEDY = "--max-size, of what the image may take, does without this reserve"
 #: Bytes of disk that a further name of a file takes, which may be long.
 NAME = 512
 _TYPES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
@@ -49,19 +49,19 @@ class DirectoryWriter:
         """
         self.root_fd = root_fd
         self._notices = notices
-        # How many files and directories have been made, the bytes of the files, and what space
-        # was claimed beside those and a block for each: here, and by another process below the
-        # same root.
-        self._counts = memoryview(bytearray(24)).cast("Q")
-        self._counts_beside = memoryview(bytearray(24)).cast("Q")
-        # The space of all that is made here or there, and where to look at what is free.
-        self._claimed = 0
-        self._look_at = 0 if spare else sys.maxsize
         self._handles = DirFdCache(root_fd)
         try:
-            self._reserve = reserve(root_fd)
             #: The bytes that anything takes beside its data: what is lost of its last block.
             self.block = block_size(root_fd) if spare else BLOCK
+            self._made = Made(self.block)
+            self._counts = self._made.own
+            self._budget = SpaceBudget(
+                root_fd,
+                remedy=_REMEDY,
+                reserved=spare,
+                written=self._made.space,
+                so_far=self._made.so_far,
+            )
             self._attributes = Attributes(root_fd, notices)
             self._filled = fill_standard()
         except OSError as error:
@@ -78,22 +78,23 @@ class DirectoryWriter:
             counts_beside: those of the other process.
             looks: whether to stop before the file system is full; one of them looks for both.
         """
-        self._counts, self._counts_beside = counts, counts_beside
+        self._made.share(counts, counts_beside)
+        self._counts = counts
         if not looks:
-            self._look_at = sys.maxsize
+            self._budget.stop_looking()
 
     def make_directory(self, directory: Directory) -> None:
         """See :class:`~ociroot.rootfs.operations.Operations`."""
         parent = directory.parent
         assert parent is not None  # noqa: S101
-        self.claim(self.block, parent, directory.name)
         try:
+            self._budget.claim(self.block)
             dir_fd = self._handles.fd(parent)
             os.mkdir(directory.name, 0o700, dir_fd=dir_fd)
             if self._attributes.umask_hinders:
                 os.chmod(directory.name, 0o700, dir_fd=dir_fd)
-        except OSError as error:
-            raise self._failed(error, "make the directory", parent, directory.name) from error
+        except (OSError, DestinationError) as error:
+            self._fail(error, "make the directory", parent, directory.name)
         self._counts[0] += 1
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
@@ -101,15 +102,15 @@ class DirectoryWriter:
         size = space = node.size
         if node.segments is not None or node.xattrs is not None:
             size, space = node.stored_size, self.space_of(node)
-        self.claim(space + self.block, parent, name)
         try:
+            self._budget.claim(space + self.block)
             dir_fd = self._handles.fd(parent)
             try:
-                fd = os.open(name, _CREATE, node.mode & 0o777, dir_fd=dir_fd)
+                fd = os.open(name, CREATE_FILE, node.mode & 0o777, dir_fd=dir_fd)
             except OSError as error:
                 if error.errno != errno.EMFILE or not self._handles.spare(dir_fd):
                     raise
-                fd = os.open(name, _CREATE, node.mode & 0o777, dir_fd=dir_fd)
+                fd = os.open(name, CREATE_FILE, node.mode & 0o777, dir_fd=dir_fd)
             try:
                 if node.segments is None:
                     if size:
@@ -119,8 +120,8 @@ class DirectoryWriter:
                 self._attributes.set_on_fd(fd, node, made=True)
             finally:
                 os.close(fd)
-        except OSError as error:
-            raise self._failed(error, "write the file", parent, name) from error
+        except (OSError, DestinationError) as error:
+            self._fail(error, "write the file", parent, name)
         self._counts[0] += 1
         self._counts[1] += size
         if space != size:
@@ -143,50 +144,29 @@ class DirectoryWriter:
         Raises:
             DestinationError: the file system would be full, or nearly so.
         """
-        self._claimed += space
-        if self._claimed <= self._look_at:
-            return
-        made, stored, more = self._made()
-        under_way = self._claimed - made * self.block - stored - more
-        left = free_space(self.root_fd) - self._reserve - under_way
-        # Nobody but us would write; whatever is not foreseen must not take more than the reserve.
-        self._look_at = self._claimed + max(min(left // 2, _MOST), self._reserve // 2)
-        if left < 0:
-            raise DestinationError(
-                f"no space for {space} bytes more {self._so_far()}: a reserve of "
-                f"{self._reserve} bytes is left",
-                member=parent.path_of(name),
-                errno=errno.ENOSPC,
-                remedy="--max-size, of what the image may take, does without this reserve",
-            )
+        try:
+            self._budget.claim(space)
+        except DestinationError as error:
+            self._fail(error, "", parent, name)
 
-    def _made(self) -> list[int]:
-        """Return what has been counted here and in the other process."""
-        return [sum(two) for two in zip(self._counts, self._counts_beside, strict=True)]
-
-    def _so_far(self) -> str:
-        made, size, _ = self._made()
-        return f"after {size} bytes in {made} files and directories"
-
-    def _failed(
-        self, error: OSError, what: str, parent: Directory, name: bytes
-    ) -> DestinationError:
-        failed = DestinationError.from_os(error, what, member=parent.path_of(name))
+    def _fail(
+        self, error: OSError | DestinationError, what: str, parent: Directory, name: bytes
+    ) -> NoReturn:
+        """Raise what an error means that came up while a name was worked on."""
+        member = parent.path_of(name)
+        if isinstance(error, DestinationError):
+            raise error.locate(member=member) from error.__cause__
+        failed = DestinationError.from_os(error, what, member=member)
         if failed.is_full:
-            status = os.fstatvfs(self.root_fd)
-            # btrfs has no number of inodes, and says 0 of all.
-            inodes = error.errno == errno.ENOSPC and status.f_files and not status.f_favail
-            full = "its file system has no inodes left" if inodes else "its file system is full"
-            full = "your quota is used up" if error.errno == errno.EDQUOT else full
-            failed.problem += f": {full} {self._so_far()}"
-        return failed
+            failed.problem += f": {explain_full(self.root_fd, error.errno)}{self._made.so_far()}"
+        raise failed from error
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
         """See :class:`~ociroot.rootfs.operations.Operations`."""
         space = self.space_of(node)
-        self.claim(space + self.block, parent, name)
-        self._counts[2] += space if node.kind == "symlink" else space + self.block
         try:
+            self._budget.claim(space + self.block)
+            self._counts[2] += space if node.kind == "symlink" else space + self.block
             dir_fd = self._handles.fd(parent)
             if node.kind == "symlink":
                 os.symlink(node.target, name, dir_fd=dir_fd)
@@ -195,8 +175,8 @@ class DirectoryWriter:
                 self._absent.add((parent, name))
                 return
             self._attributes.set_by_name(name, dir_fd, node)
-        except OSError as error:
-            raise self._failed(error, f"make the {node.kind}", parent, name) from error
+        except (OSError, DestinationError) as error:
+            self._fail(error, f"make the {node.kind}", parent, name)
 
     def _make_node(self, name: bytes, node: Node, dir_fd: int) -> bool:
         """Make a device or a FIFO; say whether it could be made."""
@@ -215,17 +195,17 @@ class DirectoryWriter:
         self, parent: Directory, name: bytes, node: Node, at: tuple[Directory, bytes]
     ) -> None:
         """See :class:`~ociroot.rootfs.operations.Operations`."""
-        self.claim(NAME, parent, name)
-        self._counts[2] += NAME
-        if at in self._absent:
-            self._absent.add((parent, name))
-            return
         holder, target = at
         try:
+            self._budget.claim(NAME)
+            self._counts[2] += NAME
+            if at in self._absent:
+                self._absent.add((parent, name))
+                return
             from_fd, to_fd = self._handles.two(holder, parent)
             os.link(target, name, src_dir_fd=from_fd, dst_dir_fd=to_fd, follow_symlinks=False)
-        except OSError as error:
-            raise self._failed(error, "make the hard link", parent, name) from error
+        except (OSError, DestinationError) as error:
+            self._fail(error, "make the hard link", parent, name)
 
     def remove(self, parent: Directory, name: bytes, node: Node) -> None:
         """See :class:`~ociroot.rootfs.operations.Operations`."""
@@ -249,9 +229,9 @@ class DirectoryWriter:
                 os.rmdir(name, dir_fd=self._handles.fd(parent))
             else:
                 os.unlink(name, dir_fd=self._handles.fd(parent))
-        except OSError as error:
+        except (OSError, DestinationError) as error:
             what = "directory" if node.kind == "dir" else node.kind
-            raise self._failed(error, f"remove the {what}", parent, name) from error
+            self._fail(error, f"remove the {what}", parent, name)
 
     def forget(self, directory: Directory) -> None:
         """Keep nothing open of a directory that goes away."""
@@ -273,17 +253,15 @@ class DirectoryWriter:
 
     def finish_one(self, directory: Directory) -> None:
         """Set the attributes of a directory into which nothing more will go."""
-        if directory.xattrs:
-            space = self.space_of(directory)
-            self.claim(space, directory.parent or directory, directory.name)
-            self._counts[2] += space
         try:
+            if directory.xattrs:
+                space = self.space_of(directory)
+                self._budget.claim(space)
+                self._counts[2] += space
             self._attributes.set_on_fd(self._handles.fd(directory), directory)
-        except OSError as error:
+        except (OSError, DestinationError) as error:
             parent = directory.parent or directory
-            raise self._failed(error, "set the attributes", parent, directory.name) from error
-        except DestinationError as error:
-            raise error.locate(member=directory.path()) from error.__cause__
+            self._fail(error, "set the attributes", parent, directory.name)
         self._handles.forget(directory)
 
     def finish_root(self, fd: int, root: Directory) -> None:
@@ -297,7 +275,7 @@ class DirectoryWriter:
             DestinationError: what the kernel refused.
         """
         try:
-            self._attributes.clear_acls(fd)
+            clear_acls(fd)
             self._attributes.set_on_fd(fd, root, ours=fd == self.root_fd)
         except OSError as error:
             raise DestinationError.from_os(error, "set the attributes", member=b"/") from error
