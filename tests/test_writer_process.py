@@ -804,7 +804,7 @@ def test_what_is_to_be_ignored_is_ignored_there(tmp_path: Path) -> None:
     command = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)" + COMMAND.replace(
         "main()\n",
         f"""
-from ociroot.outputs.directory import process
+from ociroot.outputs.directory.forked import client as process
 real = process.ProcessWriter.make_link
 def make_link(self, *arguments):
     with open({str(fifo)!r}, "w") as waits:
@@ -840,7 +840,7 @@ def fork():
 os.fork = fork
 """,
     "when all has been sent": """
-from ociroot.outputs.directory import process
+from ociroot.outputs.directory.forked import client as process
 real = process.ProcessWriter.finish
 def finish(self, root):
     open({fifo!r}, "w").write(str(self._pid))
