@@ -82,7 +82,7 @@ def failed(done: subprocess.CompletedProcess[str], code: int, *words: str) -> No
         (("tree", "--depth", "x", "image"), ("invalid value for '--depth': 'x'",)),
         (("tree", "--depth"), ("'--depth' requires an argument",)),
         (("extract", "a", "b", "c"), ("unexpected extra argument (c)",)),
-        (("ls", "--max-size", "x", "image"), ("'--max-size': 'x' is no number",)),
+        (("ls", "--max-size", "x", "image"), ("'--max-size': 'x' is not a positive number",)),
         (("diff", "image"), ("give a second image",)),
         (("cp", "image", "to"), ("image is not IMAGE:PATH",)),
         (("--platform", "linux/arm", "ls", "image"), ("no such option", "--platform")),

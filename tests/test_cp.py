@@ -231,7 +231,7 @@ def test_an_ordinary_user_keeps_no_set_id_bits() -> None:
         work_before = CliRunner().invoke(command, ["cp", f"{path}:/d", str(place / "before")])
         assert work_before.exit_code == 0, "all that is imported has been, which nobody may read"
         first, second = as_ordinary_user(work)
-        assert "set-id bits were left out" in first
+        assert "set-id bits were dropped" in first
         assert "--preserve=mode" in first
         assert "(2 times)" in first.partition("set-id")[2]
         assert "set-id" not in second
@@ -397,7 +397,7 @@ def test_cat_of_a_layer(layers: Path) -> None:
     for layer, path, words in (
         ("3", "/etc/gone", "there is no such file in layer 3"),
         ("1", "/etc/kept", "there is no such file in layer 1"),
-        ("3", "/bin/below", "hard links to files of lower layers were left out: bin/below"),
+        ("3", "/bin/below", "hard links to files of lower layers were skipped: bin/below"),
     ):
         missing = run("cat", "--layer", layer, layers, path)
         assert (missing.code, missing.out) == (1, b"")

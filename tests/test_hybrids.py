@@ -187,7 +187,7 @@ def test_a_manifest_without_layers(tmp_path: Path) -> None:
     other = {**one.item, "RepoTags": ["other:1"], "Layers": one.item["Layers"][::-1]}
     refused(
         hybrid(tmp_path / "a", [one], entries=one.entries(), items=[one.item, other]),
-        "manifest.json: its layers of .* are not those",
+        "manifest.json: the layers of .* differ from those",
     )
 
 
@@ -205,7 +205,7 @@ def test_the_same_image_with_other_layers(tmp_path: Path, one: Made, layout: boo
     for wrong in (right[::-1], right[:1], right[:0]):
         item = {**one.item, "Layers": wrong}
         path = hybrid(tmp_path / "a", [one], entries=one.entries(), items=[item], layout=layout)
-        refused(path, "manifest.json: its layers of sha256:.* are not those of index.json")
+        refused(path, "manifest.json: the layers of sha256:.* differ from those of index.json")
 
 
 @pytest.mark.parametrize("layout", [True, False])
@@ -216,12 +216,12 @@ def test_another_image_under_one_name(
     item = {**two.item, "RepoTags": ["x:1", tag]}
     made = [one, two]
     path = hybrid(tmp_path / "a", made, entries=one.entries(), items=[item], layout=layout)
-    refused(path, f"manifest.json: {tag} is sha256:.*, and another in index.json")
+    refused(path, f"manifest.json: {tag} is sha256:.*, but another image in index.json")
     # Both have both, and the names are exchanged.
     items = [{**one.item, "RepoTags": ["two:1"]}, {**two.item, "RepoTags": ["one:1"]}]
     entries = one.entries() + two.entries()
     path = hybrid(tmp_path / "a", made, entries=entries, items=items, layout=layout)
-    refused(path, "manifest.json: two:1 is sha256:.*, and another in index.json")
+    refused(path, "manifest.json: two:1 is sha256:.*, but another image in index.json")
 
 
 def test_a_name_that_is_no_image_in_the_other(tmp_path: Path, one: Made, two: Made) -> None:
@@ -230,7 +230,7 @@ def test_a_name_that_is_no_image_in_the_other(tmp_path: Path, one: Made, two: Ma
     entry["artifactType"] = "application/x"
     item = {**two.item, "RepoTags": ["one:1"]}
     path = hybrid(tmp_path / "a", [one, two], entries=[entry], items=[item])
-    refused(path, "manifest.json: one:1 is sha256:.*, and another in index.json")
+    refused(path, "manifest.json: one:1 is sha256:.*, but another image in index.json")
 
 
 def test_one_name_for_several_platforms(tmp_path: Path) -> None:
@@ -249,9 +249,9 @@ def test_what_cannot_be_read_may_be_a_contradiction(tmp_path: Path, one: Made, t
     """Another reader may be able to read it, and gets another image."""
     bad = Made(tmp_path, TWO, "bad:1", config={"Rootfs": {}})
     path = hybrid(tmp_path / "a", [one, bad], entries=one.entries(), items=[bad.item])
-    refused(path, "manifest.json: .* none of those of index.json, and unreadable: .*Rootfs")
+    refused(path, "manifest.json: an image that index.json does not list is unreadable: .*Rootfs")
     path = hybrid(tmp_path / "a", [one, bad], entries=bad.entries(), items=[one.item])
-    refused(path, "manifest.json: .* none of those of index.json, where .* unreadable: .*Rootfs")
+    refused(path, "manifest.json: index.json does not list .* unreadable: .*Rootfs")
     path = hybrid(
         tmp_path / "a", [one, bad], entries=one.entries() + bad.entries(), items=[one.item]
     )

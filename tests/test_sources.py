@@ -197,7 +197,7 @@ def test_a_wrong_layer_of_a_docker_archive(tmp_path: Path) -> None:
 
 def test_a_wrong_config_of_a_docker_archive(tmp_path: Path) -> None:
     path = docker_archive(tmp_path / "a", {"1": TARS[0]}, config_name="0" * 64 + ".json")
-    refused(path, VerificationError, "not that of its name")
+    refused(path, VerificationError, "not that of the file name")
 
 
 def test_a_layer_that_is_missing(tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ def test_times_that_the_destination_does_not_have(place: Path, extract: Extract,
         {"times": 5 * len(CHANGED[kind])} if CHANGED[kind] else {}
     )
     if kind == "ext4 with small inodes":
-        message = "modification times were changed to what the destination can hold: first "
+        message = "modification times were changed to values that the destination can store: first "
         first = "@1234567890.123456789 as @1234567890"
         assert {w.message for w in report.warnings} == {message + first}
 

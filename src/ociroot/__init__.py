@@ -1,4 +1,4 @@
-"""Turn a container image that lies in a file into a root file system.
+"""Turn a container image file into a root file system.
 
     import ociroot
 
@@ -7,7 +7,7 @@
         report = image.extract("rootfs")
     print(report.config.config.entrypoint, report.config.config.cmd)
 
-Everything that goes wrong is an :class:`OcirootError`.
+Every error is an :class:`OcirootError`.
 """
 
 from importlib import import_module
@@ -82,8 +82,8 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# Where each name comes from, imported when it is asked for: all of it takes 60 ms, which `ociroot
-# --help` need not wait for.
+# The module of each name, imported on first use: all of them take 60 ms, which `ociroot --help`
+# need not wait for.
 _HOMES = {
     "ChosenImage": "images.found",
     "ClosedSource": "errors",

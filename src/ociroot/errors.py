@@ -1,8 +1,8 @@
-"""What can go wrong: one tree of exceptions, each with its exit code.
+"""The exceptions of ociroot, each with its exit code.
 
 The module that detects an error raises it with the offset and the member; callers add the layer
-and the file with :func:`located`. The text is one line, safe for a terminal whatever
-bytes the image put into a name.
+and the file with :func:`located`. The text is one line, in which the bytes of names are escaped so
+that they are safe on a terminal.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ __all__ = [
 ]
 
 
-# Bytes or characters of a member's name that a message shows.
+# The maximum length of a member's name in a message, in bytes or characters.
 _SHOWN = 1000
 
 
 def printable(name: bytes | str) -> str:
-    """Return a name as text that a terminal shows and does not obey.
+    """Return a name as text without control characters.
 
     Args:
-        name: bytes of an image or a path; text may hold surrogate escapes.
+        name: bytes of an image or a path; text may contain surrogate escapes.
 
     Returns:
         The name with every character that is not printable written as an escape.
@@ -55,16 +55,16 @@ def quoted(name: bytes | str) -> str:
 
 
 class OcirootError(Exception):
-    """Anything that ociroot refuses or fails at.
+    """Base class of all errors that ociroot raises.
 
     Attributes:
-        exit_code: what the command exits with.
-        problem: what is wrong: what was expected and what came.
-        source: the file or directory that holds the image.
+        exit_code: the exit code of the command.
+        problem: what is wrong: what was expected and what was found.
+        source: the path of the image.
         layer: the layer, as ``2/5 sha256:…``.
         member: the name of the entry or of the document.
         offset: where the entry begins, in bytes of the uncompressed layer or of the archive.
-        remedy: what to do about it, where there is something.
+        remedy: what the user can do about it, if anything.
     """
 
     exit_code = 1
@@ -95,7 +95,7 @@ class OcirootError(Exception):
         member: bytes | str | None = None,
         offset: int | None = None,
     ) -> Self:
-        """Fill in the parts of the place that are not known yet; return the same error."""
+        """Set the parts of the location that are not set yet; return the same error."""
         self.source = self.source if self.source is not None else source
         self.layer = self.layer if self.layer is not None else layer
         self.member = self.member if self.member is not None else member
@@ -122,10 +122,10 @@ def located(
     layer: str | None = None,
     member: bytes | str | None = None,
 ) -> Iterator[None]:
-    """Fill in where it happened in any of our errors that leaves the block.
+    """Add the location to any :class:`OcirootError` that the block raises.
 
     Args:
-        source: the file or directory that holds the image.
+        source: the path of the image.
         layer: the layer, as ``2/5 sha256:…``.
         member: the name of the entry or of the document.
     """
@@ -137,18 +137,18 @@ def located(
 
 
 class SourceError(OcirootError):
-    """The file that holds the image cannot be read."""
+    """The image file or directory cannot be read."""
 
 
 class ClosedSource(SourceError, ValueError):
-    """The source has been closed: nothing more can be read of its images."""
+    """The source has been closed, so its images can no longer be read."""
 
 
 class UsageError(OcirootError):
-    """What was asked for does not exist, or is not unique.
+    """The requested image, layer or path does not exist, or is ambiguous.
 
     Attributes:
-        choices: what there is: its platform, its name, and the option that chooses it.
+        choices: the available images: platform, name, and the option that selects it.
     """
 
     exit_code = 2
@@ -159,34 +159,34 @@ class UsageError(OcirootError):
 
 
 class MalformedImage(OcirootError, ValueError):
-    """The image breaks a rule of its format."""
+    """The image violates its format."""
 
     exit_code = 3
 
 
 class VerificationError(OcirootError):
-    """Content does not have the digest, the size or the diff_id that it should have."""
+    """Content does not match its digest, size or diff_id."""
 
     exit_code = 4
 
 
 class Unsupported(OcirootError, ValueError):
-    """The image is well-formed and uses what ociroot does not do."""
+    """The image is well-formed, but uses a feature that ociroot does not support."""
 
     exit_code = 5
 
 
 class LimitExceeded(OcirootError):
-    """A limit on what an image may ask for was exceeded."""
+    """The image exceeds one of the :class:`~ociroot.Limits`."""
 
     exit_code = 6
 
 
 class DestinationError(OcirootError):
-    """The result cannot be written: the destination exists, is full, or may not be written.
+    """The result cannot be written: the destination exists, is full, or is not writable.
 
     Attributes:
-        errno: what the kernel answered; None: it was not asked.
+        errno: the error number of the failed system call; None if none failed.
     """
 
     exit_code = 7
@@ -197,16 +197,16 @@ class DestinationError(OcirootError):
 
     @property
     def is_full(self) -> bool:
-        """Whether the kernel answered ENOSPC or EDQUOT."""
+        """Whether the error is ENOSPC or EDQUOT."""
         return self.errno in (_errno.ENOSPC, _errno.EDQUOT)
 
     @classmethod
     def from_os(cls, error: OSError, what: str, *, member: bytes | None = None) -> DestinationError:
-        """Wrap what the kernel answered while writing.
+        """Return the error for a failed system call while writing.
 
         Args:
-            error: the answer.
-            what: what was being done, as in ``cannot {what}``.
+            error: what the system call raised.
+            what: the operation that failed, as in ``cannot {what}``.
             member: the path inside the root file system.
         """
         code = _errno.errorcode.get(error.errno or 0, "")

@@ -1,8 +1,7 @@
-"""What an image may ask for at most: the limits, each with its default and the option that sets it.
+"""The limits on what an image may consume, each with its default and its option.
 
-An image says what it likes of its sizes and numbers, and a few bytes of it can stand for as much
-work, space or memory as whoever made it wishes. Each module enforces the limits on what it
-consumes.
+A few bytes of a hostile image can cost any amount of time, space or memory. Each module enforces
+the limits on what it consumes.
 """
 
 from __future__ import annotations
@@ -13,49 +12,50 @@ from .errors import LimitExceeded
 
 __all__ = ["DEFAULTS", "MEANINGS", "RATIO_FROM", "UNIT", "Limits", "Meaning"]
 
-#: Bytes that any compressed data may give, whatever its ratio.
+#: Uncompressed bytes below which the limit ``ratio`` is not enforced.
 RATIO_FROM = 1 << 30
-#: Uncompressed bytes for which a gzip member, zstd frame or the like is not counted.
+#: Uncompressed bytes per gzip member, zstd frame and the like that is not counted.
 UNIT = 4 << 10
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much an image may ask for.
+    """The maximum that an image may consume of each resource.
 
     Attributes:
-        size: bytes of all files of the root file system, of a sparse file those of all blocks of
-            4096 bytes that hold data; None: what the destination has free, less a reserve.
-        spool: bytes that an archive takes which is compressed as a whole, or comes through a pipe;
-            None: what its directory has free, less a reserve.
-        file_size: bytes of one file, its holes included.
-        entries: entries of all layers, and the directories that they imply.
+        size: bytes of all files of the root file system; a sparse file counts the blocks of 4096
+            bytes that contain data. None: the free space of the destination, less a reserve.
+        spool: bytes of the temporary file for an archive that is compressed as a whole or read
+            from a pipe. None: the free space of its directory, less a reserve.
+        file_size: bytes of one file, holes included.
+        entries: entries of all layers, and the parent directories that they imply.
         layers: layers.
-        path: bytes of one path. Linux takes 4095 at once, but a tree can be deeper than that.
-        depth: directory nesting depth, and names on the way to a directory.
-        steps: names that are looked up on the way to paths, of all entries together: through
-            symbolic links, few bytes can stand for a long way.
+        path: bytes of one path. PATH_MAX of Linux is 4096, but a tree can be deeper than that.
+        depth: directory nesting depth, and names walked for one path.
+        steps: names walked for the paths of all entries. Through symbolic links, a path of a few
+            bytes can take many steps.
         extension: bytes of the extended headers (pax records, long names) of one entry. Go's
             reader, which containerd, podman and umoci use, has the same bound.
-        records: pax records of all layers, runs of their sparse files, and headers that are no
-            entries; but for 16 of each entry.
+        records: pax records, sparse runs, and headers without an entry in all layers; the first
+            16 of each entry are not counted.
         xattrs: extended attributes of one entry.
-        xattr_size: bytes of one extended attribute's value (Linux has an XATTR_SIZE_MAX of 65536).
+        xattr_size: bytes of one extended attribute's value (XATTR_SIZE_MAX of Linux is 65536).
         sparse_runs: runs of data in one sparse file.
-        memory: bytes of memory that the merged tree takes, roughly.
+        memory: approximate bytes of memory for the merged tree.
         document: bytes of one JSON document. The distribution-spec ("Pushing Manifests") has
             registries accept manifests of up to 4 megabytes.
-        documents: bytes of all JSON documents of a source, and of what its indexes say of them.
-        nesting: arrays and objects in each other in a JSON document.
-        index_depth: indexes in each other.
-        descriptors: descriptors that are looked at while following indexes.
-        members: members of the archive that the image lies in; a long name counts as several.
-        window: bytes of memory that a frame of zstd, or a stream of xz, may ask for.
-        ratio: uncompressed bytes of all layers, or of a compressed archive, for each byte of the
-            file that they come out of, where there are more than ``RATIO_FROM``.
-        units: gzip members, zstd frames and the like in all layers, or in a compressed archive,
-            beyond one for each ``UNIT`` bytes that come out.
+        documents: bytes of all JSON documents of a source, and of the descriptors listed from
+            its indexes.
+        nesting: nesting depth of arrays and objects in a JSON document.
+        index_depth: nesting depth of indexes.
+        descriptors: descriptors examined while following indexes.
+        members: members of the image archive; a long name counts as several.
+        window: bytes of memory that a zstd frame or an xz stream needs for decompression.
+        ratio: uncompressed bytes of all layers, or of a compressed archive, per compressed byte;
+            enforced beyond ``RATIO_FROM`` uncompressed bytes.
+        units: gzip members, zstd frames and the like in all layers, or in a compressed archive;
+            one per ``UNIT`` uncompressed bytes is not counted.
         listing: bytes of the paths that one command prints. A tree of a few kilobytes can have a
-            million of them, of a megabyte each.
+            million paths of a megabyte each.
     """
 
     size: int | None = None
@@ -89,25 +89,25 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 raise ValueError(f"the limit {name} is {value}, and must be 1 or more")
 
     def check(self, name: str, value: int) -> None:
-        """Hold a value against a limit.
+        """Compare a value with a limit.
 
         Args:
             name: the limit's name.
-            value: what the image asks for.
+            value: what the image needs.
 
         Raises:
-            LimitExceeded: it is more.
+            LimitExceeded: the value is greater than the limit.
         """
         limit = getattr(self, name)
         if limit is not None and value > limit:
             raise self.exceeded(name, value)
 
     def exceeded(self, name: str, value: int | None = None) -> LimitExceeded:
-        """Return what to raise when a limit is exceeded.
+        """Return the error for a limit that is exceeded.
 
         Args:
             name: the limit's name.
-            value: what the image asks for; None: more, and nobody knows how much.
+            value: what the image needs; None if only known to be more than the limit.
         """
         limit = getattr(self, name)
         came = f"{value} exceeds the limit of" if value is not None else "more than the limit of"
@@ -122,7 +122,7 @@ class Meaning(msgspec.Struct, frozen=True):
     """What a limit counts.
 
     Attributes:
-        what: in the words of a message.
+        what: the quantity, as messages and the help name it.
         unit: ``bytes``, or empty for a plain number.
     """
 
@@ -133,30 +133,30 @@ class Meaning(msgspec.Struct, frozen=True):
 #: What each limit counts, for messages and for the help of the options.
 MEANINGS = {
     "size": Meaning("bytes of all files", "bytes"),
-    "spool": Meaning("bytes of a compressed archive, uncompressed", "bytes"),
+    "spool": Meaning("bytes of a compressed archive after decompression", "bytes"),
     "file_size": Meaning("bytes of one file", "bytes"),
     "entries": Meaning("entries of all layers"),
     "layers": Meaning("layers"),
     "path": Meaning("bytes of a path", "bytes"),
     "depth": Meaning("directory nesting depth"),
-    "steps": Meaning("names looked up on the way to paths"),
+    "steps": Meaning("names walked for all paths"),
     "extension": Meaning("bytes of one entry's extended headers", "bytes"),
-    "records": Meaning("pax records and sparse runs of all layers, beyond 16 for each entry"),
+    "records": Meaning("pax records and sparse runs of all layers, beyond 16 per entry"),
     "xattrs": Meaning("extended attributes of one entry"),
     "xattr_size": Meaning("bytes of an extended attribute", "bytes"),
     "sparse_runs": Meaning("runs of data in a sparse file"),
-    "memory": Meaning("bytes of memory for the tree", "bytes"),
+    "memory": Meaning("bytes of memory for the merged tree", "bytes"),
     "document": Meaning("bytes of a JSON document", "bytes"),
     "documents": Meaning("bytes of all JSON documents", "bytes"),
-    "nesting": Meaning("levels of a JSON document"),
-    "index_depth": Meaning("indexes in each other"),
+    "nesting": Meaning("nesting depth of a JSON document"),
+    "index_depth": Meaning("nesting depth of indexes"),
     "descriptors": Meaning("descriptors in the indexes"),
     "members": Meaning("members of the archive"),
-    "window": Meaning("bytes of memory to decompress", "bytes"),
-    "ratio": Meaning("uncompressed bytes for each compressed one"),
-    "units": Meaning("gzip members and zstd frames, beyond one for each 4 KiB that comes out"),
+    "window": Meaning("bytes of memory for decompression", "bytes"),
+    "ratio": Meaning("uncompressed bytes per compressed byte"),
+    "units": Meaning("gzip members and zstd frames, beyond one per 4 KiB of uncompressed data"),
     "listing": Meaning("bytes of the paths in a listing", "bytes"),
 }
 
-#: The limits that hold when nobody says otherwise.
+#: The default limits.
 DEFAULTS = Limits()

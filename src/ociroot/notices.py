@@ -1,7 +1,7 @@
-"""What is worth telling and no reason to stop: warnings, gathered by kind and counted.
+"""Warnings, collected by kind and counted.
 
-An image can hold a million of the same oddity, so each kind is one warning with its first example
-and a count. ``strict`` turns those that are a breach of the specification into errors.
+An image can cause the same warning a million times, so each kind is reported once, with its first
+example and a count. ``strict`` turns violations of the specification into errors.
 """
 
 from __future__ import annotations
@@ -12,47 +12,53 @@ from .errors import MalformedImage, printable
 
 __all__ = ["ImageWarning", "Notices"]
 
-# The kinds, what they say, and the sentence that they break, where one does.
+# The kinds: the message, and the sentence of the specification that is violated, if any.
 _KINDS: dict[str, tuple[str, str | None]] = {
     "platform": ("the image is for another platform", None),
     "same-name": (
-        "another image has the same name and platform; the first one was taken",
+        "another image has the same name and platform; the first one is used",
         'image-index.md: "the first matching entry SHOULD be used"',
     ),
     "layer-order": (
-        "the manifest lists its layers in another order than rootfs.diff_ids, which was followed",
+        "the manifest lists the layers in another order than rootfs.diff_ids, which is used",
         'manifest.md: "layers MUST … follow in stack order"',
     ),
     "compression": (
-        "a layer is compressed in another way than its media type says",
+        "the compression of a layer differs from its media type",
         'descriptor.md: mediaType "contains the media type of the referenced content"',
     ),
     "duplicate-path": (
-        "a path stands twice in one layer; the last one was taken",
+        "duplicate path in one layer; the last entry is used",
         'layer.md: "MUST NOT include duplicate entries for file paths"',
     ),
     "below-whiteout": (
-        "an entry below a whiteout was left out",
+        "an entry below a whiteout was skipped",
         'layer.md: "A whiteout file is an empty file"',
     ),
-    "links-below": ("hard links to files of lower layers were left out", None),
+    "links-below": ("hard links to files of lower layers were skipped", None),
     "set-id": (
-        "set-id bits were left out with the owners that they are about; --preserve=mode keeps them",
+        "set-id bits were dropped because the owners are not kept; --preserve=mode keeps them",
         None,
     ),
-    "owners": ("owners were left out: only root can give files away", None),
-    "devices": ("devices were left out: they may not be made here", None),
-    "times": ("modification times were changed to what the destination can hold", None),
-    "left-over": ("what is not needed any more could not all be removed", None),
+    "owners": ("owners were not kept: only root can change the owner of a file", None),
+    "devices": ("devices were skipped: creating them is not permitted", None),
+    "times": ("modification times were changed to values that the destination can store", None),
+    "left-over": ("temporary or replaced files could not all be removed", None),
     "left-over-kept": (
-        "what seems to be left of a killed run was not removed: others could have put something "
-        "else in its place",
+        "what looks like the temporary directory of a killed run was not removed: another user "
+        "could have replaced it",
         None,
     ),
-    "not-synced": ("it is there, but its name may not be on the disk yet: fsync failed", None),
-    "xattrs-unsupported": ("the destination has no such extended attributes; left out", None),
-    "xattrs-privileged": ("extended attributes that only root may set were left out", None),
-    "xattrs-user": ("user.* attributes are only for files and directories; left out", None),
+    "not-synced": ("the result is in place, but may be lost in a power cut: fsync failed", None),
+    "xattrs-unsupported": (
+        "extended attributes that the destination does not support were skipped",
+        None,
+    ),
+    "xattrs-privileged": ("extended attributes that only root may set were skipped", None),
+    "xattrs-user": (
+        "user.* attributes were skipped: only files and directories can have them",
+        None,
+    ),
 }
 
 
@@ -60,10 +66,10 @@ class ImageWarning(msgspec.Struct, frozen=True):
     """One kind of warning.
 
     Attributes:
-        code: its name, stable for programs.
-        message: what it says, with the first example.
-        count: how often it came up.
-        breach: whether it is a breach of the specification, which ``strict`` refuses.
+        code: the stable identifier of the kind.
+        message: the text, with the first example.
+        count: the number of occurrences.
+        breach: whether it is a violation of the specification, which ``strict`` refuses.
     """
 
     code: str
@@ -73,27 +79,27 @@ class ImageWarning(msgspec.Struct, frozen=True):
 
 
 class Notices:
-    """Gathers warnings; in strict mode raises those that are breaches."""
+    """Collects warnings; in strict mode raises those that are violations."""
 
     def __init__(self, strict: bool = False) -> None:
         self._strict = strict
         self._seen: dict[str, tuple[str, int]] = {}
 
     def add(self, code: str, example: bytes | str = b"", count: int = 1) -> None:
-        """Note something.
+        """Record a warning.
 
         Args:
             code: the kind.
             example: the member or the detail; the first one is kept.
-            count: how often.
+            count: the number of occurrences.
 
         Raises:
-            MalformedImage: the kind is a breach of the specification, and this is strict.
+            MalformedImage: in strict mode, if the kind is a violation of the specification.
         """
         text, rule = _KINDS[code]
         if rule is not None and self._strict:
             raise MalformedImage(
-                f"{text} ({rule})", member=example or None, remedy="without --strict: a warning"
+                f"{text} ({rule})", member=example or None, remedy="a warning without --strict"
             )
         if code in self._seen:
             first, before = self._seen[code]
@@ -102,13 +108,13 @@ class Notices:
             self._seen[code] = (printable(example), count)
 
     def take(self) -> list[tuple[str, str, int]]:
-        """Return what :meth:`add` was told, by kind and counted, and forget it."""
+        """Return the recorded warnings as (code, example, count), and clear them."""
         taken = [(code, first, count) for code, (first, count) in self._seen.items()]
         self._seen.clear()
         return taken
 
     def warnings(self) -> tuple[ImageWarning, ...]:
-        """Return what has come up, in its order."""
+        """Return the recorded warnings, in the order of their first occurrence."""
         return tuple(
             ImageWarning(
                 code,

@@ -73,6 +73,6 @@ def unprivileged(messages: str) -> str:
     """Return messages without the warnings that everyone gets who is not root."""
     if os.geteuid() == 0:
         return messages
-    expected = ("owners were left out", "set-id bits were left out with the owners")
+    expected = ("owners were not kept", "set-id bits were dropped")
     lines = messages.splitlines(keepends=True)
     return "".join(line for line in lines if not any(each in line for each in expected))

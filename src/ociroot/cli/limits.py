@@ -1,4 +1,4 @@
-"""The options that set limits: one for each of :class:`~ociroot.limits.Limits`."""
+"""The ``--max-…`` options: one for each field of :class:`~ociroot.limits.Limits`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 
 
 
 def _number(text: str) -> int:
-    """Read a number, maybe with a unit as GNU's tools have them: 10M is 10 MiB, 1MB is 10^6."""
+    """Parse a number with an optional unit as in GNU tools: 10M is 10 MiB, 1MB is 10^6."""
     match = re.fullmatch(r"([0-9]{1,18})(?:([KMGTPE])(B|iB)?)?", text)
     if match is None or not int(match[1]):
-        raise click.BadParameter(f"{text!r} is no number from 1 on, such as 500, 10M or 2GB")
+        raise click.BadParameter(f"{text!r} is not a positive number, such as 500, 10M or 2GB")
     unit = _UNITS[match[2] or ""]
     if match[3] == "B":
         unit = int(math.pow(1000, list(_UNITS).index(match[2])))
@@ -31,7 +31,7 @@ def _number(text: str) -> int:
 
 
 def limit_options(command: _Command) -> _Command:
-    """Give a command an option for each limit; it gets them as one argument, ``limits``."""
+    """Add an option for each limit to a command, which receives them as the argument ``limits``."""
 
     @functools.wraps(command)
     def gathering(**arguments: Any) -> Any:
@@ -42,7 +42,7 @@ def limit_options(command: _Command) -> _Command:
     result: Any = gathering
     for name, meaning in reversed(MEANINGS.items()):
         default = getattr(DEFAULTS, name)
-        shown = _short(default, meaning.unit) if default is not None else "what there is room for"
+        shown = _short(default, meaning.unit) if default is not None else "the free space"
         result = click.option(
             f"--max-{name.replace('_', '-')}",
             f"max_{name}",
@@ -54,7 +54,7 @@ def limit_options(command: _Command) -> _Command:
 
 
 def _short(value: int, unit: str) -> str:
-    """Return a number as the options take it."""
+    """Return a number in the form that the options accept."""
     for letter, size in reversed(_UNITS.items()) if unit else ():
         if letter and value % size == 0:
             return f"{value // size}{letter}"
@@ -62,5 +62,5 @@ def _short(value: int, unit: str) -> str:
 
 
 def is_limit(parameter: click.Parameter) -> bool:
-    """Say whether an option of a command is one of those that set limits."""
+    """Return whether a parameter of a command is a ``--max-…`` option."""
     return isinstance(parameter, click.Option) and (parameter.name or "").startswith("max_")

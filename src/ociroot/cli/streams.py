@@ -1,7 +1,7 @@
-"""The standard streams as the command needs them: whatever they are, it has one error, or none.
+"""Standard streams with defined errors.
 
-What cannot be written to stdout is a failure, told in one line; what cannot be written to stderr is
-lost, since there is nowhere left to tell of it, and fails nothing.
+A failed write to stdout is an error, reported in one line. A failed write to stderr is ignored:
+there is nowhere left to report it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["OutputError", "prepare"]
 
 
 class OutputError(Exception):
-    """Standard output cannot be written. No OSError, of which click makes an exit of its own.
+    """Standard output cannot be written. Not an OSError, which click would handle itself.
 
     Attributes:
-        reader_gone: whether it is a pipe that nobody reads any more, which is no fault.
+        reader_gone: whether the reader has closed the pipe, which is not an error.
     """
 
     def __init__(self, number: int | None) -> None:
@@ -36,7 +36,7 @@ class _Output(io.FileIO):
             written: int | None = super().write(data)
         except OSError as error:
             raise OutputError(error.errno) from error
-        if written is None:  # a pipe that does not block, and is full
+        if written is None:  # a non-blocking pipe that is full
             raise OutputError(errno.EAGAIN)
         return written
 
@@ -51,27 +51,27 @@ class _Messages(io.FileIO):
 
 
 def prepare() -> None:
-    """Replace stdout and stderr by streams that fail as this module says."""
+    """Replace stdout and stderr with streams that fail as described in the module's docstring."""
     if None in (sys.stdin, sys.stdout, sys.stderr):
         _occupy()
-    # Closed at the end, for some file systems tell only then that there was no room.
+    # Closed at the end, because some file systems report ENOSPC only at close.
     sys.stdout = _text(_Output(1, "w"), sys.stdout)
     sys.stderr = _text(_Messages(2, "w", closefd=False), sys.stderr)
     sys.stderr.reconfigure(line_buffering=True)
 
 
 def _text(raw: io.FileIO, old: TextIO | None) -> io.TextIOWrapper:
-    """Return a text stream over a file, which writes text as the one that it replaces."""
+    """Return a text stream over a file, with the encoding of the stream that it replaces."""
     encoding, errors = (old.encoding, old.errors) if old is not None else ("utf-8", "replace")
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=raw.isatty())
 
 
 def _occupy() -> None:
-    """Put something that cannot be used where a standard stream is closed.
+    """Occupy the descriptors of closed standard streams.
 
-    Else the next file that is opened would be stdin, stdout or stderr. It is a pipe, held at its
-    wrong ends: the kernel has these wherever we run, and refuses to use them as it does a closed
-    descriptor.
+    Otherwise the next file that is opened would become stdin, stdout or stderr. The wrong ends of a
+    pipe are used: they are available everywhere, and reading or writing them fails with EBADF, as
+    on a closed descriptor.
     """
     import fcntl
 

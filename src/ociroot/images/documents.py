@@ -1,4 +1,4 @@
-"""The JSON documents of a source: read, held against what vouches for them, and counted."""
+"""Read, verify and count the JSON documents of a source."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _Document = TypeVar("_Document", Index, Manifest, Config)
 
 
 class Documents:
-    """Reads documents; nothing of them is kept here.
+    """Reads and verifies documents, without caching them.
 
     Attributes:
-        source: where they lie.
+        source: the source of the documents.
     """
 
     def __init__(self, source: Source) -> None:
@@ -32,27 +32,27 @@ class Documents:
 
     @property
     def exhausted(self) -> bool:
-        """Whether there have been more of them than may be."""
+        """Whether the limit ``documents`` has been exceeded."""
         return self._bytes > self.source.limits.documents
 
     def count(self, size: int) -> None:
-        """Count some bytes of documents, or of what is shown of them.
+        """Count bytes of documents, or of descriptors that are listed.
 
         Raises:
-            LimitExceeded: there are too many, and then nothing more can be read.
+            LimitExceeded: the limit ``documents`` is exceeded; no further document can be read.
         """
         self._bytes += size
         self.source.limits.check("documents", self._bytes)
 
     def read(self, descriptor: Descriptor, kind: type[_Document]) -> _Document:
-        """Read a document and hold it against its descriptor.
+        """Read a document and verify it against its descriptor.
 
         descriptor.md, "Properties": content "SHOULD be verified against this digest", and "If the
         length of the retrieved content does not match the specified length, the content SHOULD NOT
         be trusted". Nothing is parsed before that.
 
         Raises:
-            OcirootError: it is not there, or not what it should be.
+            OcirootError: it is missing, does not match its descriptor, or is malformed.
         """
         name = f"{kind.__name__.lower()} {descriptor.parsed_digest.short}"
         source = self.source
@@ -72,43 +72,43 @@ class Documents:
             if media_type and media_type != descriptor.media_type:
                 raise MalformedImage(
                     f"mediaType is {quoted(media_type[:200])}, "
-                    f"its descriptor says {quoted(descriptor.media_type[:200])}"
+                    f"but its descriptor has {quoted(descriptor.media_type[:200])}"
                 )
         return document
 
     def content(self, name: str) -> bytes | None:
-        """Return the content of a file that no descriptor vouches for; None: it is not there."""
+        """Return the content of a file without a descriptor; None if it does not exist."""
         content = self.source.document(name)
         if content is not None:
             self.count(len(content))
         return content
 
     def read_archived(self, name: str) -> tuple[Digest, Config]:
-        """Read a configuration of a docker-archive, and hold it against its name.
+        """Read a configuration of a docker-archive, and verify it against its file name.
 
         Returns:
-            The image ID, which is its digest; and the configuration.
+            The image ID, which is the digest of the configuration; and the configuration.
         """
         with located(member=name):
             content = self.content(name)
             if content is None:
-                raise MalformedImage("the configuration is not there")
+                raise MalformedImage("the configuration is missing")
             image_id = Digest.of(content)
-            # The file's name is the image ID, however the tool spells it; a tool that names it
-            # otherwise (bazel's config.json) promises nothing.
+            # Tools name the file by the image ID, in several spellings; any other name (bazel's
+            # config.json) has no digest to check.
             stem = name.rpartition("/")[2].removesuffix(".json").removeprefix("sha256:")
             if (
                 len(stem) == 64
                 and set(stem) <= set("0123456789abcdef")
                 and stem != image_id.encoded
             ):
-                raise VerificationError(f"the digest is {image_id}, not that of its name")
+                raise VerificationError(f"the digest is {image_id}, not that of the file name")
             return image_id, decode(content, Config, self.source.limits)
 
 
 def check_size(blob: Blob, descriptor: Descriptor) -> None:
-    """Refuse a blob of another size than its descriptor says."""
+    """Refuse a blob whose size differs from its descriptor's."""
     if blob.size != descriptor.size:
         raise VerificationError(
-            f"the blob has {blob.size} bytes, its descriptor says {descriptor.size}"
+            f"the blob has {blob.size} bytes, but its descriptor says {descriptor.size}"
         )

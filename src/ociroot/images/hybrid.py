@@ -1,9 +1,9 @@
-"""A source that is an OCI image layout and a docker-archive at once, as Docker has saved since 25.
+"""Sources that are both an OCI image layout and a docker-archive, as Docker saves since 25.
 
-Whoever loads it by ``index.json`` must not get another image than whoever loads it by
-``manifest.json``. But Docker's ``index.json`` does not always list all: 25.0.0 to 25.0.2 leave out
-what is saved by digest (moby #47210), later ones all of these but the first (#51389), and the first
-of 25 forget the layers in their manifests (#47065).
+A reader of ``index.json`` and a reader of ``manifest.json`` must get the same image. But Docker's
+``index.json`` is not always complete: 25.0.0 to 25.0.2 omit images saved by digest (moby #47210),
+later versions all of these but the first (#51389), and the first versions of 25 omit the layers
+from the manifests (#47065).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .names import full_name
 
 __all__ = ["Stack", "put_together"]
 
-#: Where the layers of an image lie, base first; None: a layer that is not there.
+#: The blobs of an image's layers, base first; None for a missing layer.
 Stack: TypeAlias = tuple[Blob | None, ...]
 
 
@@ -30,16 +30,16 @@ def put_together(
     archived: Sequence[FoundImage | NonImage],
     stack_of: Callable[[FoundImage], Stack],
 ) -> list[FoundImage | NonImage]:
-    """Add to what ``index.json`` lists the images that only ``manifest.json`` has.
+    """Add the images that only ``manifest.json`` lists to those of ``index.json``.
 
     Args:
-        listed: what ``index.json`` lists.
-        archived: what ``manifest.json`` has.
-        stack_of: finds out where the layers of an image lie.
+        listed: the images of ``index.json``.
+        archived: the images of ``manifest.json``.
+        stack_of: returns the blobs of an image's layers.
 
     Raises:
-        MalformedImage: the two contradict each other: one image has other layers, or one name means
-            another image; or what cannot be read may be such a contradiction.
+        MalformedImage: the two contradict each other (an image has other layers, or a name means
+            another image), or an unreadable document may hide a contradiction.
     """
     both = _Both(listed, stack_of)
     for item in archived:
@@ -49,7 +49,7 @@ def put_together(
 
 
 class _Both:
-    """What both documents have.
+    """The merged list of both documents.
 
     Attributes:
         listed: the result.
@@ -61,7 +61,7 @@ class _Both:
         self.listed = list(listed)
         self._stack_of = stack_of
         self._unreadable = [x for x in listed if isinstance(x, NonImage) and x.is_unreadable]
-        # Where in the list the images of each image ID are, what their layers and their names are.
+        # By image ID: the images' positions in the list, their layers and their names.
         self._places: dict[Digest, list[int]] = {}
         self._stacks: dict[Digest, set[Stack]] = {}
         self._known: dict[Digest, set[str]] = {}
@@ -71,50 +71,48 @@ class _Both:
             if isinstance(each, FoundImage):
                 self._places.setdefault(each.image_id, []).append(place)
             elif each.kind in ("missing", "attestation"):
-                continue  # nobody gets these by the name
+                continue  # never selected by name
             image_id = each.image_id if isinstance(each, FoundImage) else None
             for name in each.names[:1]:
                 self._named.setdefault(full_name(name), set()).add(image_id)
 
     def add(self, item: FoundImage | NonImage) -> None:
-        """Add something that ``manifest.json`` has."""
+        """Add an item of ``manifest.json``."""
         if isinstance(item, NonImage):
             if isinstance(item.error, LimitExceeded):
                 raise item.error
             if item.is_unreadable:
                 # Another reader may be able to read it.
-                raise MalformedImage(
-                    f"one of its images is none of those of index.json, and {item.kind}"
-                )
+                raise MalformedImage(f"an image that index.json does not list is {item.kind}")
             self.listed.append(item)
             return
         for name in item.names:
             meant = self._named.get(full_name(name))
             if meant is not None and item.image_id not in meant:
                 shown = printable(name[:200])
-                raise MalformedImage(f"{shown} is {item.image_id}, and another in index.json")
+                raise MalformedImage(f"{shown} is {item.image_id}, but another image in index.json")
         if item.image_id in self._places:
             self._compare(item, self._places[item.image_id])
         elif self._unreadable:
             rival = self._unreadable[0]
             raise MalformedImage(
-                f"{item.image_id} is none of those of index.json, where {rival.digest} is "
+                f"index.json does not list {item.image_id}, and its image {rival.digest} is "
                 f"{rival.kind}"
             )
         else:
             self.listed.append(item)
 
     def _compare(self, item: FoundImage, places: list[int]) -> None:
-        """Hold the layers of an image that both have against each other; take names from both."""
+        """Compare the layers of an image that both list; merge its names."""
         if item.image_id not in self._stacks:
-            # Once for each image: there may be thousands of names for one.
+            # Computed once per image: there may be thousands of names for one image.
             images = self._images(places)
             self._stacks[item.image_id] = set(map(self._stack_of, images))
             self._known[item.image_id] = {full_name(n) for image in images for n in image.names}
         stacks, known = self._stacks[item.image_id], self._known[item.image_id]
         stack = self._stack_of(item)
         if stacks == {()}:
-            # The manifests have no layers at all: they are verified by the diff_ids alone.
+            # The manifests have no layers: the layers are verified by the diff_ids alone.
             for place, image in zip(places, self._images(places), strict=True):
                 self.listed[place] = msgspec.structs.replace(
                     image, members=item.members, size=item.size
@@ -122,7 +120,7 @@ class _Both:
             stacks.add(stack)
             stacks.discard(())
         elif stack not in stacks:
-            raise MalformedImage(f"its layers of {item.image_id} are not those of index.json")
+            raise MalformedImage(f"the layers of {item.image_id} differ from those of index.json")
         more = tuple(name for name in item.names if full_name(name) not in known)
         if more:
             known.update(map(full_name, more))

@@ -1,15 +1,15 @@
-"""The names of images, as users shorten them."""
+"""Short and full names of images."""
 
 from __future__ import annotations
 
 __all__ = ["full_name", "short_names"]
 
-# What names begin with that are shown without it, as Docker and podman have it.
+# The prefixes that Docker and podman omit from the names they show.
 _HOSTS = ("docker.io/library/", "docker.io/", "localhost/")
 
 
 def short_names(name: str) -> list[str]:
-    """Return a name and what users shorten it to, as in ``docker.io/library/alpine:latest``."""
+    """Return a name and its short forms, such as ``alpine`` for ``docker.io/library/alpine``."""
     names = [name] + [name.removeprefix(host) for host in _HOSTS if name.startswith(host)]
     last = names[-1].rpartition("/")[2].partition("@")[0]
     names += [last] if last not in names else []
@@ -17,7 +17,7 @@ def short_names(name: str) -> list[str]:
 
 
 def full_name(name: str) -> str:
-    """Return the name that Docker takes a shorter one for: ``alpine`` is the one above."""
+    """Return the full name of a short one: ``docker.io/library/alpine:latest`` for ``alpine``."""
     host, slash, rest = name.partition("/")
     if not slash:
         name = f"docker.io/library/{name}"

@@ -1,6 +1,6 @@
-"""From the entries of a layer to the changes that they describe (image-spec, layer.md).
+"""Convert the entries of a layer to the changes that they describe (image-spec, layer.md).
 
-The names of whiteouts are known here and nowhere else. In the words of the specification:
+Only this module interprets whiteout names. The specification says:
 
 - "A whiteout filename consists of the prefix `.wh.` plus the basename of the path to be deleted."
 - "A `.wh.` file, without a basename to delete, is invalid and implementations SHOULD return an
@@ -8,7 +8,7 @@ The names of whiteouts are known here and nowhere else. In the words of the spec
 - "An opaque whiteout entry is a file with the name `.wh..wh..opq` indicating that all siblings are
   hidden in the lower layer."
 - "it is not possible to create a filesystem which has a file or directory with a name beginning
-  with `.wh.`" - the other names that begin so are left-overs of AUFS, `.wh..wh.aufs` and its like.
+  with `.wh.`". The other names with this prefix, such as `.wh..wh.aufs`, are internal to AUFS.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Change(NamedTuple):
 
     Attributes:
         action: ``add`` (or modify), ``whiteout`` of a name, ``opaque`` whiteout of a directory.
-        parent: the directory's path inside the root, clean; empty for the root.
-        name: the name in it; empty for the directory ``parent`` itself (the root's own entry, and
-            what an opaque whiteout empties).
-        entry: the entry that says so.
+        parent: the normalised path of the directory inside the root; empty for the root.
+        name: the name in that directory; empty if the change is to ``parent`` itself (the root's
+            own entry, or an opaque whiteout).
+        entry: the entry that describes the change.
     """
 
     action: Action
@@ -50,19 +50,19 @@ class Change(NamedTuple):
 
 
 def changes(entries: Iterable[Entry], notices: Notices) -> Iterator[Change]:
-    """Tell what each entry of a layer changes.
+    """Convert the entries of a layer to changes.
 
     Args:
         entries: the layer's entries.
-        notices: told of entries that mean nothing.
+        notices: collects warnings about entries that are skipped.
 
     Yields:
         The changes in the order of the entries.
 
     Raises:
-        MalformedImage: an empty name, a whiteout of nothing, a root that is no directory.
+        MalformedImage: an empty name, a whiteout without a name, or a root that is not a directory.
     """
-    # Entries come directory by directory: what the last one's parent meant, its siblings' does.
+    # Entries of one directory usually follow each other, so siblings share the parent look-up.
     last, last_parent = b"", b""
     new = tuple.__new__
     for entry in entries:
@@ -75,7 +75,7 @@ def changes(entries: Iterable[Entry], notices: Notices) -> Iterator[Change]:
             continue
         if not name:
             raise MalformedImage("an entry with an empty name", offset=entry.offset)
-        # Nearly all names are clean but for `./` before and `/` behind them.
+        # Nearly all names are normalised except for a leading `./` and a trailing `/`.
         if name[-1] == 47:
             name = name.rstrip(b"/")
         if name[:2] == b"./":
@@ -86,7 +86,7 @@ def changes(entries: Iterable[Entry], notices: Notices) -> Iterator[Change]:
         parent, _, base = name.rpartition(b"/")
         if not base and entry.kind != "dir":
             raise MalformedImage(
-                f"the root as a {entry.kind}, not a directory",
+                f"the root is a {entry.kind}, not a directory",
                 member=entry.name,
                 offset=entry.offset,
             )
@@ -111,12 +111,12 @@ def _check_xattrs(entry: Entry) -> None:
 
 
 def _whiteout(entry: Entry, parent: bytes, base: bytes, notices: Notices) -> Change | None:
-    """Tell what an entry means whose path has ``.wh.`` in it somewhere."""
+    """Return the change for an entry whose path contains ``.wh.``; None: it is skipped."""
     for part in parent.split(b"/"):
         if part.startswith(_AUFS):
             return None
         if part.startswith(_WHITEOUT):
-            # Whatever a whiteout is, it has no content: it is a marker.
+            # A whiteout is a marker of any file type, and has no content.
             notices.add("below-whiteout", entry.name)
             return None
     if not base.startswith(_WHITEOUT):
@@ -128,6 +128,6 @@ def _whiteout(entry: Entry, parent: bytes, base: bytes, notices: Notices) -> Cha
     hidden = base[len(_WHITEOUT) :]
     if hidden in (b"", b".", b".."):
         raise MalformedImage(
-            "a whiteout that does not say of what", member=entry.name, offset=entry.offset
+            "a whiteout without the name to delete", member=entry.name, offset=entry.offset
         )
     return Change("whiteout", parent, hidden, entry)

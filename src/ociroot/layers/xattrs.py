@@ -1,6 +1,7 @@
-"""Names and values of extended attributes that the kernel reads before it takes them.
+"""Validation of the extended attributes that the kernel interprets.
 
-What it would refuse is the image's fault, and is checked on read, so that `verify` reports it too.
+Values that the kernel would refuse make the image malformed. They are checked on read, so that
+`verify` reports them too.
 """
 
 from __future__ import annotations
@@ -16,31 +17,30 @@ _ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
 _CAPABILITY = b"security.capability"
 # linux/capability.h: each revision with the bytes of its value; the lowest bit is a flag.
 _REVISIONS = {0x02000000: 20, 0x03000000: 24}
-# linux/posix_acl_xattr.h: what an ACL is made of, in the order in which it must stand (acl(5)).
+# linux/posix_acl_xattr.h: the tags of an ACL, in the order that acl(5) requires.
 _USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 _NOBODY = 0xFFFFFFFF
-# xattr_resolve_name in the kernel's fs/xattr.c: EINVAL where a handler takes all names that begin
-# so, and nothing follows. Names for which there is no handler are not supported, on this file
-# system at least: that is no fault of theirs.
+# xattr_resolve_name in the kernel's fs/xattr.c: EINVAL for a prefix with a handler and no name
+# after it. A name without a handler is merely not supported by this file system.
 _NAMELESS = frozenset((b"user.", b"trusted.", b"security."))
 
 
 def check_xattrs(xattrs: Mapping[bytes, bytes]) -> None:
-    """Refuse names and values that Linux does not take.
+    """Refuse names and values that Linux rejects.
 
     Raises:
-        MalformedImage: a namespace without a name in it, a capability or an ACL that is none.
+        MalformedImage: a namespace without a name, or an invalid capability or ACL.
     """
     if not _NAMELESS.isdisjoint(xattrs):
         name = next(filter(_NAMELESS.__contains__, xattrs))
-        raise MalformedImage(f"an extended attribute without a name behind {printable(name)}")
+        raise MalformedImage(f"an extended attribute without a name after {printable(name)}")
     for name in (_CAPABILITY, *_ACLS):
         value = xattrs.get(name)
         if value is not None and not (
             _is_capability(value) if name == _CAPABILITY else _is_acl(value)
         ):
             raise MalformedImage(
-                f"the extended attribute {printable(name)} has no value that Linux takes"
+                f"the extended attribute {printable(name)} has a value that Linux rejects"
             )
 
 
@@ -50,13 +50,13 @@ def _is_capability(value: bytes) -> bool:
 
 
 def _is_acl(value: bytes) -> bool:
-    """Say whether the kernel takes an ACL: posix_acl_from_xattr and posix_acl_valid in it."""
+    """Return whether the kernel accepts an ACL (posix_acl_from_xattr and posix_acl_valid)."""
     if not value:
-        return True  # removes one
+        return True  # an empty value removes the ACL
     if len(value) % 8 != 4:
         return False
     if value[:4] != b"\x02\0\0\0":
-        return True  # another version is not supported, which is no fault
+        return True  # another version: not supported, but not malformed
     entries = list(struct.iter_unpack("<HHI", value[4:]))
     if not entries:
         return True

@@ -1,14 +1,13 @@
-"""The one walker for paths in the tree: names, ``..`` and symbolic links, inside the root, bounded.
+"""Bounded path look-up in the tree: names, ``..`` and symbolic links, inside the root.
 
-Paths are looked up for three reasons: an entry's parent and the target of a hard link, what a
-whiteout hides in the layers below, and what is at a path that somebody asks for (:func:`find`).
-They differ in what happens at a name that is no directory; each of them says so itself, beside the
-sentence of the specification that decides it. How a path is walked up to there, and how far, is the
-same for all, and is here.
+Paths are looked up for an entry's parent and the target of a hard link, for what a whiteout removes
+from the lower layers, and for a path that a user requests (:func:`find`). These callers differ in
+what they do at a name that is not a directory; each documents that beside the sentence of the
+specification that decides it. This module walks the path up to there.
 
-A few bytes of links can stand for a way of any length. There are three bounds: links on one path
-(:data:`MAX_LINKS`), names on one path when there are links on it (the limit ``depth``), and names
-on all paths of an image (the limit ``steps``).
+A few bytes of links can stand for a path of any length. There are three bounds: links on one path
+(:data:`MAX_LINKS`), names on one path that contains links (the limit ``depth``), and names on all
+paths of an image (the limit ``steps``).
 """
 
 from __future__ import annotations
@@ -25,27 +24,27 @@ __all__ = ["MAX_LINKS", "Lookup", "Place", "Way", "find"]
 #: Symbolic links that may be followed on one path.
 MAX_LINKS = 255
 
-#: What is at a path: the directory that it is in, its name there, and the node.
+#: The result of a look-up: the parent directory, the name in it, and the node.
 Place = tuple[Directory, bytes, Node]
 
 _NOTHING: frozenset[tuple[Directory, bytes]] = frozenset()
 
 
 class Lookup:
-    """Looks up paths in one tree, and counts the steps of all of them.
+    """Looks up paths in one tree, and counts the steps of all look-ups.
 
     Attributes:
         root: the tree's root.
-        limits: bounds on each path, and on all of them.
+        limits: bound each path, and all paths together.
     """
 
     def __init__(self, root: Directory, limits: Limits, *, counted: bool = True) -> None:
-        """Begin with no step.
+        """Begin with a count of zero.
 
         Args:
             root: the tree's root.
-            limits: bounds on each path, and on all of them.
-            counted: whether there is a bound on all of them.
+            limits: bound each path, and all paths together.
+            counted: whether the limit ``steps`` is enforced.
         """
         self.root = root
         self.limits = limits
@@ -56,7 +55,7 @@ class Lookup:
         """Count steps.
 
         Raises:
-            LimitExceeded: there were too many, on all paths together.
+            LimitExceeded: too many steps on all paths together.
         """
         self._steps += steps
         if self._steps > self._most:
@@ -72,20 +71,20 @@ class Lookup:
 
         Args:
             path: the path.
-            start: the directory that it begins in; None: the root.
-            stops: names in directories at which to stop, also where they are directories.
+            start: the directory that the path is relative to; None: the root.
+            stops: (directory, name) pairs at which to stop even if they are directories.
         """
         directory = start or self.root
         return Way(self, directory, path.split(b"/")[::-1], directory.depth, stops)
 
     def straight(self, path: bytes) -> Directory | Way:
-        """Walk a path that most often goes through directories alone, which is quick.
+        """Walk a path with a fast path for directories.
 
         Args:
-            path: the path from the root, clean.
+            path: the normalised path from the root.
 
         Returns:
-            The directory at it, or the way from where there is more to it.
+            The directory at the path; or, if a name on it is not a directory, the walk from there.
 
         Raises:
             LimitExceeded: too many steps on all paths together.
@@ -105,16 +104,16 @@ class Lookup:
 
 
 class Way:
-    """A path that is being walked: where it is, and the names that are still to come.
+    """The walk along one path: the current directory, and the names that remain.
 
-    :meth:`advance` goes through directories up to the first name that is none. There the caller
-    decides: :meth:`follow` the link, go on from another directory, or give up.
+    :meth:`advance` goes through directories up to the first name that is not one. There the caller
+    decides: :meth:`follow` the link, continue from another directory, or stop.
 
     Attributes:
-        directory: where it is; the caller may put it into another one.
-        name: the name in it that is no directory.
-        node: what has the name; None: nothing has.
-        links: how many symbolic links were followed.
+        directory: the current directory; the caller may replace it.
+        name: the name in it that is not a directory.
+        node: the node of that name; None if it does not exist.
+        links: the number of symbolic links that were followed.
     """
 
     __slots__ = ("_lookup", "_steps", "_stops", "_todo", "directory", "links", "name", "node")
@@ -131,10 +130,10 @@ class Way:
 
         Args:
             lookup: counts the steps.
-            directory: where it begins.
-            todo: the names to come, the last one first.
-            steps: names that lead to the directory.
-            stops: names at which to stop.
+            directory: the directory to begin in.
+            todo: the remaining names, the last one first.
+            steps: the number of names that lead to the directory.
+            stops: (directory, name) pairs at which to stop.
         """
         self._lookup = lookup
         self._todo = todo
@@ -147,14 +146,14 @@ class Way:
 
     @property
     def is_last(self) -> bool:
-        """Whether no more names come."""
+        """Whether no names remain."""
         return not any(name not in (b"", b".") for name in self._todo)
 
     def advance(self) -> bool:
-        """Go on to the next name that is no directory.
+        """Advance to the next name that is not a directory.
 
         Returns:
-            Whether there is one; otherwise ``directory`` is what the path leads to.
+            Whether there is one; otherwise ``directory`` is the result of the path.
 
         Raises:
             LimitExceeded: too many steps on all paths together.
@@ -168,7 +167,7 @@ class Way:
             if isinstance(node, Directory) and not (stops and (directory, name) in stops):
                 directory = node
             elif node is None and name in (b"", b".", b".."):
-                # No node ever has one of these names.
+                # No node has one of these names.
                 if name == b"..":
                     directory = directory.parent or directory
             else:
@@ -182,10 +181,10 @@ class Way:
         return stopped
 
     def follow(self) -> bool:
-        """Go through the symbolic link at which the way has stopped.
+        """Follow the symbolic link at which the walk has stopped.
 
         Returns:
-            False: there were too many links before.
+            False if :data:`MAX_LINKS` links have been followed already.
 
         Raises:
             LimitExceeded: the links make the path too long.
@@ -195,7 +194,7 @@ class Way:
         self.links += 1
         target = self.node.target
         self._todo += target.split(b"/")[::-1]
-        # What waits is counted, too: it cannot grow beyond the limit before it is gone through.
+        # The remaining names are counted too, so that they cannot exceed the limit in memory.
         self._lookup.limits.check("depth", self._steps + len(self._todo))
         if target[:1] == b"/":
             self.directory = self._lookup.root
@@ -205,17 +204,17 @@ class Way:
 def find(
     lookup: Lookup, path: bytes, *, start: Directory | None = None, follow: bool = True
 ) -> Place | None:
-    """Return what is at a path, as a process in the root would see it.
+    """Return what is at a path, as a process whose root is the tree would see it.
 
     Args:
         lookup: counts the steps.
-        path: the path; ``..`` does not lead above the root.
-        start: the directory that it begins in; None: the root.
-        follow: whether a symbolic link at its end is followed, too.
+        path: the path; ``..`` is clamped at the root.
+        start: the directory that the path is relative to; None: the root.
+        follow: whether a symbolic link in the final component is followed.
 
     Returns:
-        What is there (of the root: itself, with an empty name); None when there is nothing, or
-        only a loop of links.
+        The parent, the name and the node (for the root: the root, an empty name, the root); None if
+        there is none, or if the links form a loop.
     """
     way = lookup.way(path, start)
     while way.advance():

@@ -1,4 +1,4 @@
-"""Walking through a tree without holding the path of everything in it."""
+"""Paths of a tree walk, built only when they are printed."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ __all__ = ["CurrentPath"]
 
 
 class CurrentPath:
-    """The path of the entry that a walk has come to.
+    """The path of the current entry of a walk.
 
-    A small image can have a thousand files at paths of a megabyte each. So a walk holds nodes and
-    names, and the text of a path is made when it is printed. What is printed is counted.
+    A small image can have a thousand files at paths of a megabyte each. So a walk keeps names, and
+    builds the text of a path only when it is printed. The limit ``listing`` bounds what is printed.
     """
 
     def __init__(self, show: Callable[[bytes], str], limits: Limits = DEFAULTS) -> None:
         """Begin at the root.
 
         Args:
-            show: turns a name into text.
-            limits: on the bytes of all the paths that are printed.
+            show: converts a name to text.
+            limits: bound the bytes of all the paths that are printed.
         """
         self._show = show
         self._limits = limits
         self._printed = 0
         #: The names of the path.
         self.names: list[bytes] = []
-        # The first of them as text, as far as it was needed.
+        # The first of them as text, converted on demand.
         self._shown: list[str] = []
 
     def start(self, path: bytes) -> int:
         """Go to a path.
 
         Args:
-            path: from the root, clean.
+            path: the normalised path from the root.
 
         Returns:
-            How deep it is, for :meth:`move`.
+            Its depth, for :meth:`move`.
         """
         self.names = [name for name in path.split(b"/") if name]
         self._shown.clear()
@@ -48,8 +48,8 @@ class CurrentPath:
         """Go to another entry.
 
         Args:
-            depth: how many directories it is in; the path of the last one is that of the entry
-                before, as in any walk from the top down.
+            depth: the number of its parent directories; they are the first names of the current
+                path, as in any top-down walk.
             name: its name.
         """
         del self.names[depth:]
@@ -60,7 +60,7 @@ class CurrentPath:
         """Return the path, with a leading ``/``.
 
         Raises:
-            LimitExceeded: together with those before, more than may be printed.
+            LimitExceeded: the paths printed so far exceed the limit ``listing``.
         """
         self._shown += map(self._show, self.names[len(self._shown) :])
         text = "/" + "/".join(self._shown)

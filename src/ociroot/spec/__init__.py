@@ -1,1 +1,1 @@
-"""The image-spec's documents as frozen, typed structs, checked once when they come in."""
+"""The image-spec's documents as frozen, typed structs, validated once when they are decoded."""

@@ -16,7 +16,7 @@ __all__ = ["Config", "ExecutionParameters", "History", "RootFS", "chain_ids"]
 
 
 class ExecutionParameters(msgspec.Struct, frozen=True, rename="pascal", omit_defaults=True):
-    """The `config` object: what a container made from the image starts with."""
+    """The `config` object: the default execution parameters of a container."""
 
     user: str = ""
     exposed_ports: dict[str, Any] = {}
@@ -46,12 +46,12 @@ class RootFS(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def parsed_diff_ids(self) -> tuple[Digest, ...]:
-        """The diff_ids, checked by the grammar of digests."""
+        """The diff_ids, checked against the grammar of digests."""
         return tuple(Digest.parse(text) for text in self.diff_ids)
 
 
 class History(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One step of the image's making."""
+    """One step of the image's build history."""
 
     created: str = ""
     author: str = ""
@@ -76,12 +76,12 @@ class Config(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def platform(self) -> Platform:
-        """The platform that the image says it is for."""
+        """The platform that the configuration declares."""
         return Platform(self.architecture, self.os, self.variant, self.os_version, self.os_features)
 
 
 def chain_ids(diff_ids: tuple[Digest, ...]) -> tuple[Digest, ...]:
-    """Return the chain ID of each stack of layers, from the first alone to all.
+    """Return the chain ID of each prefix of the layers, from the first layer alone to all.
 
     config.md, "Layer ChainID": ``ChainID(L₀) = DiffID(L₀)`` and
     ``ChainID(L₀|...|Lₙ) = Digest(ChainID(L₀|...|Lₙ₋₁) + " " + DiffID(Lₙ))``.

@@ -48,7 +48,7 @@ LAYER_TYPES = {
 
 
 class Descriptor(msgspec.Struct, frozen=True, rename="camel", dict=True):
-    """A reference to content: its type, its digest and its size in bytes."""
+    """A reference to content by media type, digest and size in bytes."""
 
     media_type: str
     digest: str
@@ -60,16 +60,16 @@ class Descriptor(msgspec.Struct, frozen=True, rename="camel", dict=True):
     def __post_init__(self) -> None:
         # descriptor.md, "Properties", size: "The size MUST NOT be negative." It is an int64.
         if not 0 <= self.size < 1 << 63:
-            raise MalformedImage(f"the size {self.size} of a descriptor")
+            raise MalformedImage(f"invalid descriptor size {self.size}")
         _ = self.parsed_digest
 
     @cached_property
     def parsed_digest(self) -> Digest:
-        """The digest, checked by the grammar before it is used as a name."""
+        """The digest, checked against the grammar before it is used as a file name."""
         return Digest.parse(self.digest)
 
     @property
     def is_attestation(self) -> bool:
-        """Whether it points to what BuildKit says of an image rather than to an image."""
+        """Whether it refers to a BuildKit attestation instead of an image."""
         unknown = self.platform is not None and self.platform.os == "unknown"
         return unknown or "vnd.docker.reference.type" in self.annotations

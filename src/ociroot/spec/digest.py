@@ -19,9 +19,9 @@ _GRAMMAR = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
 
 
 class Digest(NamedTuple):
-    """A checked digest: a registered algorithm, and a hex part of its length.
+    """A validated digest: a registered algorithm, and an encoded part of the right length.
 
-    Because it is checked when it is made, its parts may stand in the name of a file.
+    :meth:`parse` validates it, so its parts are safe in a file name.
     """
 
     algorithm: str
@@ -29,7 +29,7 @@ class Digest(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Digest:
-        """Check a digest of a document.
+        """Parse and validate a digest from a document.
 
         Args:
             text: such as ``sha256:6c3c…``.
@@ -38,29 +38,31 @@ class Digest(NamedTuple):
             The digest.
 
         Raises:
-            MalformedImage: the text breaks the grammar of descriptor.md, "Digests".
+            MalformedImage: the text violates the grammar of descriptor.md, "Digests".
             Unsupported: the algorithm is not sha256 or sha512.
         """
         if not _GRAMMAR.fullmatch(text):
             raise MalformedImage(f"{quoted(text[:200])} is not a digest")
         algorithm, _, encoded = text.partition(":")
         if algorithm not in _ENCODED:
-            raise Unsupported(f"the digest algorithm {algorithm[:40]!r} (sha256 and sha512 are)")
+            raise Unsupported(
+                f"digest algorithm {algorithm[:40]!r} is not supported (sha256 and sha512 are)"
+            )
         if not _ENCODED[algorithm].fullmatch(encoded):
             length = 64 if algorithm == "sha256" else 128
             raise MalformedImage(
-                f"the encoded part of a {algorithm} digest is {length} lower-case hex digits, "
+                f"the encoded part of a {algorithm} digest must be {length} lower-case hex digits, "
                 f"not {encoded[:140]!r}"
             )
         return cls(algorithm, encoded)
 
     @classmethod
     def of(cls, content: bytes, algorithm: str = "sha256") -> Digest:
-        """Return the digest of some bytes."""
+        """Compute the digest of some bytes."""
         return cls(algorithm, hashlib.new(algorithm, content).hexdigest())
 
     def hasher(self) -> _Hash:
-        """Return a fresh hash object of this digest's algorithm."""
+        """Return a new hash object for this digest's algorithm."""
         return hashlib.new(self.algorithm, usedforsecurity=True)
 
     def __str__(self) -> str:
@@ -68,5 +70,5 @@ class Digest(NamedTuple):
 
     @property
     def short(self) -> str:
-        """The digest as messages show it: the first 12 digits, as in ``sha256:6c3c624b58db``."""
+        """The digest abbreviated to 12 digits for messages, as in ``sha256:6c3c624b58db``."""
         return f"{self.algorithm}:{self.encoded[:12]}"

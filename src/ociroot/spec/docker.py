@@ -12,7 +12,7 @@ __all__ = ["ArchivedImage", "decode_manifest"]
 
 
 class ArchivedImage(msgspec.Struct, frozen=True, rename="pascal"):
-    """One image of the archive: the names of its configuration and of its layers, base first."""
+    """One image of the archive: the file names of its configuration and its layers, base first."""
 
     config: str
     layers: tuple[str, ...] = ()
@@ -20,22 +20,22 @@ class ArchivedImage(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 def decode_manifest(content: bytes, limits: Limits = DEFAULTS) -> tuple[ArchivedImage, ...]:
-    """Read a ``manifest.json``.
+    """Decode a ``manifest.json``.
 
     Args:
-        content: its bytes.
-        limits: on its size and its nesting.
+        content: the bytes of the document.
+        limits: bound its size and its nesting.
 
     Raises:
-        MalformedImage: it is not a list of images, or breaks a rule of JSON.
+        MalformedImage: it is not a list of images, or not valid I-JSON.
         Unsupported: it is the manifest of skopeo's ``dir:``.
-        LimitExceeded: it is too long or nested too deeply.
+        LimitExceeded: it is too large or nested too deeply.
     """
     value = parse(content, limits)
     if isinstance(value, dict) and "schemaVersion" in value:
         raise Unsupported(
-            "an image manifest and not a list of images, as in a directory of skopeo's `dir:`",
-            remedy="skopeo copy dir:… oci:… makes a layout of it",
+            "an image manifest instead of a list of images, as in a directory of skopeo's `dir:`",
+            remedy="skopeo copy dir:… oci:… converts it to an image layout",
         )
     if not isinstance(value, list):
         raise expected("an array", value)

@@ -1,11 +1,11 @@
-"""How the specification's JSON documents are read: strictly where two readers could disagree.
+"""Strict decoding of the specification's JSON documents.
 
 considerations.md, "JSON": "All JSON content MUST follow the I-JSON limitations in RFC 7493: The
-encoding MUST be UTF-8 … Objects MUST NOT contain duplicate names." A document that breaks this can
-mean one thing to us and another to whoever checked it, so it is refused. "Implementations
-processing content SHOULD NOT generate an error if they encounter an unknown property in a known
-media type" (considerations.md, "Extensibility"): unknown properties are ignored, but for those that
-Go's readers take for a known one.
+encoding MUST be UTF-8 … Objects MUST NOT contain duplicate names." Two readers can interpret a
+document that violates this differently, so it is refused. "Implementations processing content
+SHOULD NOT generate an error if they encounter an unknown property in a known media type"
+(considerations.md, "Extensibility"): unknown properties are ignored, except those that Go's JSON
+decoder treats as a known one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["decode", "expected", "parse", "typed"]
 
 _T = TypeVar("_T")
 
-# How JSON calls what Python makes of it; anything else is an object.
+# The JSON names of Python types; any other type is an object.
 _KINDS: dict[type, str] = {
     list: "an array",
     str: "a string",
@@ -37,7 +37,7 @@ _KINDS: dict[type, str] = {
 
 
 class _WithNulls(dict[str, Any]):
-    """An object without its names whose value is null, which are remembered."""
+    """A JSON object without its null members; their names are kept in ``nulls``."""
 
     nulls: tuple[str, ...] = ()
 
@@ -69,20 +69,20 @@ def _number(text: str) -> float:
 
 
 def parse(content: bytes, limits: Limits = DEFAULTS) -> Any:
-    """Read JSON text as I-JSON.
+    """Parse I-JSON text.
 
     Args:
         content: the bytes of the document.
-        limits: on its size and its nesting.
+        limits: bound its size and its nesting.
 
     Returns:
-        Plain dicts, lists, strings and numbers; names whose value is null are left out, but for
-        those of a map (:func:`typed`).
+        Plain dicts, lists, strings and numbers; members whose value is null are removed, except
+        in maps (:func:`typed`).
 
     Raises:
-        MalformedImage: not UTF-8, not JSON, a name twice in one object, a lone surrogate, a
+        MalformedImage: not UTF-8, not JSON, a duplicate name in an object, a lone surrogate, or a
             number that is too large.
-        LimitExceeded: it is too long, or nested too deeply.
+        LimitExceeded: it is too large, or nested too deeply.
     """
     limits.check("document", len(content))
     try:
@@ -98,9 +98,9 @@ def parse(content: bytes, limits: Limits = DEFAULTS) -> Any:
     except UnicodeDecodeError as error:
         raise MalformedImage(f"not UTF-8 at byte {error.start}") from None
     except UnicodeEncodeError:
-        raise MalformedImage("a string holds a lone surrogate") from None
+        raise MalformedImage("a string contains a lone surrogate") from None
     except RecursionError:
-        raise LimitExceeded("a JSON document nested too deeply to be read") from None
+        raise LimitExceeded("JSON document nested too deeply to parse") from None
     except OcirootError:
         raise
     except ValueError as error:
@@ -123,25 +123,25 @@ def _check_nesting(value: Any, limits: Limits) -> None:
 
 
 def decode(content: bytes, kind: type[_T], limits: Limits = DEFAULTS) -> _T:
-    """Read a document of a known type.
+    """Decode a document of a known type.
 
     Args:
         content: the bytes of the document.
-        kind: the struct that says what it may hold.
-        limits: on its size and its nesting.
+        kind: the struct that defines its properties.
+        limits: bound its size and its nesting.
 
     Returns:
         The document, with every property of the right type.
 
     Raises:
-        MalformedImage: as :func:`parse`; also a property that is missing or of another type, with
-            its JSON path.
+        MalformedImage: as :func:`parse`; also for a property that is missing or of another type,
+            with its JSON path.
         LimitExceeded: as :func:`parse`.
     """
     value = parse(content, limits)
     if not isinstance(value, dict):
         raise expected("an object", value)
-    # CVE-2021-41190: one document that is an index to some and a manifest to others.
+    # CVE-2021-41190: a document that some readers treat as an index and others as a manifest.
     names = set(map(_fold, value))
     if "manifests" in names and names & {"layers", "config"}:
         raise MalformedImage("both an index (`manifests`) and a manifest (`config`, `layers`)")
@@ -149,29 +149,29 @@ def decode(content: bytes, kind: type[_T], limits: Limits = DEFAULTS) -> _T:
 
 
 def expected(kind: str, value: Any) -> MalformedImage:
-    """Return what to raise for a value of another kind, as in ``an array``, than is expected."""
+    """Return the error for a value that is not of the expected kind, such as ``an array``."""
     found = _KINDS.get(type(value), "an object")
-    return MalformedImage(f"JSON: {kind} is expected, not {found}")
+    return MalformedImage(f"JSON: expected {kind}, found {found}")
 
 
 def typed(value: Any, kind: type[_T], struct: type[msgspec.Struct] | Any) -> _T:
-    """Make plain values a document of a known type.
+    """Convert parsed JSON to a document of a known type.
 
     Args:
         value: as :func:`parse` returns it.
-        kind: what it should be.
-        struct: the struct that it is, or that its items are.
+        kind: the type to return.
+        struct: the struct of the value or of its items.
 
     Raises:
-        MalformedImage: a value of another type, or that breaks a rule, with its JSON path; or a
-            name that Go's readers take for another.
-        Unsupported: a value that means something ociroot does not do, with its JSON path.
+        MalformedImage: a value of another type, or one that violates a rule, with its JSON path;
+            or a name that Go's JSON decoder treats as another one.
+        Unsupported: a value for a feature that ociroot does not support, with its JSON path.
     """
     _check_names(value, struct)
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        # What a struct's own check raised is a ValueError too, to which msgspec adds the path.
+        # The errors of __post_init__ are ValueErrors, to which msgspec adds the JSON path.
         why = error.__cause__
         found = Unsupported if isinstance(why, Unsupported) else MalformedImage
         raise found(printable(str(error)[:400])) from None
@@ -181,9 +181,9 @@ class _Names(NamedTuple):
     """The names of a struct's properties.
 
     Attributes:
-        known: each of them, and the struct that its value is or holds, if it is one.
-        folded: the same by what Go's readers fold them to.
-        maps: those whose value has any names, and what a null stands for in it.
+        known: each name, with the struct of its value or of its items, or None.
+        folded: each name by its form after Go's case folding.
+        maps: the properties that are maps, with the type whose empty value replaces a null.
     """
 
     known: dict[str, Any]
@@ -212,32 +212,31 @@ def _struct_in(hint: Any) -> Any:
 
 
 def _fold(name: str) -> str:
-    """Return a name as Go's encoding/json compares it, where it is not known as it stands.
+    """Return a name in the form in which Go's encoding/json compares it when no exact match exists.
 
-    Each character stands for all those of its Unicode simple folding: those of ASCII for the other
-    case, and ``s`` and ``k`` for two more, the long s and the Kelvin sign.
+    Go uses Unicode simple case folding: ASCII letters match the other case, ``s`` also matches the
+    long s, and ``k`` the Kelvin sign.
     """
-    return name.replace("\u017f", "s").lower()  # which makes the Kelvin sign a k
+    return name.replace("\u017f", "s").lower()  # lower() maps the Kelvin sign to k
 
 
 def _check_names(value: Any, struct: type[msgspec.Struct]) -> None:
-    """Refuse names that one reader ignores and another takes for a property, and which one wins."""
+    """Refuse names that some readers ignore and others treat as a known property."""
     if isinstance(value, list):
         for each in value:
             _check_names(each, struct)
     if not isinstance(value, dict):
-        return  # which msgspec refuses where it is none
+        return  # msgspec refuses it where an object is expected
     names = _names_of(struct)
     for name in (*value, *value.nulls) if isinstance(value, _WithNulls) else value:
         if name not in names.known and (exact := names.folded.get(_fold(name))):
             raise MalformedImage(
-                f"the key {quoted(name)}, which some readers take for {quoted(exact)} "
-                "and others ignore"
+                f"key {quoted(name)}, which some readers treat as {quoted(exact)} and others ignore"
             )
     for name, inner in names.known.items():
         if inner is not None and name in value:
             _check_names(value[name], inner)
     for name, kind in names.maps.items():
-        # Null is no value of a property, but it is one of a map: Go's readers keep its name.
+        # A null property is absent, but a null value in a map is not: Go's decoder keeps its key.
         if isinstance(found := value.get(name), _WithNulls):
             found.update({each: kind() for each in found.nulls})

@@ -17,8 +17,8 @@ class Index(msgspec.Struct, frozen=True, rename="camel"):
     """A list of manifests for specific platforms, and of further indexes.
 
     Attributes:
-        manifests: the descriptors as they stand there: one that is broken is no reason to refuse
-            the others.
+        manifests: the descriptors, not decoded yet, so that a malformed one does not prevent the
+            use of the others.
     """
 
     schema_version: int
@@ -32,11 +32,11 @@ class Index(msgspec.Struct, frozen=True, rename="camel"):
 
     @staticmethod
     def descriptor(item: Any) -> Descriptor:
-        """Read one of ``manifests``.
+        """Decode an item of ``manifests``.
 
         Raises:
-            MalformedImage: it breaks a rule of descriptor.md.
-            Unsupported: its digest is of an algorithm that is not supported.
+            MalformedImage: it violates descriptor.md.
+            Unsupported: its digest algorithm is not supported.
         """
         return typed(item, Descriptor, Descriptor)
 
@@ -46,7 +46,7 @@ class _LayoutHeader(msgspec.Struct, rename="camel"):
 
 
 def check_schema_version(version: int) -> None:
-    """Refuse any other than 2 (manifest.md and image-index.md: "this MUST be `2`")."""
+    """Refuse any version but 2 (manifest.md and image-index.md: "this MUST be `2`")."""
     if version != 2:
         raise MalformedImage(f"schemaVersion is {version}, not 2")
 
@@ -58,9 +58,9 @@ def check_layout(content: bytes) -> None:
     of this specification is 1.0.0.
 
     Raises:
-        MalformedImage: it is not such a document.
-        Unsupported: it is of another version.
+        MalformedImage: it is not a valid ``oci-layout`` document.
+        Unsupported: it has another version.
     """
     version = decode(content, _LayoutHeader).image_layout_version
     if version != "1.0.0":
-        raise Unsupported(f"imageLayoutVersion {version[:40]!r} (1.0.0 is supported)")
+        raise Unsupported(f"imageLayoutVersion {version[:40]!r} is not supported (1.0.0 is)")

@@ -1,4 +1,4 @@
-"""Platforms, and which of them serves which (image-spec, image-index.md, "Platform Variants")."""
+"""Platforms and their compatibility (image-spec, image-index.md, "Platform Variants")."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import UsageError, printable, quoted
 
 __all__ = ["Platform"]
 
-# What `uname -m` says, as GOARCH and variant.
+# The machine names of `uname -m`, as GOARCH and variant.
 _MACHINES = {
     "x86_64": ("amd64", ""),
     "aarch64": ("arm64", ""),
@@ -30,7 +30,7 @@ _MACHINES = {
     "s390x": ("s390x", ""),
 }
 
-# What users type for an architecture, beside the field's own name for it.
+# Other names of architectures that users type.
 _ALIASES = {
     "x86_64": ("amd64", ""),
     "x86-64": ("amd64", ""),
@@ -40,19 +40,19 @@ _ALIASES = {
     "i386": ("386", ""),
 }
 
-# What may stand without an operating system, which is Linux then: Go's architectures that it has.
+# Architectures that may be given without an operating system, which is then Linux: those of Go.
 _ARCHITECTURES = {
     *("386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle"),
     *("ppc64", "ppc64le", "riscv64", "s390x", *_ALIASES),
 }
 
-# An architecture without a variant means this one.
+# The variant of an architecture when none is given.
 _DEFAULT_VARIANT = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
 _LEVEL = re.compile(r"v([0-9]{1,3})(?:\.([0-9]{1,3}))?")
 
 
 class Platform(msgspec.Struct, frozen=True):
-    """What an image runs on: the `platform` of a descriptor, or the same properties of a config."""
+    """The `platform` of a descriptor, or the same properties of a configuration."""
 
     architecture: str
     os: str
@@ -62,13 +62,13 @@ class Platform(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Platform:
-        """Read what a user asks for.
+        """Parse a platform that a user requests.
 
         Args:
-            text: ``os/arch[/variant]``, as in ``linux/arm/v7``; of Linux also ``arch[/variant]``.
+            text: ``os/arch[/variant]``, as in ``linux/arm/v7``; ``arch[/variant]`` means Linux.
 
         Raises:
-            UsageError: it is not of that form.
+            UsageError: the text does not have that form.
         """
         parts = text.strip().lower().split("/")
         if parts[0] in _ARCHITECTURES:
@@ -88,16 +88,16 @@ class Platform(msgspec.Struct, frozen=True):
         return cls(architecture, "linux", variant)
 
     def rank_for(self, wanted: Platform) -> tuple[int, int] | None:
-        """Say how well this platform's images run on another.
+        """Rank how well images of this platform match a requested one.
 
-        A newer CPU runs what was made for the older ones of its line: arm/v7 takes v7, v6, v5;
-        amd64/v3 takes v3, v2 and plain amd64; arm64 and arm64/v8 are the same.
+        A newer CPU runs code for the older variants of its architecture: arm/v7 accepts v7, v6,
+        v5; amd64/v3 accepts v3, v2 and plain amd64; arm64 and arm64/v8 are the same.
 
         Args:
             wanted: the platform to run on.
 
         Returns:
-            None when it does not; otherwise a key that is smaller the better it fits.
+            None if they do not run on it; otherwise a sort key, the best match first.
         """
         if (self.os, self.architecture) != (wanted.os, wanted.architecture):
             return None

@@ -1,4 +1,4 @@
-"""Tar archives as they are found: the outer archive of an image, and its layers.
+"""Reading of tar archives, lenient where all archivers agree and strict where readers disagree.
 
-Stands left of ``sources`` because both the outer archive and the layers are read with it.
+``sources`` reads the image archive with it, and ``layers`` the layers.
 """

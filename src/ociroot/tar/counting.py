@@ -1,4 +1,4 @@
-"""What the headers of many entries cost together."""
+"""A bound on the headers of all entries together."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from ..limits import Limits
 
 __all__ = ["Counted"]
 
-# What an entry may bring without being counted: more than nearly all of them do.
+# Records of one entry that are not counted: more than nearly every entry has.
 _FREE = 16
 
 
 class Counted:
-    """Counts pax records, runs of sparse files and headers that are no entries.
+    """Counts pax records, runs of sparse files and headers without an entry.
 
-    A pax record may be as short as five bytes, which compress a thousandfold, and none of the
-    limits on what is unpacked explains the time that each takes. One object is for all the layers
-    that are read in a pass.
+    A pax record can be as short as five bytes, which compress a thousandfold, and the limits on
+    what is unpacked do not bound the time that records take. One counter serves all the layers
+    that are read in one pass.
     """
 
     def __init__(self) -> None:
@@ -23,18 +23,18 @@ class Counted:
         self._since = 0
 
     def entry(self) -> None:
-        """Take off what the entry in hand may have for nothing."""
+        """Subtract the records of the current entry that are not counted."""
         self._count -= min(self._since, _FREE)
         self._since = 0
 
     def add(self, count: int, limits: Limits) -> None:
-        """Count some more.
+        """Add to the count.
 
         Raises:
-            LimitExceeded: there are too many.
+            LimitExceeded: the limit ``records`` is exceeded.
         """
         self._count += count
         self._since += count
-        # Those of the entry in hand are not known to be one's before its header has been read.
+        # The current entry's allowance is subtracted only once its header has been read.
         if self._count - _FREE > limits.records:
             raise limits.exceeded("records", self._count - _FREE)

@@ -1,4 +1,4 @@
-"""One entry of an archive, decoded."""
+"""A decoded entry of a tar archive."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ Kind = Literal["file", "dir", "symlink", "link", "char", "block", "fifo"]
 
 
 class Entry:
-    """One entry of an archive: what its headers say, decoded and checked.
+    """An entry of a tar archive, decoded from its headers and validated.
 
     Attributes:
-        name: as it stands in the archive; nothing has been resolved or cleaned.
-        kind: the type of file.
+        name: the path as in the archive, neither resolved nor normalised.
+        kind: the file type.
         mode: the permission, set-id and sticky bits.
         uid: the owner, 0 to 2^32-2.
         gid: the group, 0 to 2^32-2.
         mtime_ns: the modification time, in nanoseconds since 1970.
         size: bytes of the file, holes included.
         stored_size: bytes of data that follow the header in the archive.
-        target: what a symbolic or a hard link points to.
-        rdev: major and minor number of a device.
+        target: the target of a symbolic or hard link.
+        rdev: the major and minor number of a device.
         xattrs: extended attributes by name, or None.
         segments: for a sparse file, where the stored bytes belong; otherwise None.
-        offset: where its first header begins, in bytes of the uncompressed archive.
+        offset: the offset of its first header, in bytes of the uncompressed archive.
     """
 
     __slots__ = (

@@ -1,12 +1,12 @@
-"""What comes before an entry's header and says more than it can: pax records and GNU's long names.
+"""Extensions that precede an entry's header: pax records and GNU's long names.
 
-POSIX.1-2017, pax, "pax Extended Header": records "shall override" what the header says.
+POSIX.1-2017, pax, "pax Extended Header": records "shall override" the fields of the header.
 
-Readers agree on one pax header before an entry (of several, the last one counts) or on GNU's long
-name and long link target (in either order; of several, again the last). On everything else that may
-stand between an extension and its entry they do not: Go's reader forgets the extension at a global
-header or applies it to a volume label, and takes a long name before a pax record's, while GNU tar
-does the opposite. So it is refused.
+Readers agree on a pax header before an entry (the last of several applies) and on GNU's long name
+and long link target (in either order; the last of several applies). They disagree on everything
+else between an extension and its entry: Go's reader drops the extension at a global header, applies
+it to a volume label, and prefers a long name to a pax record, while GNU tar does the opposite. All
+of that is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Extensions"]
 
 # Linux's XATTR_NAME_MAX.
 _MAX_XATTR_NAME = 255
-# The types of entries that may be sparse in the way of pax.
+# The types of entries that may be sparse in a pax format.
 _REGULAR = (b"0", b"\0", b"7")
 # The types of entries that have no data.
 _NO_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
@@ -33,11 +33,11 @@ _PROPERTIES = (b"path", b"linkpath", b"uid", b"gid", b"mtime")
 
 
 class Extensions:
-    """What extended headers say of the entry that follows them (x, X, L, K).
+    """The extended headers (x, X, L, K) of the entry that follows them.
 
     Attributes:
-        any: whether there is anything to apply to the entry in hand.
-        start: where the first of its extended headers begins.
+        any: whether there is anything to apply to the current entry.
+        start: the offset of its first extended header.
     """
 
     def __init__(self, limits: Limits, counted: Counted) -> None:
@@ -47,7 +47,7 @@ class Extensions:
         self.forget()
 
     def forget(self) -> None:
-        """Begin the next entry."""
+        """Reset for the next entry."""
         self.any = False
         self._records: Records | None = None
         self._repeated: list[tuple[bytes, bytes]] = []
@@ -58,24 +58,24 @@ class Extensions:
         self._length = 0
 
     def check_end(self) -> None:
-        """Refuse an archive that ends where an entry should follow."""
+        """Refuse an archive that ends between an extended header and its entry."""
         if self.any:
             raise MalformedImage("the archive ends between an extended header and its entry")
 
     def pass_over(self, what: str) -> None:
-        """Pass over a header that is no entry; it must not stand before one that is extended."""
+        """Skip a header without an entry; refuse it between an extended header and its entry."""
         if self.any:
             raise MalformedImage(f"{what} between an extended header and its entry")
         self._counted.add(1, self._limits)
 
     def take(self, flag: bytes, stream: Stream, offset: int, length: int) -> None:
-        """Read an extended header's content from the stream."""
+        """Read the content of an extended header from the stream."""
         if flag == b"g":
             self.pass_over("a global extended header")
         if flag == b"X" and self.any:
-            # To Go's reader it is an entry, which has what the header before it says.
+            # Go's reader treats it as an entry and applies the preceding header to it.
             raise MalformedImage(
-                "a pax header of Solaris's type between an extended header and its entry"
+                "a Solaris pax header (type 'X') between an extended header and its entry"
             )
         self._length += length
         self._limits.check("extension", self._length)
@@ -92,17 +92,17 @@ class Extensions:
             self._counted.add(1, self._limits)
             return
         if self._long_name is not None or self._long_target is not None:
-            raise MalformedImage("a pax header and a GNU long name before one entry")
+            raise MalformedImage("both a pax header and a GNU long name before an entry")
         self._records, self._repeated, count = parse_records(content)
         self._counted.add(1 + count, self._limits)
 
     def _take_long(self, flag: bytes, content: bytes) -> None:
         if self._records is not None:
-            raise MalformedImage("a pax header and a GNU long name before one entry")
+            raise MalformedImage("both a pax header and a GNU long name before an entry")
         text = content.split(b"\0", 1)[0]
         if not text:
-            # Go's reader goes back to the header's name, others take the empty one.
-            raise MalformedImage("a GNU long name that is empty")
+            # Go's reader uses the header's name, others the empty one.
+            raise MalformedImage("an empty GNU long name")
         if flag == b"L":
             self._long_name = text
         else:
@@ -112,19 +112,19 @@ class Extensions:
         """Refuse global records that would have to be applied.
 
         Go's reader, which containerd, podman and umoci use, ignores them; GNU tar and bsdtar apply
-        some. git writes a comment, which nobody applies.
+        some. git writes a comment, which no reader applies.
         """
         records, _, count = parse_records(content)
         self._counted.add(count, self._limits)
         for keyword in records:
             if keyword != b"comment":
                 raise MalformedImage(
-                    f"a global extended header with {printable(keyword[:40])}; readers agree on "
-                    "nothing but a comment there"
+                    f"a global extended header with {printable(keyword[:40])}; readers agree only "
+                    "on comments there"
                 )
 
     def apply(self, entry: Entry, flag: bytes, name: bytes, stored: int) -> tuple[bytes, int]:
-        """Put it over what the entry's header said; return the name and the stored size."""
+        """Override the fields of the entry's header; return the name and the stored size."""
         entry.offset = self.start
         self._counted.entry()
         if self._records is not None:
@@ -134,7 +134,7 @@ class Extensions:
         if self._long_target is not None:
             entry.target = self._long_target
         if self._sparse and (flag not in _REGULAR or name[-1:] == b"/"):
-            raise MalformedImage("the pax records of a sparse file, and this is none")
+            raise MalformedImage("pax records of a sparse file on another type of entry")
         self._limits.check("path", max(len(name), len(entry.target)))
         return name, stored
 
@@ -148,18 +148,19 @@ class Extensions:
             elif keyword in sparse.KEYWORDS:
                 self._sparse = True
             elif keyword == b"size":
-                # Also an empty one, which POSIX has mean the header's: bsdtar takes it for 0.
+                # decimal() refuses an empty value: POSIX has it mean the header's size, bsdtar
+                # reads 0.
                 stored = decimal(value, "size")
                 if stored < 0:
-                    raise MalformedImage(f"an impossible size: {stored}")
+                    raise MalformedImage(f"invalid size: {stored}")
                 if stored and flag in _NO_DATA:
-                    # Some readers skip as many bytes, of which others read headers.
-                    raise MalformedImage("a pax record gives a size to what has no data")
+                    # Some readers skip that many bytes, others read headers there.
+                    raise MalformedImage("a pax size record on an entry that has no data")
             elif keyword == b"SCHILY.realsize":
-                # star's; to bsdtar it is the size of any file.
-                raise Unsupported("a sparse file in star's form")
+                # Written by star for sparse files; bsdtar applies it to any file.
+                raise Unsupported("a sparse file in star's format")
             elif keyword in _DEVICE and flag in (b"3", b"4"):
-                # libarchive's and star's, for numbers that Linux has not; others do not read them.
+                # Written by libarchive and star for numbers beyond Linux's; others ignore them.
                 raise Unsupported(f"a device with {keyword.decode()} in a pax record")
             elif not value:
                 _check_empty(keyword)
@@ -184,7 +185,10 @@ class Extensions:
         if not name:
             raise MalformedImage("an extended attribute without a name")
         if len(name) > _MAX_XATTR_NAME:
-            raise MalformedImage(f"an extended attribute's name of {len(name)} bytes")
+            raise MalformedImage(
+                f"the name of an extended attribute has {len(name)} bytes (maximum "
+                f"{_MAX_XATTR_NAME})"
+            )
         if len(value) > limits.xattr_size:
             raise limits.exceeded("xattr_size", len(value))
         xattrs[name] = value
@@ -192,7 +196,7 @@ class Extensions:
             raise limits.exceeded("xattrs", len(xattrs))
 
     def sparse(self, entry: Entry, stream: Stream, stored: int) -> int:
-        """Read the map of a file that is sparse in the way of pax; return the bytes of data."""
+        """Read the map of a sparse file in a pax format; return its bytes of data."""
         records = self._records
         if not self._sparse or records is None:
             return stored
@@ -210,8 +214,8 @@ class Extensions:
 def _check_empty(keyword: bytes) -> None:
     """Refuse an empty value of a property.
 
-    POSIX: it "shall delete any header block field". To Go's reader the header's counts then, GNU
-    tar has an empty name or refuses it, bsdtar reads a number of 0.
+    POSIX: it "shall delete any header block field". Go's reader then uses the header's field, GNU
+    tar uses an empty name or refuses it, bsdtar reads a number as 0.
     """
     if keyword in _PROPERTIES:
         raise MalformedImage(f"the pax record {keyword.decode()} is empty")

@@ -1,4 +1,4 @@
-"""Names inside an archive."""
+"""Paths inside an archive."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ __all__ = ["clean"]
 
 
 def clean(name: bytes) -> bytes:
-    """Return a path inside the root: no leading ``/``, no empty parts, no ``.`` and no ``..``.
+    """Return a path relative to the root, without empty parts, ``.`` and ``..``.
 
     Args:
-        name: as it stands in the archive. ``..`` is resolved on the names alone and does not lead
-            above the root.
+        name: the path as in the archive. ``..`` is resolved lexically and clamped at the root.
     """
     parts: list[bytes] = []
     for part in name.split(b"/"):

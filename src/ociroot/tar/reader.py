@@ -1,11 +1,10 @@
-"""From the bytes of a tar archive to its entries.
+"""Decode the bytes of a tar archive into entries.
 
-Reads what archivers have written since 1979: V7, ustar and pax (POSIX.1-2017, pax), GNU tar's long
-names, base-256 numbers and sparse files, star's prefix. Where two readers could see two different
-archives in the same bytes, the input is refused rather than guessed at.
+Supported formats: V7, ustar and pax (POSIX.1-2017, pax), GNU tar's long names, base-256 numbers and
+sparse files, and star's prefix. Input that readers interpret differently is refused.
 
-The loop in :func:`entries` is the hot one of the whole program: one ``unpack_from`` a header, and
-what repeats from header to header (modes, owners, times) is remembered rather than decoded again.
+The loop in :func:`entries` is the hottest of the program: it calls ``unpack_from`` once per header
+and caches decoded fields that repeat between headers (modes, owners, times).
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ __all__ = ["SLASH", "entries"]
 
 # name, mode+uid+gid, size, mtime, checksum, type.
 _HEADER = Struct("100s 24s 12s 12s 8s c")
-# What follows is the same in most headers: linkname, magic+version, devmajor, devminor, prefix;
-# uname and gname are ignored (layer.md, "File Attributes": "uname should be ignored").
+# The rest is the same in most headers: linkname, magic+version, devmajor, devminor, prefix; uname
+# and gname are ignored (layer.md, "File Attributes": "uname should be ignored").
 _TAIL = Struct("100s 8s 64x 8s 8s 155s 12x")
 _TAIL_AT = _HEADER.size
 _ZEROS = bytes(BLOCK)
@@ -47,11 +46,11 @@ _KINDS: dict[bytes, Kind] = {
     b"D": "dir",  # GNU: a directory, with a list of names as its data
     b"S": "file",  # GNU: sparse
 }
-# Types whose size field speaks of no data in the archive, whatever it says.
+# Types without data in the archive, whatever their size field.
 _WITHOUT_DATA = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))
-#: All readers take V7's files of such names for directories. Those of another type are directories
-#: without data to GNU tar and bsdtar, and to Go's reader, which containerd, podman and umoci use,
-#: files with data: what is data to one is headers to the other.
+#: All readers treat a V7 file with such a name as a directory. For other types, GNU tar and bsdtar
+#: read a directory without data, and Go's reader, which containerd, podman and umoci use, a file
+#: with data: one reads headers where the other reads data.
 SLASH = "a regular file whose name ends in a slash; readers disagree on what it is"
 _GNU_TIME = re.compile(rb" *[0-7]+[ \0]?|[\x80-\xff].*|\0.*", re.DOTALL)
 _REMEMBERED = 4096
@@ -64,18 +63,17 @@ def entries(
     """Read an archive entry by entry.
 
     Args:
-        stream: the archive. Before the next entry is asked for, ``stored_size`` bytes can be
-            read from the stream; what of them is not read is skipped.
-        limits: on what one entry may ask for.
-        counted: what the archives have brought that are read in one pass; None: this is the only
-            one.
+        stream: the archive. Before the next entry is requested, the caller may read the entry's
+            ``stored_size`` bytes from the stream; the rest is skipped.
+        limits: bound each entry.
+        counted: the counter of all archives that are read in one pass; None: this is the only one.
 
     Yields:
-        Each entry in the order of the archive, up to its end marker or its end.
+        Each entry in the order of the archive, up to the end marker or the end of the stream.
 
     Raises:
-        MalformedImage: the archive breaks a rule of the format, with the offset.
-        Unsupported: an entry of a type that is no file of a root file system.
+        MalformedImage: the archive violates the format, with the offset.
+        Unsupported: an entry of a type that a root file system does not have.
         LimitExceeded: an entry with extensions, a path, a file or attributes that are too large.
     """
     unpack = _HEADER.unpack_from
@@ -107,8 +105,8 @@ def entries(
                 tail = block[at + _TAIL_AT : at + BLOCK]
                 front, target, major, minor = _tail(tail, flag)
                 tail_sum = _sum(tail[:250]) + _sum(tail[250:])
-            # adler32's low half is 1 plus the sum of the bytes, modulo 65521, which a part of a
-            # header does not reach.
+            # The low half of adler32 is 1 plus the sum of the bytes modulo 65521; a part of a
+            # header sums to less than that.
             if (adler32(block[at : at + _TAIL_AT]) & 0xFFFF) + tail_sum != sums[checksum]:
                 _verify_checksum(block[at : at + BLOCK], checksum)
 
@@ -117,13 +115,13 @@ def entries(
             kind = kinds.get(flag)
             if kind is None:
                 if flag in b"VgX" and b".wh." in front + name:
-                    # Readers in Go (containerd, umoci) know whiteouts by their name alone, and
-                    # take these types for entries.
+                    # Readers in Go (containerd, umoci) recognise whiteouts by name alone, and
+                    # treat these types as entries.
                     raise MalformedImage(f"a header of type {flag!r} with the name of a whiteout")
-                if flag == b"V":  # a volume label is no file
+                if flag == b"V":
                     extensions.pass_over("a volume label")
                     if stored:
-                        # GNU tar skips it, and bsdtar reads it as the next header.
+                        # GNU tar skips the data; bsdtar reads it as the next header.
                         raise MalformedImage(f"a volume label with {stored} bytes of data")
                 elif flag in b"xgXLK":
                     extensions.take(flag, stream, offset, stored)
@@ -148,7 +146,7 @@ def entries(
             if len(name) > longest:
                 raise limits.exceeded("path", len(name))
             if not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID):
-                raise MalformedImage(f"an impossible owner: {entry.uid}:{entry.gid}")
+                raise MalformedImage(f"invalid owner: {entry.uid}:{entry.gid}")
             if kind == "char" or kind == "block":
                 entry.rdev = _device(major, minor)
             if flag in _WITHOUT_DATA:
@@ -166,7 +164,7 @@ def entries(
             if flag == b"S":
                 header = block[at : at + BLOCK]
                 counted.entry()
-                tail = b""  # which is another thing in an entry of another type
+                tail = b""  # the same bytes have another meaning in an entry of another type
                 entry.segments, entry.size = sparse.old_gnu(header, stream, stored, limits, counted)
                 end = stream.position + stored
             elif extensions.any and kind == "file":
@@ -183,12 +181,12 @@ def entries(
             offset, member = end + padding, None
     except OcirootError as error:
         if member is not None and extensions.any:
-            offset = extensions.start  # where the entry begins, as whoever uses it has it
+            offset = extensions.start  # entry.offset: where its first extended header begins
         raise error.locate(member=member, offset=offset) from error.__cause__
 
 
 class _Remembered(dict[bytes, Any]):
-    """How fields decode: most of them stand in many headers."""
+    """A bounded cache of decoded fields: most values occur in many headers."""
 
     def __init__(self, decode: Callable[[bytes], object]) -> None:
         super().__init__()
@@ -202,21 +200,21 @@ class _Remembered(dict[bytes, Any]):
 
 
 def _tail(tail: bytes, flag: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """Return what goes before the name, the link's target, the major and the minor number.
+    """Return the prefix of the name, the link's target, the major and the minor number.
 
-    The numbers of a header that is neither POSIX's nor GNU's are empty: it has none.
+    The numbers are empty if the header is neither POSIX's nor GNU's: it has none.
     """
     target, magic, major, minor, prefix = _TAIL.unpack(tail)
     front = b""
     if magic == sparse.GNU_MAGIC:
-        # The size of a sparse file; bsdtar takes it for that of any.
+        # The real size of a sparse file; bsdtar applies it to any file.
         if prefix[138:150].strip(b"\0") and flag != b"S":
-            raise MalformedImage("the real size of a sparse file, and this is none")
+            raise MalformedImage("the real size of a sparse file on another type of entry")
     elif magic[:6] != b"ustar\0":
         major = minor = b""
     if prefix[0] and magic[:5] == b"ustar":
         if magic[:6] == b"ustar\0":
-            # star keeps two times at the end of the prefix, behind a NUL.
+            # star stores two times at the end of the prefix, after a NUL.
             if tail[-4:] == b"tar\0" and prefix[130]:
                 raise MalformedImage("star's prefix is too long; readers disagree on its end")
             front = prefix.split(b"\0", 1)[0] + b"/"
@@ -226,13 +224,13 @@ def _tail(tail: bytes, flag: bytes) -> tuple[bytes, bytes, bytes, bytes]:
 
 
 def _check_no_prefix(magic: bytes, prefix: bytes) -> None:
-    """Refuse what is a prefix to some readers and none to others.
+    """Refuse what some readers treat as a prefix and others do not.
 
-    GNU's old headers have no prefix: access and change times of incremental archives stand there.
-    Go's reader, which containerd, podman and umoci use, takes it for one all the same when they are
-    no numbers ("some old Go writers"), and Python's takes whatever is there. So they must be what
-    GNU tar writes: digits that fill the field, or base-256, which is no text; or nothing, and then
-    what follows is no text either. With another version bsdtar reads a prefix, others do not.
+    GNU's old headers have no prefix: incremental archives store access and change times there. Go's
+    reader, which containerd, podman and umoci use, still treats the field as a prefix if these are
+    not numbers ("some old Go writers"), and Python's always does. So they must be what GNU tar
+    writes: digits that fill the field, base-256, or empty fields; none of these reads as text. With
+    another version, bsdtar reads a prefix and others do not.
     """
     times = (prefix[:12], prefix[12:24])
     if magic != sparse.GNU_MAGIC or not all(map(_GNU_TIME.fullmatch, times)):
@@ -242,14 +240,14 @@ def _check_no_prefix(magic: bytes, prefix: bytes) -> None:
 
 
 def _sum(part: bytes) -> int:
-    """Return adler32's low half of a part of a header."""
+    """Return the low half of adler32 of a part of a header."""
     return zlib.adler32(part) & 0xFFFF
 
 
 def _expected_sum(checksum: bytes) -> int:
-    """Return what adler32 gives for the three parts of a header with this checksum.
+    """Return the sum of the three adler32 low halves for a header with this checksum.
 
-    POSIX's checksum counts its own eight bytes as spaces; each part begins with 1.
+    POSIX's checksum counts its own eight bytes as spaces; each adler32 begins with 1.
     """
     return number(checksum, "checksum") + sum(checksum) - 8 * 32 + 3
 
@@ -257,7 +255,7 @@ def _expected_sum(checksum: bytes) -> int:
 def _size(field: bytes) -> int:
     value = number(field, "size")
     if value < 0:
-        raise MalformedImage(f"an impossible size: {value}")
+        raise MalformedImage(f"invalid size: {value}")
     return value
 
 
@@ -275,17 +273,17 @@ def _time(field: bytes) -> int:
 
 def _device(major: bytes, minor: bytes) -> tuple[int, int]:
     if not major:
-        # Some readers read its numbers all the same, Go's for one makes 0:0 of them.
-        raise MalformedImage("a device in a header that is neither POSIX's nor GNU's")
+        # Some readers still decode the numbers, Go's reads 0:0.
+        raise MalformedImage("a device in a header that is neither POSIX nor GNU format")
     numbers = (number(major, "major number"), number(minor, "minor number"))
     # The kernel's device numbers have 12 and 20 bits.
     if not (0 <= numbers[0] < 1 << 12 and 0 <= numbers[1] < 1 << 20):
-        raise MalformedImage("an impossible device number: {}:{}".format(*numbers))
+        raise MalformedImage("invalid device number: {}:{}".format(*numbers))
     return numbers
 
 
 def _check_end(stream: Stream) -> None:
-    """Read what follows a block of zeros.
+    """Check the block after a block of zeros.
 
     POSIX: "At the end of the archive file there shall be two 512-octet logical records filled with
     binary zeros". Many archives end after one, or after none.
@@ -298,11 +296,12 @@ def _check_end(stream: Stream) -> None:
 
 
 def _verify_checksum(header: bytes, checksum: bytes) -> None:
-    """Add up the header's bytes exactly; some old archivers added them as signed ones."""
+    """Verify the checksum exactly; some old archivers summed signed bytes."""
     plain = header[:148] + b" " * 8 + header[156:]
     unsigned = sum(plain)
     signed = unsigned - 256 * sum(byte > 127 for byte in plain)
     if number(checksum, "checksum") not in (unsigned, signed):
         raise MalformedImage(
-            f"a bad header checksum: {number(checksum, 'checksum')}, the bytes add up to {unsigned}"
+            f"header checksum mismatch: {number(checksum, 'checksum')} is stored, the sum of the "
+            f"bytes is {unsigned}"
         )

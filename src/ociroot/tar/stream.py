@@ -1,4 +1,4 @@
-"""The bytes that a tar archive is read from: chunks that arrive, or a file in place."""
+"""The byte streams that a tar archive is read from: chunks from a decompressor, or a file."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ _READ = 256 << 10
 
 
 class Data(Protocol):
-    """Bytes to be read one after the other."""
+    """Bytes that are read sequentially."""
 
     def try_read(self, size: int) -> memoryview | None:
-        """Read exactly ``size`` bytes if they lie in one piece; else nothing, and return None."""
+        """Read exactly ``size`` bytes if they are contiguous in memory; else return None."""
 
     def iter_chunks(self, size: int) -> Iterator[memoryview]:
-        """Read exactly ``size`` bytes, as pieces that are valid until the next read."""
+        """Read exactly ``size`` bytes, in chunks that are valid until the next read."""
 
 
 class Stream(Data, Protocol):
-    """A position in bytes that only moves forward."""
+    """A sequence of bytes with a position that only moves forward."""
 
     @property
     def position(self) -> int:
-        """Bytes from the beginning to the next one that is read."""
+        """The offset of the next byte that is read."""
 
     def block(self) -> tuple[bytes, int] | None:
-        """Read a block: the buffer that holds it and its offset there; None at the end."""
+        """Read a block; return a buffer and the block's offset in it, or None at the end."""
 
     def skip(self, size: int) -> None:
-        """Move past ``size`` bytes, which must be there."""
+        """Skip ``size`` bytes; raise an error if the stream is shorter."""
 
     def skip_padding(self, size: int) -> None:
-        """Move past what fills a block up; an archive may end before it (umoci's do)."""
+        """Skip the padding of a block; an archive may end before it (umoci's do)."""
 
     def advance(self, end: int, padding: int) -> None:
-        """Move on to a position, whose bytes must be there, and past the padding behind it."""
+        """Skip to the position ``end``, which must exist, and the padding after it."""
 
 
 def _truncated(missing: int) -> MalformedImage:
@@ -51,12 +51,12 @@ def _truncated(missing: int) -> MalformedImage:
 
 
 def read(stream: Stream, size: int) -> bytes:
-    """Read exactly ``size`` bytes, which the caller has bounded, as one object."""
+    """Read exactly ``size`` bytes into one object; the caller has bounded the size."""
     return b"".join(stream.iter_chunks(size))
 
 
 class ChunkStream:
-    """Chunks of bytes, as they come out of a decompressor. Nothing is copied but block seams."""
+    """A stream over chunks of bytes. Only blocks that span two chunks are copied."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
@@ -136,13 +136,13 @@ class ChunkStream:
             size -= passed
 
     def drain(self) -> None:
-        """Read what is left: what follows the end marker counts for the digests, too."""
+        """Read to the end: the digests include the bytes after the end marker."""
         while self._next():
             pass
 
 
 class FileStream:
-    """A file, or a part of one, that is read in place: what is skipped is never read."""
+    """A stream over a file or a range of it. Skipped bytes are not read."""
 
     def __init__(self, fd: int, size: int, start: int = 0) -> None:
         self._fd = fd
