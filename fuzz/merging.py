@@ -134,7 +134,7 @@ def _snapshot(tree: Tree) -> Snapshot:
 
 
 def _record(node: Node, names: list[bytes]) -> Record:
-    content = _content(node.layer, node.offset) if node.kind == "file" else b""
+    content = _content(node.layer - 1, node.offset) if node.kind == "file" else b""
     carries = node.kind in ("file", "dir")
     return Record(
         kind=node.kind,

@@ -69,6 +69,7 @@ def test_layers_are_applied_in_order(path: Path, root: Path, compression: Any) -
     blobs = [layer.packed() for layer in layers]
     assert report.layers == tuple(
         LayerReport(
+            layer=number,
             digest=build.digest(blob),
             diff_id=build.digest(tar),
             media_type=build.LAYER_TYPES[compression],
@@ -77,7 +78,7 @@ def test_layers_are_applied_in_order(path: Path, root: Path, compression: Any) -
             unpacked_size=len(tar),
             entries=entries,
         )
-        for tar, blob, entries in zip(tars, blobs, (2, 3), strict=True)
+        for number, tar, blob, entries in zip((1, 2), tars, blobs, (2, 3), strict=True)
     )
 
 

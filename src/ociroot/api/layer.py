@@ -29,6 +29,11 @@ class Layer:
         return f"<Layer {blob.number}/{blob.count} {name.short} size={self.size}>"
 
     @property
+    def number(self) -> int:
+        """Its number, from 1 and in the manifest's order."""
+        return self._blob.number
+
+    @property
     def digest(self) -> Digest | None:
         """The digest of the blob; None in a docker-archive, which has none."""
         return self._blob.digest

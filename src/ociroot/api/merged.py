@@ -21,7 +21,7 @@ class Merged:
 
     Attributes:
         tree: the file system.
-        layers: what was applied, in this order; ``Node.layer`` counts from 0 in it.
+        layers: what was applied, in this order; each has its number as ``layer``, as a node has it.
         warnings: what was odd.
     """
 
@@ -35,8 +35,7 @@ class Merged:
     ) -> None:
         self._source = source
         self._plan = plan
-        first = plan.only - 1 if plan.only is not None else 0
-        self._plain = {n for n, layer in enumerate(layers, first) if layer.compression == "none"}
+        self._plain = {each.layer for each in layers if each.compression == "none"}
         self.tree = tree
         self.layers = layers
         self.warnings = warnings

@@ -189,7 +189,7 @@ def _after_layers(image: Image, *numbers: int) -> list[Side]:
         nonlocal applied
         applied = 0
         found.clear()
-        found[0] = Side(Directory(None, b"", -1), {})
+        found[0] = Side(Directory(None, b"", 0), {})
         hashings.append(Hashing())
         return hashings[-1]
 

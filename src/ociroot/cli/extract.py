@@ -99,9 +99,9 @@ def extract(
     if not quiet:
         warn(report.warnings)
         if verbose:
-            for number, layer in enumerate(report.layers, 1):
+            for layer in report.layers:
                 click.echo(
-                    f"layer {number}/{len(report.layers)} {layer.digest or layer.diff_id}: "
+                    f"layer {layer.layer}/{len(report.layers)} {layer.digest or layer.diff_id}: "
                     f"{counted(layer.entries, 'entry', 'entries')}, "
                     f"{size(layer.size)} {layer.compression}, {size(layer.unpacked_size)} unpacked",
                     err=True,

@@ -64,7 +64,8 @@ def find_layer(image: str, path: str | None, as_json: bool, **choice: Any) -> No
 
     def events() -> Iterator[dict[str, Any]]:
         nonlocal found
-        for number, layer in enumerate(merged.layers, 1):
+        for layer in merged.layers:
+            number = layer.layer
             about = {"layer": number, "digest": layer.digest or layer.diff_id}
             for event in search.events(number, current):
                 found += 1

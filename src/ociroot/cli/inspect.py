@@ -117,7 +117,7 @@ def _about(image: Image) -> dict[str, Any]:
         "config": _plain(image.config),
         "layers": [
             {
-                "layer": number,
+                "layer": layer.number,
                 "digest": str(layer.digest) if layer.digest is not None else None,
                 "diff_id": str(layer.diff_id),
                 "media_type": layer.media_type,
@@ -126,7 +126,7 @@ def _about(image: Image) -> dict[str, Any]:
                 # Of a compressed layer nobody knows before it has been decompressed.
                 "unpacked_size": layer.size if layer.compression == "none" else None,
             }
-            for number, layer in enumerate(image.layers, 1)
+            for layer in image.layers
         ],
         "history": (
             {**_plain(item), "layer": number} for item, number in history_of_layers(image.config)

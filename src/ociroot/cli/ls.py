@@ -219,7 +219,7 @@ def _columns(node: Node) -> list[str]:
     size = "{}, {}".format(*node.rdev) if node.kind in ("char", "block") else str(node.size)
     owner = [str(node.links), str(node.uid), str(node.gid)]
     when = time_string(node.mtime_ns)
-    return [mode_string(node.kind, node.mode), *owner, size, when, f"#{node.layer + 1}"]
+    return [mode_string(node.kind, node.mode), *owner, size, when, f"#{node.layer}"]
 
 
 def _list_layer(image: Image, number: int, listing: LayerListing, as_json: bool) -> None:

@@ -63,13 +63,13 @@ def tree(image: str, depth: int, largest: int, as_json: bool, **choice: Any) -> 
         kept[node.layer] += node.size
     layers = [
         {
-            "layer": number + 1,
+            "layer": layer.layer,
             "digest": layer.digest or layer.diff_id,
-            "size": kept[number],
-            "waste": wastes[-1].by_layer.get(number, 0),
-            "created_by": made_by.get(number + 1, ""),
+            "size": kept[layer.layer],
+            "waste": wastes[-1].by_layer.get(layer.layer, 0),
+            "created_by": made_by.get(layer.layer, ""),
         }
-        for number, layer in enumerate(merged.layers)
+        for layer in merged.layers
     ]
     waste = sum(wastes[-1].by_layer.values())
     paths = CurrentPath(as_text if as_json else printable, choice["limits"])
@@ -133,7 +133,7 @@ def _largest(root: Directory, count: int, paths: CurrentPath) -> Iterator[dict[s
     # A path is long, and rarely needed to tell two files apart.
     for parent, name, node in sorted(found, key=functools.cmp_to_key(_order)):
         paths.start(parent.path_of(name))
-        yield {"path": paths.text(), "size": node.size, "layer": node.layer + 1}
+        yield {"path": paths.text(), "size": node.size, "layer": node.layer}
 
 
 def _order(one: _Place, other: _Place) -> int:

@@ -44,7 +44,7 @@ def streams(
 
     Args:
         layers: the layers in the order in which they were applied.
-        in_place: which of them, from 0, are not compressed and are not to be verified.
+        in_place: the numbers, from 1, of those that are not compressed and are not to be verified.
         nodes: regular files of the tree that they made; one that is given twice comes once.
         limits: what the layers may ask for.
 
@@ -60,7 +60,7 @@ def streams(
     for node in nodes:
         wanted.setdefault(node.layer, set()).add(node)
     for number in sorted(wanted):
-        layer = layers[number]
+        layer = layers[number - 1]
         files = sorted(wanted[number], key=lambda node: node.offset)
         try:
             if number in in_place:

@@ -58,7 +58,7 @@ def described(path: str, node: Node) -> dict[str, Any]:
         "uid": node.uid,
         "gid": node.gid,
         "mtime_ns": node.mtime_ns,
-        "layer": node.layer + 1,
+        "layer": node.layer,
     }
     if node.kind == "file":
         about["size"] = node.size

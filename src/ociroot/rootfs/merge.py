@@ -35,6 +35,7 @@ class LayerReport(msgspec.Struct, frozen=True):
     """What was applied.
 
     Attributes:
+        layer: its number, from 1 and in the order in which the layers are applied.
         digest: the digest of the blob; None in a docker-archive, which has none.
         diff_id: the digest of the uncompressed layer.
         media_type: as the manifest says; empty in a docker-archive.
@@ -44,6 +45,7 @@ class LayerReport(msgspec.Struct, frozen=True):
         entries: how many entries of the layer were applied, whiteouts among them.
     """
 
+    layer: int
     digest: str | None
     diff_id: str
     media_type: str
@@ -138,7 +140,7 @@ def merge(
                 return tree.apply(found, data, whiteouts=known)
 
             count, content = reader.read(layer, apply, report_progress)
-            reports.append(_reported(content, count))
+            reports.append(_reported(number + (plan.only or 1) - 1, content, count))
             report_progress()
             if after_layer is not None:
                 after_layer(tree, layer)
@@ -176,9 +178,10 @@ def _additions(found: Iterable[Change], tree: Tree, notices: Notices) -> Iterato
         yield change
 
 
-def _reported(content: LayerContent, count: int) -> LayerReport:
+def _reported(number: int, content: LayerContent, count: int) -> LayerReport:
     layer = content.layer
     return LayerReport(
+        layer=number,
         digest=str(layer.digest) if layer.digest is not None else None,
         diff_id=str(content.diff_id),
         media_type=layer.media_type,

@@ -41,8 +41,8 @@ class Node:
         gid: the group.
         mtime_ns: the modification time, in nanoseconds since 1970.
         xattrs: extended attributes, or None.
-        layer: the layer that brought it, from 0; of a directory, the last one that brought it or
-            something below it.
+        layer: the number of the layer that brought it, from 1; of a directory, of the last one that
+            brought it or something below it. 0: no layer did, as of the root of an empty tree.
         links: how many names it has.
         size: bytes, of a regular file.
         offset: where a regular file's data begins, in bytes of its layer's uncompressed content.
@@ -132,7 +132,7 @@ class Directory(Node):
         entries: what is in it, by name.
         parent: the directory that it is in; None for the root.
         name: its name there.
-        own: the last layer that had an entry for the directory itself; -1: none had.
+        own: the number of the last layer that had an entry for the directory itself; 0: none had.
         depth: how many directories it is in.
     """
 
@@ -143,7 +143,7 @@ class Directory(Node):
         self.parent = parent
         self.name = name
         self.entries: dict[bytes, Node] = {}
-        self.own = -1
+        self.own = 0
         self.depth: int = parent.depth + 1 if parent is not None else 0
 
     def __repr__(self) -> str:
@@ -159,7 +159,7 @@ class Directory(Node):
         self.mode = 0o755
         self.uid = self.gid = self.mtime_ns = 0
         self.xattrs = None
-        self.own = -1
+        self.own = 0
 
     def path(self) -> bytes:
         """Return its path inside the root, without a leading ``/``."""

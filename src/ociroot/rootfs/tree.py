@@ -68,7 +68,7 @@ class Tree:
             notices: told of duplicate paths.
             limits: on what layers may bring.
         """
-        self.root = Directory(None, b"", -1)
+        self.root = Directory(None, b"", 0)
         self.lookup = Lookup(self.root, limits)
         self._operations = operations
         self._notices = notices
@@ -78,7 +78,7 @@ class Tree:
         self._entries = 0
         self._size = 0
         self._memory = 0
-        self._layer = -1
+        self._layer = 0
         self._whiteouts_known = False
         # Of the layer in hand: whether it has added anything; whether an entry went through a
         # link, or made a hard link to what is below; names where a way (a link, or a directory that

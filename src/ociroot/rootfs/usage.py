@@ -45,7 +45,7 @@ class Waste(NoOperations):
     """Counts the bytes that a layer brought and that are hidden or removed later on.
 
     Attributes:
-        by_layer: bytes by the layer that brought them, from 0.
+        by_layer: bytes by the number of the layer that brought them, from 1.
     """
 
     def __init__(self) -> None:

@@ -124,7 +124,7 @@ class Server:
         self._slots = slots
         self._requests = requests
         self._answers = answers
-        self._places = {0: Directory(None, b"", -1)}
+        self._places = {0: Directory(None, b"", 0)}
         self._file = Node("file", -1)  # the one in hand
         # The slot of the batch in hand, and where in it the next data is.
         self._slot = slots[0]
