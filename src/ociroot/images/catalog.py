@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from ..errors import MalformedImage, OcirootError, VerificationError, located, printable, quoted
-from ..sources.source import Source
+from ..sources.source import Roots, Source
 from ..spec.config import Config
 from ..spec.descriptor import CONFIG_TYPES, INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from ..spec.digest import Digest
@@ -71,30 +71,23 @@ class Catalog:
         self._read: dict[Hashable, Any] = {}
 
     @cached_property
-    def is_layout(self) -> bool:
-        """Whether there is an ``index.json``, as in an OCI image layout."""
-        return self.source.member("index.json") is not None
+    def _roots(self) -> Roots:
+        return self.source.roots()
 
-    @cached_property
+    @property
     def is_archive(self) -> bool:
-        """Whether there is the ``manifest.json`` of a docker-archive.
-
-        In the directory of a layout it may also be another's; then it is no list.
-        """
-        content = self.source.member("manifest.json")
-        if content is None or self.source.form != "oci-layout":
-            return content is not None
-        return b"".join(content._replace(size=min(content.size, 100)).chunks()).lstrip()[:1] == b"["
+        """Whether there is the ``manifest.json`` of a docker-archive."""
+        return self._roots.manifest is not None
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
-        """What ``index.json`` lists, and the indexes that it lists.
+        """What the index of the source lists, and the indexes that it lists.
 
         Raises:
-            MalformedImage: ``index.json`` breaks a rule of the specification.
+            MalformedImage: that index breaks a rule of the specification.
             LimitExceeded: too many descriptors, indexes nested too deeply, a document too large.
         """
-        return tuple(self._followed()) if self.is_layout else ()
+        return tuple(self._followed(self._roots.index)) if self._roots.index is not None else ()
 
     def listing(self) -> Listing:
         """Return all that is in the source.
@@ -107,7 +100,7 @@ class Catalog:
         listed: Sequence[FoundImage | NonImage] = [self._listed(entry) for entry in self.entries]
         if self.is_archive:
             archived = [self._archived(item) for item in self._items()]
-            both = self.is_layout
+            both = self._roots.index is not None
             listed = put_together(listed, archived, self._stack_of) if both else archived
         return _listing(listed)
 
@@ -160,13 +153,13 @@ class Catalog:
 
     # An OCI image layout.
 
-    def _followed(self) -> Iterator[Entry]:
-        """Follow the indexes."""
+    def _followed(self, root: str) -> Iterator[Entry]:
+        """Follow the indexes from the first one, which has that name."""
         limits = self.source.limits
         seen: set[Hashable] = set()
         count = 0
         todo: list[tuple[Iterator[tuple[int, Any]], dict[str, str]]] = [
-            (enumerate(self._top()), {})
+            (enumerate(self._top(root)), {})
         ]
         while todo:
             children, above = todo[-1]
@@ -178,7 +171,8 @@ class Catalog:
             limits.check("descriptors", count)
             descriptor = self._attempt(Index.descriptor, item)
             if isinstance(descriptor, OcirootError):
-                yield self._broken(item, number, descriptor, nested=len(todo) > 1)
+                where = root if len(todo) == 1 else f"an index of {root}"
+                yield self._broken(item, number, descriptor, where)
                 continue
             said = {k: descriptor.annotations.get(k, above.get(k)) for k in _INHERITED}
             known = {name: text for name, text in said.items() if text is not None}
@@ -199,8 +193,8 @@ class Catalog:
             subject = known.get(_SUBJECT, "") if is_attestation else None
             yield Entry(descriptor, names, subject, index)
 
-    def _broken(self, item: Any, number: int, error: OcirootError, *, nested: bool) -> Entry:
-        """Return the entry of a descriptor that cannot be read."""
+    def _broken(self, item: Any, number: int, error: OcirootError, where: str) -> Entry:
+        """Return the entry of a descriptor that cannot be read, with where it stands."""
         place = f"`$.manifests[{number}]"
         path = "`$" in error.problem
         error.problem = (
@@ -210,19 +204,19 @@ class Catalog:
         return Entry(
             None,
             _names_in(item),
-            error=error.locate(member="an index of index.json" if nested else "index.json"),
+            error=error.locate(member=where),
         )
 
-    def _top(self) -> tuple[Any, ...]:
-        with located(member="index.json"):
-            content = self._documents.content("index.json") or b""
+    def _top(self, root: str) -> tuple[Any, ...]:
+        with located(member=root):
+            content = self._documents.content(root) or b""
             top = decode(content, Index, self.source.limits)
             if top.media_type and top.media_type not in INDEX_TYPES:
                 raise MalformedImage(f"mediaType is {quoted(top.media_type[:200])}, not an index's")
         return top.manifests
 
     def _nested(self, descriptor: Descriptor) -> Index | None:
-        if self.source.blob(descriptor.parsed_digest) is None:
+        if self.source.blob(descriptor) is None:
             return None
         return self._documents.read(descriptor, Index)
 
@@ -272,7 +266,7 @@ class Catalog:
 
     def _manifest(self, descriptor: Descriptor) -> FoundImage | str:
         """Read a manifest, and of an image its configuration."""
-        if self.source.blob(descriptor.parsed_digest) is None:
+        if self.source.blob(descriptor) is None:
             return "missing"
         manifest = self._documents.read(descriptor, Manifest)
         if manifest.artifact_type or manifest.config.media_type not in CONFIG_TYPES:
@@ -351,7 +345,7 @@ class Catalog:
     def _layers(self, descriptor: Descriptor) -> Stack:
         layers = self._documents.read(descriptor, Manifest).layers
         self.source.limits.check("layers", len(layers))
-        return tuple(self.source.blob(layer.parsed_digest) for layer in layers)
+        return tuple(self.source.blob(layer) for layer in layers)
 
 
 def _names_in(item: Any) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ class Documents:
         source = self.source
         with located(member=name):
             source.limits.check("document", descriptor.size)
-            blob = source.blob(descriptor.parsed_digest)
+            blob = source.blob(descriptor)
             if blob is None:
                 raise source.missing(descriptor.parsed_digest)
             check_size(blob, descriptor)

@@ -77,7 +77,6 @@ def resolve_layers(source: Source, image: ChosenImage) -> tuple[LayerBlob, ...]:
     if len(places) > source.limits.layers:
         raise source.limits.exceeded("layers", len(places)).locate(source=source.name)
     layers: list[LayerBlob] = []
-    sizes: dict[tuple[str, int], int] = {}
     for number, (place, diff_id) in enumerate(zip(places, diff_ids, strict=True), 1):
         digest, media_type = None, ""
         if not isinstance(place, str):
@@ -86,10 +85,7 @@ def resolve_layers(source: Source, image: ChosenImage) -> tuple[LayerBlob, ...]:
         with located(source=source.name, layer=label):
             blob = _member(source, place) if isinstance(place, str) else _blob(source, place)
         layers.append(LayerBlob(number, len(places), digest, media_type, blob, diff_id, 0))
-        sizes[blob.path, blob.offset] = blob.size
-    stored = sum(sizes.values())
-    if source.packed is not None:
-        stored = min(stored, source.packed)
+    stored = source.stored_size(layer.blob for layer in layers)
     return tuple(msgspec.structs.replace(layer, stored_size=stored) for layer in layers)
 
 
@@ -110,7 +106,7 @@ def _blob(source: Source, descriptor: Descriptor) -> Blob:
             f"the media type {quoted(media_type[:_SHOWN])}",
             remedy="decrypt the image first" if encrypted else None,
         )
-    blob = source.blob(descriptor.parsed_digest)
+    blob = source.blob(descriptor)
     if blob is None:
         raise source.missing(descriptor.parsed_digest)
     check_size(blob, descriptor)

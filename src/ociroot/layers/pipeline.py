@@ -28,6 +28,7 @@ from ..compression import CHUNK, Meter, decompress, sniff
 from ..errors import LimitExceeded, MalformedImage, OcirootError, Unsupported, VerificationError
 from ..images.layers import LayerBlob
 from ..limits import DEFAULTS, Limits
+from ..sources.blob import head
 from ..spec.descriptor import LAYER_TYPES
 from ..spec.digest import Digest
 
@@ -347,7 +348,7 @@ class Pipeline:
 
 def compression_of(layer: LayerBlob) -> str:
     """Return how a layer is compressed, by its first bytes."""
-    return sniff(next(layer.blob.chunks(8), b""))
+    return sniff(head(layer.blob, 8))
 
 
 def _gathered(chunks: Iterator[bytes]) -> Iterator[bytes]:

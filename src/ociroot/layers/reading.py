@@ -13,6 +13,7 @@ from ..errors import MalformedImage, OcirootError
 from ..images.layers import LayerBlob
 from ..limits import DEFAULTS, Limits
 from ..notices import Notices
+from ..sources.blob import LocalBlob
 from ..tar.counting import Counted
 from ..tar.reader import entries
 from ..tar.stream import ChunkStream, FileStream, Stream
@@ -73,14 +74,16 @@ class LayerReader:
         self._plan = plan
         self._notices = notices
         self._counted = Counted()
-        self._in_place: set[int] = set()
+        self._in_place: dict[int, LocalBlob] = {}
         if not plan.verify:
             # Unread, a plain layer is taken for the one of its diff_id, which its digest must agree
             # with (a docker-archive has none): else it may stand in another's place.
             self._in_place = {
-                layer.number
+                layer.number: layer.blob
                 for layer in layers
-                if layer.digest in (None, layer.diff_id) and compression_of(layer) == "none"
+                if layer.digest in (None, layer.diff_id)
+                and isinstance(layer.blob, LocalBlob)
+                and compression_of(layer) == "none"
             }
         flowing = [layer for layer in layers if layer.number not in self._in_place]
         self.total = sum(layer.blob.size for layer in flowing)
@@ -128,8 +131,9 @@ class LayerReader:
             OcirootError: it cannot be read, or the work has raised it.
         """
         try:
-            if layer.number in self._in_place:
-                result, content = self._read_in_place(layer, work)
+            if (blob := self._in_place.get(layer.number)) is not None:
+                result = self._read_in_place(blob, work)
+                content = LayerContent(layer, layer.diff_id, "none", blob.size)
             else:
                 stream = ChunkStream(self._pipeline.chunks(tick))
                 result = work(self._changes(stream), stream)
@@ -150,14 +154,10 @@ class LayerReader:
         content.verify()
         return result, content
 
-    def _read_in_place(
-        self, layer: LayerBlob, work: Callable[[Iterator[Change], Stream], _T]
-    ) -> tuple[_T, LayerContent]:
-        blob = layer.blob
+    def _read_in_place(self, blob: LocalBlob, work: Callable[[Iterator[Change], Stream], _T]) -> _T:
         with blob.opened() as fd:
             stream = FileStream(fd, blob.size, blob.offset)
-            result = work(self._changes(stream), stream)
-        return result, LayerContent(layer, layer.diff_id, "none", blob.size)
+            return work(self._changes(stream), stream)
 
     def _changes(self, stream: Stream) -> Iterator[Change]:
         return changes(entries(stream, self._plan.limits, self._counted), self._notices)

@@ -15,6 +15,7 @@ from ..errors import DestinationError, OcirootError
 from ..images.layers import LayerBlob
 from ..layers.pipeline import Pipeline, diagnose, tuned
 from ..limits import DEFAULTS, Limits
+from ..sources.blob import LocalBlob
 from ..space import SpaceBudget
 from ..tar.stream import ChunkStream, FileStream, Stream
 from .nodes import Directory, Node, weight
@@ -63,9 +64,10 @@ def streams(
         layer = layers[number - 1]
         files = sorted(wanted[number], key=lambda node: node.offset)
         try:
-            if number in in_place:
-                with layer.blob.opened() as fd:
-                    yield from _at(FileStream(fd, layer.blob.size, layer.blob.offset), files)
+            blob = layer.blob
+            if number in in_place and isinstance(blob, LocalBlob):
+                with blob.opened() as fd:
+                    yield from _at(FileStream(fd, blob.size, blob.offset), files)
             else:
                 with tuned(), Pipeline([layer], limits) as pipeline:
                     stream = ChunkStream(pipeline.chunks())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -13,9 +13,10 @@ from ..tar.entry import Entry
 from ..tar.names import clean
 from ..tar.reader import entries
 from ..tar.stream import FileStream
-from .blob import Blob
+from .blob import Blob, FileRange, OpenFile
+from .source import FilesSource
 
-__all__ = ["ArchiveFiles"]
+__all__ = ["ArchiveFiles", "ArchiveSource"]
 
 #: Links that are followed from one member to another.
 MAX_LINKS = 16
@@ -24,6 +25,40 @@ MAX_LINKS = 16
 # Bytes of a name that count as one member; a longer one counts as several. Those of images have a
 # hundred.
 _NAME = 256
+
+
+class ArchiveSource(FilesSource):
+    """An oci-archive, a docker-archive, or both at once."""
+
+    def __init__(
+        self, name: str, fd: int, limits: Limits = DEFAULTS, packed: int | None = None
+    ) -> None:
+        """Index an archive.
+
+        Args:
+            name: the path that it was opened by; ``-`` is standard input.
+            fd: an open regular file that holds the uncompressed archive; this object's, once it is
+                made.
+            limits: what its images may ask for.
+            packed: bytes of the compressed archive that it was decompressed from; None: it was not.
+
+        Raises:
+            OcirootError: see :class:`ArchiveFiles`.
+        """
+        # Standard input, too, may be a file of which we would not know otherwise.
+        path = os.path.realpath("/proc/self/fd/0" if name == "-" else name)
+        super().__init__(name, ArchiveFiles(fd, limits), limits, (path,))
+        self._packed = packed
+
+    @property
+    def form(self) -> str:
+        """See :class:`~ociroot.sources.source.Source`."""
+        return "oci-archive" if self.is_layout else "docker-archive"
+
+    def stored_size(self, blobs: Iterable[Blob]) -> int:
+        """Return how many bytes are stored: of a compressed archive no more than it has itself."""
+        stored = super().stored_size(blobs)
+        return min(stored, self._packed) if self._packed is not None else stored
 
 
 class ArchiveFiles:
@@ -45,8 +80,8 @@ class ArchiveFiles:
             MalformedImage: it is not a tar archive, or a broken one.
             LimitExceeded: it has more members than any image.
         """
-        self._fd = fd
-        self._blobs: dict[bytes, Blob] = {}
+        self._file = OpenFile(fd)
+        self._blobs: dict[bytes, FileRange] = {}
         self._links: dict[bytes, bytes] = {}
         # What is there and is neither of these, and what is there more than once.
         self._odd: set[bytes] = set()
@@ -89,7 +124,7 @@ class ArchiveFiles:
             self._blobs.pop(name, None)
             self._links.pop(name, None)
         if entry.kind == "file" and entry.segments is None:
-            self._blobs[name] = Blob(self._fd, position, entry.stored_size)
+            self._blobs[name] = FileRange(self._file, position, entry.stored_size)
         elif entry.kind == "link":
             self._links[name] = clean(entry.target)
         elif entry.kind == "symlink":
@@ -97,8 +132,8 @@ class ArchiveFiles:
         elif entry.kind != "dir":
             self._odd.add(name)
 
-    def get(self, name: str) -> Blob | None:
-        """Return where a member lies, through links to other members; None: it is not there."""
+    def get(self, name: str) -> FileRange | None:
+        """Return a member, through links to other members; None: it is not there."""
         for way in self._ways(name):
             if (found := self._blobs.get(way[-1])) is not None:
                 return found
@@ -124,9 +159,7 @@ class ArchiveFiles:
 
     def close(self) -> None:
         """Close the archive."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._file.end()
 
 
 def _beside(name: bytes, target: bytes) -> bytes:

@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Iterator
 from itertools import chain
+from typing import TypeVar
 
 from ..compression import CHUNK, decompress, sniff
 from ..errors import MalformedImage, OcirootError, SourceError, Unsupported, located, printable
@@ -22,9 +23,9 @@ from ..fhs import looks_like_root
 from ..limits import DEFAULTS, Limits
 from ..progress import Progress, ProgressCallback
 from ..spec.index import check_layout
-from .archive import ArchiveFiles
-from .blob import Blob
-from .directory import DirectoryFiles
+from .archive import ArchiveSource
+from .blob import FileRange, OpenFile, head
+from .directory import DirectorySource
 from .source import Files, Source
 from .spool import spool
 
@@ -41,8 +42,6 @@ _MAGIC = (
     (0, b"{", "a JSON document", "name the archive or the directory that holds the blobs"),
     (0, b"SIF", "a Singularity image", None),
 )
-
-_SHARED = "--shared-blob-dir names the directory, where layouts share their blobs"
 
 
 def open_source(
@@ -69,54 +68,44 @@ def open_source(
         DestinationError: there is no space for decompressing it.
     """
     name = os.fspath(path)
-    files: Files | None = None
-    packed: int | None = None
-    try:
+    with located(source="standard input" if name == "-" else name):
         if name != "-" and os.path.isdir(name):
             shared = os.fspath(shared_blobs) if shared_blobs is not None else None
-            files = DirectoryFiles(name, shared)
-        else:
-            if shared_blobs is not None:
-                raise SourceError("shared blobs are for a layout directory, and it is none")
-            fd, packed = _archive(name, tmpdir, progress, limits)
-            try:
-                files = ArchiveFiles(fd, limits)
-            except BaseException:
-                os.close(fd)
-                raise
-        # Standard input, too, may be a file of which we would not know otherwise.
-        named = ("/proc/self/fd/0" if name == "-" else name, shared_blobs)
-        source_paths = tuple(os.path.realpath(each) for each in named if each is not None)
-        if isinstance(files, DirectoryFiles):
-            # Each of these may be a mount of its own.
-            parts = ("index.json", "blobs", "blobs/sha256", "blobs/sha512")
-            source_paths += tuple(os.path.realpath(os.path.join(name, part)) for part in parts)
-        form = _form(files)
-        remedy = _SHARED if form == "oci-layout" and shared_blobs is None else None
-        return Source(name, form, files, limits, source_paths, remedy, packed)
-    except OcirootError as error:
-        if files is not None:
-            files.close()
-        shown = "standard input" if name == "-" else name
-        raise error.locate(source=shown) from error.__cause__
+            return _checked(DirectorySource(name, shared, limits))
+        if shared_blobs is not None:
+            raise SourceError("shared blobs are for a layout directory, and it is none")
+        fd, packed = _archive(name, tmpdir, progress, limits)
+        try:
+            source = ArchiveSource(name, fd, limits, packed)
+        except BaseException:
+            os.close(fd)
+            raise
+        return _checked(source)
+
+
+_AnySource = TypeVar("_AnySource", DirectorySource, ArchiveSource)
+
+
+def _checked(source: _AnySource) -> _AnySource:
+    """Return a source; close it when it is no form of an image.
+
+    Raises:
+        MalformedImage: it is none, or a broken one, or one that can be read as two.
+        Unsupported: it is something else, with what.
+    """
+    try:
+        for name in ("oci-layout", "index.json", "manifest.json"):
+            source.files.check_unique(name)
+        if source.is_layout:
+            with located(member="oci-layout"):
+                layout = source.files.get("oci-layout")
+                check_layout(head(layout, CHUNK) if layout is not None else b"")
+        elif source.files.get("manifest.json") is None:
+            raise _looks_like(source.files)
     except BaseException:
-        if files is not None:
-            files.close()
+        source.close()
         raise
-
-
-def _form(files: Files) -> str:
-    """Tell the form by the files that are there."""
-    for name in ("oci-layout", "index.json", "manifest.json"):
-        files.check_unique(name)
-    layout = files.get("oci-layout")
-    if layout is not None and files.get("index.json") is not None:
-        with located(member="oci-layout"):
-            check_layout(b"".join(layout._replace(size=min(layout.size, CHUNK)).chunks()))
-        return "oci-layout" if isinstance(files, DirectoryFiles) else "oci-archive"
-    if files.get("manifest.json") is not None:
-        return "docker-archive"
-    raise _looks_like(files)
+    return source
 
 
 def _archive(
@@ -140,20 +129,20 @@ def _archive(
         regular = stat.S_ISREG(status.st_mode)
         if not regular and name != "-":
             raise SourceError("this is not a regular file", remedy="`-` reads standard input")
-        chunks = Blob(fd, 0, status.st_size).chunks(CHUNK) if regular else _piped(fd)
-        head = next(chunks, b"")
-        while len(head) < 2048 and (more := next(chunks, b"")):
-            head += more
-        if not head:
+        chunks = FileRange(OpenFile(fd), 0, status.st_size).chunks(CHUNK) if regular else _piped(fd)
+        first = next(chunks, b"")
+        while len(first) < 2048 and (more := next(chunks, b"")):
+            first += more
+        if not first:
             raise MalformedImage("it is empty")
         for offset, magic, what, remedy in _MAGIC:
-            if head[offset : offset + len(magic)] == magic:
+            if first[offset : offset + len(magic)] == magic:
                 raise Unsupported(f"this is {what}, not a container image", remedy=remedy)
-        compression = sniff(head)
+        compression = sniff(first)
         if regular and compression == "none":
             return fd, None
         total = status.st_size if regular else 0
-        counted = _Counted(chain((head,), chunks), total, progress)
+        counted = _Counted(chain((first,), chunks), total, progress)
         unpacked = decompress(compression, counted, limits)
         spooled = spool(unpacked, total, tmpdir, limits)
     except BaseException:

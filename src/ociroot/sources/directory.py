@@ -7,9 +7,65 @@ import os
 import stat
 
 from ..errors import MalformedImage, SourceError, printable
-from .blob import Blob
+from ..limits import DEFAULTS, Limits
+from ..spec.digest import Digest
+from .blob import FileBlob, Lifetime, head
+from .source import FilesSource, Roots
 
-__all__ = ["DirectoryFiles"]
+__all__ = ["DirectoryFiles", "DirectorySource"]
+
+_SHARED = "--shared-blob-dir names the directory, where layouts share their blobs"
+# Bytes of a document in which its first character is looked for.
+_FIRST = 100
+
+
+class DirectorySource(FilesSource):
+    """An OCI image layout, or a docker-archive that somebody has unpacked."""
+
+    def __init__(
+        self, path: str, shared_blobs: str | None = None, limits: Limits = DEFAULTS
+    ) -> None:
+        """Look into a directory.
+
+        Args:
+            path: the directory.
+            shared_blobs: the directory that takes the place of ``blobs``, where several layouts
+                share one.
+            limits: what its images may ask for.
+
+        Raises:
+            SourceError: it cannot be read.
+        """
+        # Each of these may be a mount of its own.
+        parts = ("", "index.json", "blobs", "blobs/sha256", "blobs/sha512")
+        paths = [os.path.join(path, part) for part in parts]
+        paths += [shared_blobs] if shared_blobs is not None else []
+        read_from = tuple(map(os.path.realpath, paths))
+        super().__init__(path, DirectoryFiles(path, shared_blobs), limits, read_from)
+        self._shares_blobs = shared_blobs is not None
+
+    @property
+    def form(self) -> str:
+        """See :class:`~ociroot.sources.source.Source`."""
+        return "oci-layout" if self.is_layout else "docker-archive"
+
+    def roots(self) -> Roots:
+        """Return the documents to begin from.
+
+        In the directory of a layout a ``manifest.json`` may also be another's; then it is no list.
+        """
+        roots = super().roots()
+        found = self.files.get(roots.manifest) if roots.manifest and self.is_layout else None
+        if found is not None and head(found, _FIRST).lstrip()[:1] != b"[":
+            return Roots(roots.index, None)
+        return roots
+
+    def missing(self, digest: Digest) -> MalformedImage:
+        """See :class:`~ociroot.sources.source.Source`."""
+        error = super().missing(digest)
+        if self.is_layout and not self._shares_blobs:
+            error.remedy = _SHARED
+        return error
 
 
 class DirectoryFiles:
@@ -24,16 +80,17 @@ class DirectoryFiles:
         """
         self._root = os.path.realpath(path)
         self._shared = os.path.realpath(blobs) if blobs is not None else None
-        self._found: dict[str, Blob | None] = {}
+        self._found: dict[str, FileBlob | None] = {}
         self._parents: dict[str, str] = {}
+        self._lifetime = Lifetime()
         self.names: list[bytes] = []
         try:
             self.names = sorted(map(os.fsencode, os.listdir(self._root)))[:100]
         except OSError as error:
             raise SourceError(f"cannot read: {os.strerror(error.errno or 0)}") from error
 
-    def get(self, name: str) -> Blob | None:
-        """Return where a file lies; None: it is not there.
+    def get(self, name: str) -> FileBlob | None:
+        """Return a file; None: it is not there.
 
         Raises:
             MalformedImage: it is a link that leads out of the directory, or no regular file.
@@ -43,7 +100,7 @@ class DirectoryFiles:
             self._found[name] = self._look(name)
         return self._found[name]
 
-    def _look(self, name: str) -> Blob | None:
+    def _look(self, name: str) -> FileBlob | None:
         if "\0" in name:
             return None
         root, inside = self._root, name
@@ -66,7 +123,7 @@ class DirectoryFiles:
             ) from error
         if not stat.S_ISREG(status.st_mode):
             raise MalformedImage("it is not a regular file", member=name)
-        return Blob(-1, 0, status.st_size, path)
+        return FileBlob(path, status.st_size, self._lifetime)
 
     def _real(self, path: str) -> str:
         """Return a path without links; what is no link is not gone through name by name.
@@ -85,4 +142,5 @@ class DirectoryFiles:
         """Do nothing: a directory has one file of a name."""
 
     def close(self) -> None:
-        """Do nothing: each file is closed when it has been read."""
+        """Refuse to read any more; each file is closed when it has been read."""
+        self._lifetime.end()

@@ -1,21 +1,99 @@
-"""Where the blobs lie: each form of an image, told apart by its content, read in place.
+"""What a source is: the documents to begin from, and the blobs that they name.
 
-A source hands out documents as bytes and blobs as places in open files; what they should hold
-(digest, size) is checked by whoever reads them. There are two kinds of documents to start from, and
-a source may have both: the ``index.json`` of an OCI image layout, and the ``manifest.json`` of a
-docker-archive.
+A source hands out documents as bytes and blobs as :class:`~ociroot.sources.blob.Blob`; what they
+should hold (digest, size) is checked by whoever reads them. How a source finds them is its own: the
+members of an archive, the files of a directory, what a registry sends.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cached_property
 from typing import Protocol
+
+import msgspec
 
 from ..errors import ClosedSource, MalformedImage
 from ..limits import DEFAULTS, Limits
+from ..spec.descriptor import Descriptor
 from ..spec.digest import Digest
-from .blob import Blob
+from .blob import Blob, head
 
-__all__ = ["Files", "Source"]
+__all__ = ["Files", "FilesSource", "Roots", "Source"]
+
+
+class Roots(msgspec.Struct, frozen=True):
+    """The documents that lead to all images of a source, by the names that it has for them.
+
+    Attributes:
+        index: an index of the image-spec; None: there is none. An OCI image layout has
+            ``index.json``. A source that is one manifest, as a registry's by its tag, gives an
+            index that lists it alone.
+        manifest: the ``manifest.json`` of a docker-archive; None: there is none.
+    """
+
+    index: str | None
+    manifest: str | None
+
+
+class Source(Protocol):
+    """A place that holds images."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it: the path that it was opened by."""
+
+    @property
+    def form(self) -> str:
+        """What it is, to be shown: ``oci-archive``, ``oci-layout``, ``docker-archive``."""
+
+    @property
+    def limits(self) -> Limits:
+        """What its images may ask for."""
+
+    @property
+    def source_paths(self) -> tuple[str, ...]:
+        """The files and directories that it is read from."""
+
+    def roots(self) -> Roots:
+        """Return the names of the documents to begin from."""
+
+    def document(self, name: str) -> bytes | None:
+        """Return the content of a document that has no digest to check against.
+
+        Of one that is longer than any document may be, one byte more than that is returned.
+
+        Args:
+            name: one of the roots, or a name that Docker's ``manifest.json`` has.
+
+        Returns:
+            None when it is not there.
+
+        Raises:
+            MalformedImage: there are several of that name.
+        """
+
+    def member(self, name: str) -> Blob | None:
+        """Return a layer by the name that Docker's ``manifest.json`` has; None: it is not there."""
+
+    def blob(self, descriptor: Descriptor) -> Blob | None:
+        """Return the blob of a descriptor; None: it is not there."""
+
+    def missing(self, digest: Digest) -> MalformedImage:
+        """Return what to raise for a blob that is not there."""
+
+    def stored_size(self, blobs: Iterable[Blob]) -> int:
+        """Return how many bytes are stored for some blobs: each blob is counted once."""
+
+    def check_open(self) -> None:
+        """Refuse to go on with a source that has been closed.
+
+        Raises:
+            ClosedSource: it has been.
+        """
+
+    def close(self) -> None:
+        """Close what is open."""
 
 
 class Files(Protocol):
@@ -26,7 +104,7 @@ class Files(Protocol):
         """The first of the names, for telling what it is."""
 
     def get(self, name: str) -> Blob | None:
-        """Return where a file lies; None: it is not there."""
+        """Return a file; None: it is not there."""
 
     def check_unique(self, name: str) -> None:
         """Refuse a file that two readers could take for two different ones.
@@ -40,77 +118,71 @@ class Files(Protocol):
         """Close what is open."""
 
 
-class Source:
-    """A place that holds images.
+class FilesSource:
+    """A source of named files: what an archive and a directory have in common.
 
     Attributes:
-        name: what messages call it: the path that it was opened by.
-        form: what it is: ``oci-archive``, ``oci-layout`` or ``docker-archive``.
+        name: the path that it was opened by.
+        files: the files.
         limits: what its images may ask for.
         source_paths: the files and directories that it is read from.
-        missing_remedy: what may help where a blob is missing; None: nothing.
-        packed: bytes of the compressed archive that it was decompressed from; None: it was not.
     """
 
     def __init__(
-        self,
-        name: str,
-        form: str,
-        files: Files,
-        limits: Limits = DEFAULTS,
-        source_paths: tuple[str, ...] = (),
-        missing_remedy: str | None = None,
-        packed: int | None = None,
+        self, name: str, files: Files, limits: Limits = DEFAULTS, source_paths: tuple[str, ...] = ()
     ) -> None:
-        self.source_paths = source_paths
         self.name = name
-        self.form = form
+        self.files = files
         self.limits = limits
-        self.missing_remedy = missing_remedy
-        self.packed = packed
-        self._files = files
+        self.source_paths = source_paths
         self._closed = False
 
+    @cached_property
+    def is_layout(self) -> bool:
+        """Whether there are the two files of an OCI image layout."""
+        return all(self.files.get(name) is not None for name in ("oci-layout", "index.json"))
+
+    def roots(self) -> Roots:
+        """See :class:`Source`."""
+        index, manifest = (
+            name if self.files.get(name) is not None else None
+            for name in ("index.json", "manifest.json")
+        )
+        return Roots(index, manifest)
+
     def document(self, name: str) -> bytes | None:
-        """Return the content of a file that has no digest to check against; None: it is not there.
-
-        Of one that is longer than any document may be, one byte more than that is returned.
-
-        Raises:
-            MalformedImage: there are several of that name.
-        """
-        self._files.check_unique(name)
-        found = self._files.get(name)
-        if found is None:
-            return None
-        return b"".join(found._replace(size=min(found.size, self.limits.document + 1)).chunks())
+        """See :class:`Source`."""
+        self.files.check_unique(name)
+        found = self.files.get(name)
+        return head(found, self.limits.document + 1) if found is not None else None
 
     def member(self, name: str) -> Blob | None:
-        """Say where a file lies by its name; None: it is not there."""
-        return self._files.get(name)
+        """See :class:`Source`."""
+        return self.files.get(name)
 
-    def blob(self, digest: Digest) -> Blob | None:
-        """Say where a blob of the layout lies; None: it is not there.
+    def blob(self, descriptor: Descriptor) -> Blob | None:
+        """See :class:`Source`.
 
         image-layout.md, "Blobs": "The content of `blobs/<alg>/<encoded>` MUST match the digest
-        `<alg>:<encoded>`". A Digest's parts are checked, so they may stand in a name.
+        `<alg>:<encoded>`". A Digest's parts are checked, so they may be part of a name.
         """
-        return self._files.get(f"blobs/{digest.algorithm}/{digest.encoded}")
+        digest = descriptor.parsed_digest
+        return self.files.get(f"blobs/{digest.algorithm}/{digest.encoded}")
 
     def missing(self, digest: Digest) -> MalformedImage:
-        """Return what to raise for a blob that is not there."""
-        return MalformedImage(f"the blob {digest} is not there", remedy=self.missing_remedy)
+        """See :class:`Source`."""
+        return MalformedImage(f"the blob {digest} is not there")
 
-    def close(self) -> None:
-        """Close the files behind it."""
-        self._closed = True
-        self._files.close()
+    def stored_size(self, blobs: Iterable[Blob]) -> int:
+        """See :class:`Source`."""
+        return sum(blob.size for blob in set(blobs))
 
     def check_open(self) -> None:
-        """Refuse to go on with a source that has been closed.
-
-        Raises:
-            ClosedSource: it has been.
-        """
+        """See :class:`Source`."""
         if self._closed:
             raise ClosedSource("the source is closed", source=self.name)
+
+    def close(self) -> None:
+        """See :class:`Source`."""
+        self._closed = True
+        self.files.close()
