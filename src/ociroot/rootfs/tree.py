@@ -96,7 +96,7 @@ class Tree:
         self._last_parent = self.root
 
     def __repr__(self) -> str:
-        return f"<Tree entries={self._entries} layers={self._layer + 1}>"
+        return f"<Tree entries={self._entries} layers={self._layer}>"
 
     def apply(
         self,
