@@ -1,4 +1,4 @@
-"""What all tests have in common."""
+"""Set-up for all tests."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .support.needs import need_root
 
 
 def pytest_configure() -> None:
-    """Heed the signals that the tests send, whoever runs them.
+    """Restore the default handling of the signals that the tests send.
 
-    POSIX.1-2017, sh, 2.11: a shell has what it runs in the background ignore SIGINT, as nohup(1)
-    has it ignore SIGHUP; and what is ignored stays so in the programs that are started.
+    POSIX.1-2017, sh, 2.11: a shell makes background commands ignore SIGINT, as nohup(1) does with
+    SIGHUP; ignored signals stay ignored in child programs.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -23,6 +23,6 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what is marked ``root`` before its fixtures are made, unless we are root."""
+    """Skip tests marked ``root`` before their fixtures are set up, unless we are root."""
     if item.get_closest_marker("root") is not None:
         need_root()

@@ -1,4 +1,4 @@
-"""The names that the package gives: every one is there, and none is loaded before it is wanted."""
+"""The public names of the package: each one exists, and is imported only on first use."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Images that want out: whatever their names and links, nothing beside the root may change.
+"""Images that try to escape: names and links of any kind change nothing outside the root.
 
-Most cases are a product: a way that leads out of the root if anyone follows it, and something done
-at its end, in one layer or across layers. What must come of each is what the plain model says,
-which knows no outside; what must not come of any is a change in the watched tree beside the root.
+Most cases are a product of a path that leads out of the root if it is followed, and an operation at
+that path, in one layer or across layers. The expected result is that of the plain model, which has
+no outside; the watched tree beside the root must not change.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Arena:
             os.utime(path, ns=(1, 1))
 
     def outside(self) -> tuple[Snapshot, list[int], list[str]]:
-        """All that may not change."""
+        """Return the state that must not change."""
         inodes = [(self.watched / name).stat().st_nlink for name in ("secret", "dir/inner")]
         listing = {path.name for path in self.place.iterdir()}
         return snapshot(self.watched), inodes, sorted(listing - {"rootfs", "image"})
@@ -52,7 +52,7 @@ class Arena:
     def extract(
         self, *layers: Members | Layer, user: bool = False, replace: bool = False
     ) -> Snapshot | None:
-        """The tree that came out, or None after a refusal; the outside is checked."""
+        """Extract and check the outside; return the tree, or None after a refusal."""
         image = archive(self.place / "image", layers)
         before = self.outside()
 
@@ -72,7 +72,7 @@ class Arena:
 
 @pytest.fixture
 def arena() -> Iterator[Arena]:
-    """An arena in which nothing may hang, as opening a FIFO would."""
+    """An arena with a timeout, since opening a FIFO would hang."""
 
     def hangs(*_: object) -> None:
         raise AssertionError("it hangs")
@@ -87,10 +87,10 @@ def arena() -> Iterator[Arena]:
         signal.signal(signal.SIGALRM, before)
 
 
-# -- Ways out and what is done there ---------------------------------------------------------------
+# -- Escaping paths and operations at them ---------------------------------------------------------
 
 UP = b"../" * 12
-# Each makes the name `way` of the members lead to the watched directory, whose path is given.
+# Each makes the name `way` lead to the watched directory, whose path is given.
 WAYS: dict[str, Callable[[bytes], Members]] = {
     "absolute": lambda out: [symlink(b"way", out)],
     "relative": lambda out: [symlink(b"way", b"../watched")],
@@ -127,7 +127,7 @@ WAYS: dict[str, Callable[[bytes], Members]] = {
         link(b"way", b"x/way"),
     ],
 }
-# The same without a link: the name itself leads there.
+# The same without a link: the name itself is the escaping path.
 NAMES = {
     "dots": b"../watched",
     "many dots": b"a/../../../watched",
@@ -280,7 +280,7 @@ def test_directories_over_devices(arena: Arena) -> None:
     assert tree[b"c/f"].kind == tree[b"b/f"].kind == "file"
 
 
-# -- Links without end -----------------------------------------------------------------------------
+# -- Endless links ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_directories_over_devices(arena: Arena) -> None:
         [symlink(b"l", b"m"), symlink(b"m", b"l")],
         [symlink(b"l", b"./l/../l")],
         [symlink(b"l", b"/x/l"), symlink(b"x", b".")],
-        # Each doubles the steps of the one before.
+        # Each link doubles the steps of the previous one.
         [symlink(b"l", b"39/x"), symlink(b"0", b"."), directory(b"x")]
         + [symlink(b"%d" % n, b"%d/%d" % (n - 1, n - 1)) for n in range(1, 40)],
     ],
@@ -360,7 +360,7 @@ def test_a_deep_tree_is_exchanged_for_another(arena: Arena, user: bool) -> None:
 
 
 def test_a_deep_tree_behind_links(arena: Arena) -> None:
-    # Each link is short and leads to where the last one ended.
+    # Each link is short and continues where the last one ended.
     step = b"/".join([b"d"] * 20)
     layer: Members = [directory(b"l0")]
     for n in range(1, 100):
@@ -374,7 +374,7 @@ def test_a_deep_tree_behind_links(arena: Arena) -> None:
     assert not any(record.kind == "file" for record in tree.values())
 
 
-# -- Names that the kernel does not take -----------------------------------------------------------
+# -- Names that the kernel rejects -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -396,7 +396,7 @@ def test_a_deep_tree_behind_links(arena: Arena) -> None:
         file(b"f", mtime=-(2**62)),
         file(b"f", pax={b"mtime": b"1e400"}),
         file(b"f", pax={b"mtime": b"nan"}),
-        file(b"f", pax={b"uid": b"\xd9\xa3"}),  # a digit, but not ours
+        file(b"f", pax={b"uid": b"\xd9\xa3"}),  # a digit, but not an ASCII one
         Member(b"f", "char", rdev=(2**40, 2**40)),
         Member(b"f", typeflag=b"Z"),
     ],
@@ -413,7 +413,7 @@ def test_what_the_kernel_does_not_take_is_no_crash(arena: Arena, member: Member)
     assert arena.outside() == before
 
 
-# -- What is said about it -------------------------------------------------------------------------
+# -- Messages --------------------------------------------------------------------------------------
 
 EVIL = b"evil\x1b]0;title\x07\x1b[31m\nocirootfake: line\r\x7f\x9b\xc2\x9b\xe2\x80\xae\xff"
 EVIL_TEXT = "evil\x1b]0;title\x07\x1b[31m\nfake: line\r\x7f\x9b\u202e"
@@ -432,7 +432,7 @@ REFUSED: dict[str, list[Members]] = {
 
 
 def check_text(text: bytes) -> None:
-    """Nothing that a terminal obeys, and no traceback."""
+    """Check that a message has no control characters and no traceback."""
     shown = text.decode()
     for character in shown.replace("\n", ""):
         assert unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"), shown

@@ -1,4 +1,4 @@
-"""Every program of the bench, once, on a tiny image: so that it still runs when it is wanted."""
+"""Run every program of the benchmark once on a tiny image, so that the benchmark stays usable."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ TOP = [
 
 @pytest.fixture
 def where() -> Iterator[Path]:
-    """A directory with a short path, as podman demands, that carries what images have."""
+    """A directory with a short path, as podman requires, on a file system that supports images."""
     with roomy_directory(2**30) as given:
         yield given
 
@@ -144,7 +144,7 @@ def test_every_peer(
         assert (root / "etc/one").read_text() == "another"
         assert (root / "etc/two").read_text() == "one"
         assert (root / "implied/large").stat().st_size == 1_000_000
-        by_layers = "{blob}" in peer.script  # they know nothing of whiteouts
+        by_layers = "{blob}" in peer.script  # these do not handle whiteouts
         assert (root / "gone").exists() is by_layers
     assert not out.exists()
 
@@ -194,7 +194,7 @@ def test_a_table_keeps_bars_in_their_cells() -> None:
 def test_the_whole_command(
     where: Path, floor: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With an input that needs no network, in the place of one that does."""
+    """With a local input instead of one from the network."""
     need_tools("taskset", "gzip", "tar", "bsdtar")
 
     def made(out: Path, work: Path, cache: Path) -> None:

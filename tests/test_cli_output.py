@@ -1,4 +1,4 @@
-"""Where output goes, and what becomes of a command that cannot write it: one line and exit 1."""
+"""Where output goes, and errors when it cannot be written: one line and exit code 1."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 from .support.build import archive, directory, file
 
 COMMAND = (sys.executable, "-m", "ociroot")
-# Python's own setting for streams may be in the environment of whoever runs us, or not.
+# PYTHONUNBUFFERED may be set in the environment of the tests.
 BUFFERING = pytest.mark.parametrize("unbuffered", [False, True], ids=["buffered", "unbuffered"])
 
-# Each writes to stdout, and (but for the last ones) nothing to stderr; `S` is the image.
+# Each writes to stdout and, except for the last ones, nothing to stderr; `S` is the image.
 WRITING = {
     "ls": ("ls", "S"),
     "ls-json": ("ls", "-R", "--json", "S"),
@@ -39,7 +39,7 @@ WRITING = {
     "extract-json": ("extract", "--quiet", "--json", "S", "D"),
 }
 COMMANDS = pytest.mark.parametrize("name", WRITING)
-DONE = {"diff": 1}  # there is a difference
+DONE = {"diff": 1}  # the images differ
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def words(name: str, image: Path, place: Path) -> list[str]:
-    """A command with its files."""
+    """Return the arguments of a command with its files."""
     known = {"S": str(image), "D": str(place / "root")}
     return [known.get(word, word.replace("S:", f"{image}:")) for word in WRITING[name]]
 
 
 def environment(name: str = "", unbuffered: bool = False) -> dict[str, str]:
-    """The variables of a user's shell."""
+    """Return the environment of a user's shell."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     if unbuffered:
         clean["PYTHONUNBUFFERED"] = "1"
@@ -82,7 +82,7 @@ def run_to(
 def run_closed(
     closed: str, name: str, image: Path, place: Path
 ) -> subprocess.CompletedProcess[str]:
-    """Run with what the shell is told to close."""
+    """Run a command with descriptors that the shell closes."""
     return subprocess.run(
         ["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, *words(name, image, place)],
         env=environment(name),
@@ -102,7 +102,7 @@ def full() -> Iterator[int]:
 
 @contextmanager
 def gone() -> Iterator[int]:
-    """A pipe that nobody reads any more."""
+    """A pipe whose read end is closed."""
     read, write = os.pipe()
     os.close(read)
     yield write
@@ -143,7 +143,7 @@ def test_a_closed_stderr(image: Path, tmp_path: Path, name: str) -> None:
 
 @COMMANDS
 def test_all_streams_closed(image: Path, tmp_path: Path, name: str) -> None:
-    """Nothing that is opened becomes stdin, stdout or stderr, where it would be written to."""
+    """No file that is opened becomes stdin, stdout or stderr, which would corrupt it."""
     before = image.read_bytes()
     done = run_closed("<&- >&- 2>&-", name, image, tmp_path)
     assert done.returncode == 1

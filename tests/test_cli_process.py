@@ -36,8 +36,8 @@ from .support.snapshot import Snapshot, differences, snapshot
 from .support.user import NOBODY, unprivileged, workshop
 
 COMMAND = (sys.executable, "-m", "ociroot")
-# Somebody who is not root, writes nothing of others and yet reads the interpreter and our sources,
-# wherever the tests were installed.
+# A user who is not root and cannot write files of others, but can read the interpreter and our
+# sources wherever the tests are installed.
 AS_NOBODY = (
     *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
     *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
@@ -56,7 +56,7 @@ NAMES = {b".", b"etc", b"etc/shadow", b"tmp", b"bin", b"bin/tool", b"bin/same", 
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that anyone may enter, unlike pytest's."""
+    """A directory that any user may enter, unlike pytest's."""
     with workshop() as path:
         path.chmod(0o755)
         yield path
@@ -69,7 +69,7 @@ def image(place: Path) -> Path:
 
 @pytest.fixture
 def expected(image: Path, place: Path) -> Snapshot:
-    """The tree as it is at a destination that was not there before."""
+    """The tree at a destination that did not exist before."""
     good(extract(image, place / "expected"))
     tree = snapshot(place / "expected")
     assert tree.keys() == NAMES
@@ -91,7 +91,7 @@ def good(done: subprocess.CompletedProcess[str]) -> None:
 
 
 def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
-    """Check an error: its code, nothing on stdout, and one line that says all of the words."""
+    """Check an error: the exit code, empty stdout, and one line that contains all of the words."""
     assert done.returncode == code, done.stderr
     assert not done.stdout
     assert done.stderr.endswith("\n")
@@ -103,12 +103,12 @@ def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> N
 
 # Signals.
 
-LARGE = 2**36  # nobody writes 64 GiB in the time of a test
+LARGE = 2**36  # too large to be written in the time of a test
 
 
 @pytest.fixture(scope="session")
 def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image of some files and a huge one, in a small blob: its extraction does not end."""
+    """A small blob with some files and a huge one, whose extraction does not finish in the test."""
     member = tarfile.TarInfo("large")
     member.size = LARGE
     some = [file(b"some/%d/file" % number, b"content") for number in range(500)]
@@ -116,20 +116,20 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     zeros = compress(bytes(2**26), "zstd")
     blob = compress(head, "zstd") + zeros * (LARGE // 2**26)
     path = tmp_path_factory.mktemp("endless") / "image.tar"
-    # What is never read to its end has no diff_id to be checked.
+    # The layer is never read to its end, so its diff_id is not checked.
     return archive(path, [Layer(b"", "zstd", blob=blob)], diff_ids=[digest(b"")])
 
 
 @contextmanager
 def in_the_middle(*arguments: str | Path, beside: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run until the huge file is there, in a staging directory below `beside`; then stop it."""
+    """Run until the huge file exists in a staging directory below `beside`; stop it at exit."""
     process = subprocess.Popen(
         [*COMMAND, "extract", "--max-size=1T", "--max-ratio=1000000", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # What goes wrong here must not fill the machine's memory.
+        # A failure here must not fill the machine's memory.
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**33, 2**33)),
     )
     try:
@@ -221,7 +221,7 @@ def test_a_second_signal_does_not_stop_the_cleaning_up(
 
 @contextmanager
 def volume(place: Path) -> Iterator[Path]:
-    """A fresh volume, mounted: empty but for what mkfs puts there."""
+    """A newly mounted volume, empty except for what mkfs creates."""
     root = place / "volume"
     root.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "ociroot-test", root], check=True)
@@ -309,7 +309,7 @@ def test_replace(image: Path, place: Path, expected: Snapshot) -> None:
     (root / "old/closed").chmod(0)
     good(extract("--replace-anything", image, root))
     assert differences(snapshot(root), expected) == []
-    good(extract("--replace-anything", image, root))  # and once more over our own
+    good(extract("--replace-anything", image, root))  # and again over its own result
     assert differences(snapshot(root), expected) == []
     assert {path.name for path in place.iterdir()} == {"image.tar", "expected", "root"}
 
@@ -460,7 +460,7 @@ def test_a_platform_that_is_not_there(image: Path, place: Path) -> None:
     problem, *choices = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (2, "")
     assert f"{image}: there is no image for linux/s390x" in problem
-    # What can be chosen, and the option that does.
+    # The available images, and the option that selects each.
     assert choices[-1].split()[-2:] == ["--platform", f"linux/{HOST_ARCHITECTURE}"]
     assert list(place.iterdir()) == [image]
 
@@ -541,7 +541,7 @@ def test_no_progress_where_there_is_no_terminal(place: Path) -> None:
 
 
 def slow(place: Path) -> Path:
-    """An image that takes long enough for a bar to be drawn."""
+    """An image whose extraction takes long enough for a progress bar."""
     size = 2**29
     member = tarfile.TarInfo("large")
     member.size = size
@@ -550,7 +550,7 @@ def slow(place: Path) -> Path:
 
 
 def on_a_terminal(*arguments: str | Path, **environment: str) -> str:
-    """Run with a terminal for stderr and return what it shows."""
+    """Run with a terminal as stderr and return its output."""
     terminal, end = pty.openpty()
     clean = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
     with subprocess.Popen(
@@ -565,7 +565,7 @@ def on_a_terminal(*arguments: str | Path, **environment: str) -> str:
         while True:
             try:
                 part = os.read(terminal, 65536)
-            except OSError:  # EIO: nobody holds the other end
+            except OSError:  # EIO: the other end is closed
                 break
             if not part:
                 break

@@ -1,4 +1,4 @@
-"""How the command is called: usage errors, help, and what each failure exits with."""
+"""The command line: usage errors, help, and the exit code of each failure."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(
 
 
 def failed(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
-    """Check an error: its code, nothing on stdout, and a first line that says all of the words."""
+    """Check an error: exit code, empty stdout, and a first line that contains all of the words."""
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     line, *more = done.stderr.splitlines()
     assert line.startswith("ociroot: ")
@@ -146,7 +146,7 @@ def test_an_unknown_option_gets_a_suggestion(arguments: tuple[str, ...], meant: 
 
 
 def values() -> list[tuple[str, str]]:
-    """Every option that takes a value, of every command."""
+    """Return every option with a value, of every command."""
     return [
         (name, option)
         for name, each in COMMANDS.items()
@@ -157,7 +157,7 @@ def values() -> list[tuple[str, str]]:
 
 
 def test_an_option_that_is_given_twice(image: Path) -> None:
-    """For each of them in this process, which is quick; then some as they are typed."""
+    """For each option in this process, which is fast; then for some as a separate command."""
     assert len(values()) > 100
     for name, option in values():
         for first, second in ("12", "11"):
@@ -212,7 +212,7 @@ def reading(name: str, image: Path, root: Path) -> list[str]:
 
 
 def in_process(arguments: list[str]) -> tuple[int, str]:
-    """Call a command as :func:`ociroot.cli.main` does; return its code and what is wrong."""
+    """Call a command as :func:`ociroot.cli.main` does; return its exit code and message."""
     try:
         command.main(arguments, "ociroot", standalone_mode=False)
     except (OcirootError, click.ClickException) as error:
@@ -223,7 +223,7 @@ def in_process(arguments: list[str]) -> tuple[int, str]:
 @pytest.mark.parametrize("name", READING)
 def test_an_image_that_cannot_be_read(name: str) -> None:
     with workshop() as place:
-        # As root, for an ordinary user may not be able to read what is imported by then.
+        # As root, because an ordinary user may not be able to read modules that are imported later.
         readable = archive(place / "readable.tar", [TREE])
         assert in_process(reading(name, readable, place / "first"))[0] in (0, 1)
         closed = archive(place / "closed.tar", [TREE])
@@ -302,7 +302,7 @@ def test_the_limits_have_a_help_of_their_own(name: str) -> None:
 
 
 def test_the_example_for_set_id_programs_finds_hidden_ones(image: Path) -> None:
-    """What it gives to jq, and what it asks jq for."""
+    """Check the output that it pipes to jq, and the jq filter."""
     shown = run("ls", "--help").stdout
     (example,) = re.findall(r"^ *(ociroot ls .*) \| (jq .*)$", shown, re.MULTILINE)
     words = [str(image) if w == "app.tar" else w for w in shlex.split(example[0])[1:]]

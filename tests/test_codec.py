@@ -1,4 +1,4 @@
-"""Decompression: every number of members and frames, with each library that may be there."""
+"""Decompression of any number of members and frames, with each supported library."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DATA = random.Random(1).randbytes(300_000) + b"compressible" * 100_000
 
 @pytest.fixture(params=["best", "fallback"])
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run with isal and backports.zstd, and with what serves where they are missing."""
+    """Run with isal and backports.zstd, and with the fallbacks for both."""
     if request.param == "fallback":
         missing(monkeypatch)
     return str(request.param)
@@ -130,7 +130,7 @@ def test_a_wrong_gzip_checksum_is_refused(library: str) -> None:
 
 
 def test_windows_up_to_128_mib_and_no_more(library: str) -> None:
-    """A frame's header says how much memory its reader needs."""
+    """The header of a frame declares the memory that decompression needs."""
 
     def frame(window_log: int) -> bytes:
         # RFC 8878, 3.1.1.1: no single segment, no checksum; then one raw last block of 4 bytes.
@@ -210,11 +210,11 @@ def test_frames_that_are_skipped_wherever_a_chunk_ends(library: str) -> None:
             unpack(packed[:cut])
 
 
-# However many units there are, each costs what it is long, and not what follows it.
+# The cost of each unit depends on its own length, not on what follows it.
 
 
 class Watched:
-    """A library's decompressor that says how many bytes it is given and gives back."""
+    """A library's decompressor that records how many bytes it is given and returns."""
 
     def __init__(self, inner: Any, bytes_copied: list[int]) -> None:
         self._inner = inner
@@ -264,7 +264,7 @@ def test_no_unit_costs_what_follows_it(
     count = min(20_000, CHUNK // len(packed))
     found = decompress(sniff(packed), pieces(packed * count, CHUNK))
     assert sum(map(len, found)) == len(content) * count
-    # Half a chunk for each of them would be ten to a hundred times as much.
+    # Half a chunk for each unit would be ten to a hundred times as much.
     assert len(packed) * count <= copied[0] <= (len(packed) + 10_000) * count
 
 

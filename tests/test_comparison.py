@@ -1,4 +1,4 @@
-"""Trees of one image, compared as they were after its layers."""
+"""Comparison of the trees of one image after different layers."""
 
 from __future__ import annotations
 

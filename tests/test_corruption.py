@@ -1,4 +1,4 @@
-"""A damaged image is refused, or was damaged where it does not matter: never another tree."""
+"""A damaged image is refused, or gives the same tree if the damage has no effect."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LAYERS = [
     Layer([Member(b"etc/d", "link", target=b"etc/b"), Member(b"e", data=b"plain" * 300)]),
 ]
 
-# The boundaries of the fields of a tar header.
+# The field boundaries of a tar header.
 FIELDS = (0, 1, 100, 108, 116, 124, 136, 148, 156, 157, 257, 263, 265, 297, 329, 345, 500, 511)
 
 
@@ -61,13 +61,13 @@ DAMAGES = (flip, zero, insert, cut)
 
 
 def structural(data: bytes) -> list[int]:
-    """Where something begins or ends: headers, their fields, contents, padding, the end."""
+    """Return the offsets of structural boundaries: headers, fields, contents, padding, the end."""
     found: set[int] = set()
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         for member in tar:
             found.update(member.offset + field for field in FIELDS)
             begin, end = member.offset_data, member.offset_data + member.size
-            # The headers of gzip, zstd and tar, and what they end with; a middle.
+            # The headers and trailers of gzip, zstd and tar, and a position in the middle.
             found.update(range(begin, min(begin + 24, end)), range(max(begin, end - 12), end + 2))
             found.update((begin + member.size // 2, begin + 511, begin + 512))
         found.update((tar.offset, tar.offset + 512, len(data) - 1))
@@ -75,7 +75,7 @@ def structural(data: bytes) -> list[int]:
 
 
 class Trial:
-    """Extracts damaged images and holds what comes out against the intact one's tree."""
+    """Extracts damaged images and compares the result with the tree of the intact one."""
 
     def __init__(self, where: Path, intact: bytes) -> None:
         self.path, self.root = where / "image", where / "root"
@@ -151,7 +151,7 @@ def test_damage_anywhere(place: Path, tmp_path: Path, form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_truncation(place: Path, tmp_path: Path, form: str) -> None:
-    """At each block; and at each byte where the archive ends."""
+    """At each block, and at each byte near the end of the archive."""
     intact = FORMS[form](tmp_path / "image")
     trial = Trial(place, intact)
     ends = {*range(512, len(intact), 512), *range(max(0, len(intact) - 1500), len(intact), 7)}

@@ -1,4 +1,4 @@
-"""Copying out of an image: where the copy goes, what it keeps, and that it has been verified."""
+"""``ociroot cp``: where the copy goes, which attributes it keeps, and that it is verified."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ DESTINATIONS = ("new", "new/", "empty", "empty/", "full", "file", ".", "link", "
 
 
 def names(place: Path) -> dict[str, str]:
-    """All that is in a directory, without following links."""
+    """Return all entries of a directory, without following links."""
     found: dict[str, str] = {}
     for directory, below, files in os.walk(place):
         for name in below + files:
@@ -75,7 +75,7 @@ def playground(place: Path) -> Path:
 def test_the_destination_is_what_it_is_to_cp(
     image: Path, tmp_path: Path, source: str, destination: str
 ) -> None:
-    """At the first run and at the second; but for what would change something that is there."""
+    """In the first run and in a second one, except where it would change existing files."""
     root = tmp_path / "root"
     with ociroot.open(image) as opened:
         opened.image().extract(root)
@@ -96,7 +96,7 @@ def test_the_destination_is_what_it_is_to_cp(
             continue
         assert code == 7
         assert names(ours) == before
-        # It has failed, too, or has merged with what was there, or overwritten it.
+        # It has failed as well, or has merged with or overwritten existing files.
         whole = source in ("etc/.", "/usr/bin/..", "/bin/.", "/.")
         added = names(theirs).keys() - before.keys()
         assert done.returncode or (taken and (whole or not added))
@@ -171,7 +171,7 @@ def test_an_image_on_standard_input(image: Path, tmp_path: Path) -> None:
         )
 
 
-# What it keeps.
+# Attributes that are kept.
 
 CAPABILITY = b"\x01\0\0\2\0\4\0\0" + bytes(12)
 PRIVILEGED = [
@@ -241,12 +241,12 @@ def test_an_ordinary_user_keeps_no_set_id_bits() -> None:
             assert files[0].samefile(place / name / "again")
 
 
-# That it has been verified.
+# Verification.
 
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> Path:
-    """An image whose plain layer has one wrong byte, in the content of one file of two."""
+    """An image whose plain layer has one wrong byte in the content of one of two files."""
     path = archive(tmp_path / "image", [[Member(b"good", data=b"good"), Member(b"bad", data=BIG)]])
     content = bytearray(path.read_bytes())
     content[content.index(BIG) + 5] ^= 1
@@ -264,7 +264,7 @@ def test_nothing_appears_that_is_not_verified(damaged: Path, tmp_path: Path, sou
 
 
 def test_all_layers_are_verified(tmp_path: Path) -> None:
-    """A layer of which nothing is copied may hide what is."""
+    """A layer from which nothing is copied can hide files that are copied."""
     layers = [[Member(b"d/f", data=b"x")], [Member(b"else", data=BIG)]]
     path = archive(tmp_path / "image", layers)
     content = bytearray(path.read_bytes())
@@ -290,7 +290,7 @@ def test_nothing_goes_to_stdout_that_is_not_verified(damaged: Path) -> None:
 def test_what_changes_meanwhile_does_not_appear(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: build.Compression, source: str
 ) -> None:
-    """All has been verified when somebody writes to the image, while the copy is made."""
+    """The image is changed after it was verified, while the copy is made."""
     noise = random.Random(4).randbytes(3000)
     layer = Layer([Member(b"d/f", data=noise), Member(b"d/other", data=b"x")], compression)
     path = archive(tmp_path / "image", [layer])
@@ -316,7 +316,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.root
 def test_a_reserve_is_left(tmp_path: Path, small: Path) -> None:
-    # Nearly all of 20 MiB, of which a hundredth is to stay.
+    # Nearly all of 20 MiB; the reserve is a hundredth.
     members = [Member(b"d/%d" % n, data=bytes(1 << 20)) for n in range(19)]
     members += [Member(b"d/last", data=bytes(900 << 10)), Member(b"all", data=bytes(20840000))]
     path = archive(tmp_path / "image", [Layer(members, "gzip")])
@@ -331,7 +331,7 @@ def test_a_reserve_is_left(tmp_path: Path, small: Path) -> None:
 
 @pytest.mark.root
 def test_what_is_kept_for_stdout_leaves_the_reserve(tmp_path: Path, small: Path) -> None:
-    """It is verified before it is written, and so it is kept; cat reads it again instead."""
+    """It is verified before it is written, so it is kept in a file; cat reads it again instead."""
     noise = random.Random(5).randbytes(1 << 20)
     path = archive(tmp_path / "image", [Layer([Member(b"all", data=noise * 20)], "gzip")])
     refused = run("cp", "--tmpdir", small, f"{path}:/all", "-")
@@ -343,7 +343,7 @@ def test_what_is_kept_for_stdout_leaves_the_reserve(tmp_path: Path, small: Path)
     assert list(small.iterdir()) == []
 
 
-# What a later layer removed.
+# Files that a later layer removed.
 
 LAYERS = [
     Layer([Member(b"etc/gone", data=b"secret"), Member(b"etc/kept", data=b"1")], "gzip"),
@@ -362,7 +362,7 @@ LAYERS = [
 
 @pytest.fixture(params=["in its order", "in another order"])
 def layers(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """Three layers, in which the middle one hides some of the lowest."""
+    """Three layers, of which the middle one hides some files of the lowest."""
     lowest = Layer([Member(b"usr/below", data=b"below")], "zstd")
     stack = [lowest, *LAYERS]
     diff_ids = [build.digest(layer.unpacked()) for layer in stack]
@@ -425,7 +425,7 @@ def test_cp_of_a_layer(layers: Path, tmp_path: Path) -> None:
 
 
 def test_a_layer_alone_is_verified(tmp_path: Path) -> None:
-    """Of a layer with a wrong diff_id nothing is listed, and nothing read."""
+    """A layer with a wrong diff_id is neither listed nor read."""
     layer = Layer([Member(b"f", data=b"x")], "gzip")
     path = archive(tmp_path / "image", [layer], diff_ids=["sha256:" + "0" * 64])
     for arguments in (("ls", path), ("ls", "--json", path), ("cat", path, "f")):

@@ -1,4 +1,4 @@
-"""The way to the destination: whose links are followed, what is made, and what is said."""
+"""The path of the destination: which links are followed, which parents are created, messages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def image(place: Path) -> Path:
 
 @pytest.fixture
 def victim(place: Path) -> Iterator[Path]:
-    """A root file system elsewhere, which must not change."""
+    """A root file system elsewhere that must not change."""
     victim = place / "victim"
     for name in ("bin", "etc", "empty"):
         (victim / name).mkdir(parents=True)
@@ -65,7 +65,7 @@ def extract(image: Path, root: Path | str, **options: Any) -> None:
         source.image().extract(root, **options)
 
 
-# Links that others have planted.
+# Links that other users have planted.
 
 
 @pytest.mark.root
@@ -144,10 +144,10 @@ def test_a_compressed_archive_is_not_decompressed_behind_one(
 @pytest.mark.parametrize(
     ("owner", "mode", "directory"),
     [
-        (0, 0o1777, 0),  # the follower's
-        (OTHER, 0o1777, OTHER),  # the directory's owner's
-        (OTHER, 0o777, 0),  # not sticky: whoever may write there may do anything there
-        (OTHER, 0o1775, 0),  # not for all to write to
+        (0, 0o1777, 0),  # owned by the user who follows it
+        (OTHER, 0o1777, OTHER),  # owned by the owner of the directory
+        (OTHER, 0o777, 0),  # not sticky: any user with write permission can rename everything
+        (OTHER, 0o1775, 0),  # not world-writable
     ],
 )
 def test_a_link_that_the_kernel_would_follow_is_followed(
@@ -185,7 +185,7 @@ def test_an_ordinary_user_follows_those_of_root(image: Path, shared: Path) -> No
 
 @pytest.mark.root
 def test_two_users_without_a_number_are_not_one(image: Path, shared: Path, victim: Path) -> None:
-    """In a user namespace all that it does not have show as nobody."""
+    """In a user namespace, all unmapped users appear as nobody."""
     os.chown(shared, NOBODY, NOBODY)
     shared.chmod(0o1777)
     plant(shared / "link", victim, NOBODY)
@@ -197,7 +197,7 @@ def test_two_users_without_a_number_are_not_one(image: Path, shared: Path, victi
 def test_the_way_is_swapped_for_a_planted_link(
     image: Path, place: Path, shared: Path, victim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At each call that opens something on the way and after it."""
+    """At each call that opens a component of the path, and after the last."""
     real = os.open
     outcomes = set()
     for number in range(1, 200):
@@ -233,7 +233,7 @@ def test_the_way_is_swapped_for_a_planted_link(
     assert 10 < number < 199
 
 
-# What paths mean.
+# Interpretation of paths.
 
 
 def test_links_without_end(image: Path, place: Path) -> None:
@@ -241,7 +241,7 @@ def test_links_without_end(image: Path, place: Path) -> None:
         (place / f"l{number + 1}").symlink_to(f"l{number}")
     (place / "round").symlink_to("round")
     (place / "l0").mkdir()
-    extract(image, place / "l40" / "root")  # as many as the kernel follows
+    extract(image, place / "l40" / "root")  # the maximum that the kernel follows
     for name in ("l41", "round"):
         with pytest.raises(DestinationError, match="ELOOP"):
             extract(image, place / name / "new")
@@ -308,7 +308,7 @@ def test_a_current_directory_that_is_gone(
     gone.mkdir()
     done = run("extract", *option, image, path, cwd=gone, preexec_fn=gone.rmdir)
     if path == ".." and done.returncode == 7:
-        return  # it leads to what is there, and holds something
+        return  # it leads to an existing directory that is not empty
     assert done.returncode == 7
     assert done.stderr.startswith(f"ociroot: {path}: ")
     assert "removed" in done.stderr or "does not exist" in done.stderr
@@ -336,7 +336,7 @@ def test_parents_are_made(image: Path, place: Path, umask: int) -> None:
         finally:
             os.umask(before)
 
-    extract(image, place / "first")  # loads what an ordinary user may not be able to load
+    extract(image, place / "first")  # imports modules that an ordinary user may not be able to read
     as_ordinary_user(work)
     for name in ("a", "a/b", "a/c"):
         assert (place / name).stat().st_mode & 0o7777 == 0o755
@@ -370,7 +370,7 @@ def test_parents_go_when_it_fails(place: Path, when: str) -> None:
 
 
 def test_parents_of_others_stay(image: Path, place: Path) -> None:
-    """What has been put into one meanwhile stays, and it with it."""
+    """A created parent that another user has put something into is not removed."""
 
     def interfere(_: object) -> None:
         (place / "a/mine").touch()

@@ -1,4 +1,4 @@
-"""Small files whose documents ask for much: of time, which is counted in steps, and of memory."""
+"""Small images with costly documents: bounds on time, counted in steps, and on memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def nested(path: Path, names: list[str], children: int, **inner: Any) -> Path:
 
 
 def images(count: int, **more: Any) -> list[Image]:
-    """Return images of as many names, each other than the others."""
+    """Return distinct images, each with a name of its own."""
     return [
         Image(
             [[Member(b"%d" % n)]],
@@ -101,7 +101,7 @@ def test_all_documents_together_have_a_limit(
         with pytest.raises(LimitExceeded, match="--max-documents"):
             source.listing()
         assert counts.bytes_read <= limits.documents
-    # The document of a neighbour is one thing, and all of them are another.
+    # The limit on one document is that of a neighbour; the limit on all of them stops the listing.
     with (
         ociroot.open(path, limits=limits) as source,
         pytest.raises(LimitExceeded, match="--max-documents"),
@@ -125,7 +125,7 @@ def test_one_document_by_many_links_is_counted_each_time(
         assert counts.bytes_read < 2 * limits.documents
 
 
-# What need not be read is not.
+# Documents that are not needed are not read.
 
 
 def test_of_many_tags_one_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +240,7 @@ def test_long_names_of_members_count_as_several(tmp_path: Path) -> None:
 
 
 def test_what_is_shown_of_a_shared_document_counts_each_time(tmp_path: Path) -> None:
-    """One configuration that names its platform at length, and many images of it."""
+    """One configuration with a very long platform, listed by many images."""
     rootfs = {"type": "layers", "diff_ids": []}
     config = packed({**CONFIG, "os.version": "x" * 100_000, "rootfs": rootfs})
     described = build.describe(build.CONFIG, config)
@@ -256,11 +256,11 @@ def test_what_is_shown_of_a_shared_document_counts_each_time(tmp_path: Path) -> 
         source.listing()
 
 
-# What is printed.
+# Output.
 
 
 def test_json_leaves_no_garbage_for_each_element(tmp_path: Path) -> None:
-    """The command runs without the collector, and would keep it all."""
+    """The command runs without the garbage collector, so cycles would accumulate."""
     steps_of_history = 3000
     path = archive(tmp_path / "a", [], config={"history": [{"created_by": "x"}] * steps_of_history})
     arguments = ["inspect", "--json", str(path)]
@@ -277,7 +277,7 @@ def test_json_leaves_no_garbage_for_each_element(tmp_path: Path) -> None:
 
 
 def test_errors_do_not_keep_documents(tmp_path: Path) -> None:
-    """A traceback would keep the frames that read them."""
+    """A traceback would reference the frames that read them."""
     config: dict[str, Any] = {"n": 1, "x": "x" * 1_000_000, "architecture": 7}
     made = [Image([], config=config, manifest={"n": n}) for n in range(10)]
     made += [Image([], config={**config, "n": n}) for n in range(10)]
@@ -287,7 +287,7 @@ def test_errors_do_not_keep_documents(tmp_path: Path) -> None:
         with ociroot.open(path) as source:
             assert all(each.is_unreadable for each in source.listing().others)
             gc.collect()
-            # They have 20 MB; the modules that are loaded here for the first time have some, too.
+            # The documents have 20 MB; modules that are imported here first take some, too.
             assert tracemalloc.get_traced_memory()[0] < 5 << 20
     finally:
         tracemalloc.stop()

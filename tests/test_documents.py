@@ -1,4 +1,4 @@
-"""The documents: each rule of the specification that one can break, and the right refusal."""
+"""The JSON documents: each rule of the specification, and the error when it is violated."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def test_a_document_of_another_kind_is_named_as_json_has_it(
     refused(archive(path, [LAYER], index=content), MalformedImage, "expected an object, found")
 
 
-# Go's encoding/json takes a key for a field that differs in case only, or has the long s or the
-# Kelvin sign for s and k; the last of two such keys wins. Others ignore it.
+# Go's encoding/json matches a key to a field that differs only in case, or that has the long s or
+# the Kelvin sign instead of s and k; the last of two such keys wins. Others ignore it.
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_an_index_and_a_manifest_at_once_for_some_readers(tmp_path: Path, key: s
 
 
 def test_keys_that_no_reader_takes_for_another(tmp_path: Path) -> None:
-    """Docker's own fields, those of its first format, and what only looks alike."""
+    """Docker's own fields, those of its first format, and keys that only look similar."""
     config = {
         "id": "1",
         "Id": "2",
@@ -198,7 +198,7 @@ def test_chain_ids() -> None:
     assert chain_ids((one, two)) == (one, Digest.of(f"{one} {two}".encode()))
 
 
-# Each document's own rules.
+# The rules of each document.
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_a_message_names_the_place_in_the_document(
     refused(archive(tmp_path / "a.tar", [LAYER], **overrides), error, path)
 
 
-# Layers, as far as documents tell.
+# Rules on layers that the documents alone decide.
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_a_layer_of_another_size(tmp_path: Path) -> None:
     refused(archive(tmp_path / "a.tar", [layer]), VerificationError, "layer 1/1 .*says 7")
 
 
-# Which image.
+# Selection of the image.
 
 
 def images(*platforms: str) -> list[Image]:
@@ -425,7 +425,7 @@ def test_attestations_and_artifacts_are_never_the_image(tmp_path: Path) -> None:
 
 
 def nested(path: Path, depth: int) -> None:
-    """Write an archive whose image lies below so many indexes."""
+    """Write an archive whose image is nested in this many indexes."""
     inner = archive(path, [LAYER])
     with ociroot.open(inner) as source:
         image = source.listing().images[0].descriptor
@@ -453,7 +453,7 @@ def test_nested_indexes(tmp_path: Path) -> None:
 
 
 def test_an_image_of_which_only_one_platform_was_saved(tmp_path: Path) -> None:
-    """Its index lists the others all the same (image-layout.md: blobs MAY be missing)."""
+    """Its index still lists the other platforms (image-layout.md: blobs MAY be missing)."""
     both = images("linux/amd64", "linux/arm64")
     path = archive_of(tmp_path / "a.tar", both)
     other = choose(path, "linux/arm64")
@@ -502,7 +502,7 @@ def test_names_in_messages_are_safe_for_a_terminal() -> None:
 
 
 def test_null_in_a_map_keeps_its_name(tmp_path: Path) -> None:
-    """Go's readers, and so all who start containers, have the port and the volume."""
+    """Go's decoder, and so every container runtime, keeps the port and the volume."""
     parameters = {
         "ExposedPorts": {"80/tcp": None},
         "Volumes": {"/data": None, "/x": {}},

@@ -1,4 +1,4 @@
-"""The sample image is what it says it is, and `make demo` shows it, as root and as anybody."""
+"""The sample image, `make demo` and the examples of the README, as root and as another user."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOBODY = 65534
 BUILT = 1_700_000_000
 SECOND = 10**9
 
-# kind, mode and the owner's number
+# kind, mode and uid
 PROMISED = {
     ".": ("dir", 0o755, 0),
     "bin": ("symlink", 0o777, 0),
@@ -50,8 +50,8 @@ PROMISED = {
     "var/cache/apt/lock": ("file", 0o640, 0),
 }
 
-# It may be that another user can read neither the checkout nor the interpreter, so all that is
-# needed is imported by a first run.
+# Another user may be able to read neither the checkout nor the interpreter, so a first run imports
+# all that is needed.
 AS_ANOTHER = """
 import os, sys
 import ociroot
@@ -159,14 +159,14 @@ def test_the_sample_as_an_ordinary_user(place: Path) -> None:
     check(snapshot(place / "second"), promised, with_xattrs=carries_xattrs(place))
 
 
-# What depends on the versions of the compressors, or on the machine.
+# Output that depends on the versions of the compressors or on the machine.
 CHANGING = re.compile(
     r"sha256:[0-9a-f]{12,64}|linux/[a-z0-9]+|\d+(\.\d)? (bytes|kB)(?= (gzip|zstd| ))"
 )
 
 
 def examples() -> list[tuple[str, str]]:
-    """The commands of the README that work on the sample, and what they are said to print."""
+    """Return the README's commands on the sample image, with the output that it documents."""
     blocks = re.findall(r"```console\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
     [block] = [block for block in blocks if "$ ociroot inspect sample.tar" in block]
     steps = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
@@ -185,7 +185,7 @@ def test_the_examples_of_the_readme(place: Path) -> None:
         done = subprocess.run(
             command, shell=True, cwd=place, env=environment, capture_output=True, check=False
         )
-        # An ordinary user is told that owners are left out.
+        # An ordinary user gets a warning that owners are not kept.
         assert done.stderr == b"" or (os.geteuid() and "ociroot cp" in command), command
         printed = CHANGING.sub("…", done.stdout.decode()).split()
         wanted = CHANGING.sub("…", said).split()
@@ -196,7 +196,7 @@ def test_the_examples_of_the_readme(place: Path) -> None:
 
 
 def first_steps() -> str:
-    """The commands of the README that begin with nothing but a checkout."""
+    """Return the README's commands that need only a checkout."""
     blocks = re.findall(r"```sh\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
     [block] = [block for block in blocks if block.startswith("make venv\n")]
     return str(block)
@@ -206,7 +206,7 @@ def test_the_first_steps_of_the_readme(place: Path) -> None:
     need_tools("make")
     shutil.copy(CHECKOUT / "Makefile", place)
     shutil.copytree(CHECKOUT / "examples", place / "examples")
-    # What `make venv` would make.
+    # What `make venv` would create.
     programs = place / ".venv/bin"
     programs.mkdir(parents=True)
     for name, arguments in (("python", ""), ("ociroot", "-m ociroot")):
@@ -228,7 +228,7 @@ def test_the_first_steps_of_the_readme(place: Path) -> None:
 
 def test_make_demo(place: Path) -> None:
     need_tools("make")
-    # As if typed in a shell of its own: not as a part of the `make test` that runs this.
+    # As in a separate shell, not as a part of the `make test` that runs this.
     environment = {
         name: value
         for name, value in os.environ.items()

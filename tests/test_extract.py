@@ -1,4 +1,4 @@
-"""Extraction as a whole: what is verified, in which order layers go, what is reported."""
+"""Extraction as a whole: verification, the order of the layers, the report."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def content(root: Path) -> dict[str, bytes]:
 
 
 def refused(path: Path, root: Path, error: type[OcirootError], match: str, **options: Any) -> None:
-    """Check a refusal, and that nothing of the attempt is left."""
+    """Check that an image is refused and nothing is left behind."""
     before = sorted(root.parent.iterdir())
     threads = threading.active_count()
     with pytest.raises(error, match=match):
@@ -83,7 +83,7 @@ def test_layers_are_applied_in_order(path: Path, root: Path, compression: Any) -
 
 
 def test_the_report_has_the_config(path: Path, root: Path) -> None:
-    """What the Rust crate proxmox-oci returns."""
+    """The caller needs the configuration to start a container."""
     report = extract(archive(path, [BASE], config={"config": {"Cmd": ["sh"]}}), root)
     assert report.config.config.cmd == ("sh",)
     assert report.destination == str(root)
@@ -107,7 +107,7 @@ def test_the_same_layer_twice(path: Path, root: Path) -> None:
 def test_a_damaged_blob_fails_by_its_digest(
     path: Path, root: Path, compression: Any, at: int
 ) -> None:
-    """Whatever the damage looks like first: bad gzip data, a bad header, a short archive."""
+    """Whichever error comes first: bad gzip data, a bad header or a short archive."""
     layer = Layer([Member(b"x", data=os.urandom(2000))], compression)
     damaged = bytearray(layer.packed())
     damaged[at] ^= 0x55
@@ -146,7 +146,7 @@ def test_padding_behind_gzip_counts_for_the_digest(path: Path, root: Path) -> No
     assert content(root) == {"a": b"base", "b": b"base"}
 
 
-# The order of the layers (DESIGN: matched by content, as proxmox-oci does).
+# The order of the layers: matched by content.
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])
@@ -164,7 +164,7 @@ def test_the_order_of_the_diff_ids_is_followed(path: Path, root: Path, compressi
 
 
 def test_an_order_in_which_nothing_fits_is_put_right(path: Path, root: Path) -> None:
-    """A hard link before its target: it is not the image that is broken."""
+    """A hard link before its target in the wrong order is not an error of the image."""
     layers = [[Member(b"l", "link", target=b"f")], [Member(b"f", data=b"1")]]
     diff_ids = [build.digest(build.tar(layer)) for layer in layers[::-1]]
     report = extract(archive(path, layers, diff_ids=diff_ids), root)
@@ -179,7 +179,7 @@ def test_an_order_in_which_nothing_fits_is_put_right(path: Path, root: Path) -> 
 def test_directories_in_each_other_are_bounded(path: Path, root: Path) -> None:
     archive(path, [[Member(b"a/" * 3000 + b"b")]])
     extract(path, root)
-    # pytest's own cleaning up recurses, and fails at such a depth.
+    # pytest's own clean-up recurses, and fails at such a depth.
     subprocess.run(["rm", "-r", root], check=True)
     archive(
         path,
@@ -260,7 +260,7 @@ def test_a_destination_that_cannot_be(path: Path, tmp_path: Path, where: str) ->
             extract(path, tmp_path / where, replace=replace)
 
 
-# What the API shows of an image.
+# The API of an image.
 
 
 def test_progress(path: Path, root: Path) -> None:

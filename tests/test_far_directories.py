@@ -1,4 +1,4 @@
-"""Directories far below the root: what is between is not opened one by one again and again."""
+"""Directories far below the root: their parents are not opened one by one for each entry."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAR = b"d/" * (DEPTH - 1)
 
 
 def opens(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> int:
-    """How many directories some work opens one by one."""
+    """Return how many directories some work opens one by one."""
     count = 0
     real = os.open
 
@@ -45,7 +45,7 @@ def extracted(tmp_path: Path, *layers: list[Member]) -> Callable[[], object]:
 
 
 def to_and_fro(count: int) -> list[Member]:
-    """Files that go into two directories far from each other, in turns."""
+    """Return files that alternate between two directories far from each other."""
     return [
         *(directory(b"%d/" % n + FAR) for n in range(2)),
         *(symlink(b"l%d" % n, b"%d/" % n + FAR) for n in range(2)),
@@ -71,7 +71,7 @@ def check(rootfs: Path, count: int) -> None:
 
 def test_entries_to_and_fro(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = opens(monkeypatch, extracted(tmp_path, to_and_fro(100)))
-    # Each directory once to be made and once to be described, and some for each of the files.
+    # Each directory once to be created and once for its attributes, and a few for each file.
     assert count < 2 * 2 * DEPTH + 100 * 30
     check(tmp_path / "rootfs", 100)
 
@@ -87,7 +87,7 @@ def test_where_linux_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_many_deep_directories_that_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, top: bytes
 ) -> None:
-    """Neither attributes nor removals go through all of them side by side."""
+    """Neither attributes nor removals open all of them."""
     chains = 100
     deep = [file(top + b"%d/" % n + b"d/" * 99 + b"f") for n in range(chains)]
     gone = [Member(b".wh.top")] if top else [Member(b".wh.%d" % n) for n in range(chains)]

@@ -1,4 +1,4 @@
-"""Whatever the kernel answers, at whatever call: one error of ours, and nothing is left behind."""
+"""A failure of any system call: one OcirootError, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LAYERS = [
     ),
     Layer([Member(b"d/.wh.p"), Member(b"e/g/h/i", data=b"y" * 700)]),
 ]
-# What is called on the way to a destination; reading the image is another matter.
+# The calls that write the destination; those that read the image are tested elsewhere.
 CALLS = (
     *("open", "mkdir", "write", "fchmod", "utime", "symlink", "link", "mknod", "unlink", "rmdir"),
     *("rename", "chmod", "fchown", "setxattr", "listdir", "stat", "fstat", "dup"),
@@ -78,7 +78,7 @@ class Faults:
 def test_each_call_fails_once(
     place: Path, monkeypatch: pytest.MonkeyPatch, name: str, replace: bool
 ) -> None:
-    """The destination is as it was, or whole; a fault in the cleaning up may leave a staging."""
+    """The destination is unchanged or complete; a fault in clean-up may leave the staging."""
     image, root = archive(place / "image", LAYERS), place / "root"
     if replace:
         (root / "old").mkdir(parents=True)
@@ -110,10 +110,10 @@ def test_each_call_fails_once(
         outcome = "refused, nothing changed" if failed else "the same tree"
         tally("a call to the kernel failed, each once", outcome)
         if faults.count < number:
-            break  # there is no such call any more
+            break  # no further such call
     else:
         raise AssertionError("it never ended")
-    # What is left when cleaning up itself failed is the next one's to remove.
+    # The next run removes what is left when clean-up failed.
     extract(image, root, replace_anything=replace)
     assert differences(whole, snapshot(root)) == []
     assert sorted(path.name for path in place.iterdir()) == ["image", "root"]
@@ -149,7 +149,7 @@ def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[s
     ("handles", "enough"), [(64, True), (32, True), (9, True), (8, True), (7, False)]
 )
 def test_few_handles(place: Path, handles: int, enough: bool) -> None:
-    """The directories that are kept open are as many as there may be."""
+    """The number of directories kept open depends on the limit of descriptors."""
     members = [Member(b"%d/" % n + b"d/" * 60 + b"f", data=b"x") for n in range(60)]
     again = [Member(b"%d/" % n + b"d/" * 60 + b"g", data=b"x") for n in range(60)]
     image = archive(place / "image", [Layer(members, "gzip"), Layer(again, "gzip")])
@@ -164,14 +164,14 @@ def test_few_handles(place: Path, handles: int, enough: bool) -> None:
         assert done.returncode in (1, 7)
         assert len(done.stderr.splitlines()) == 1
         assert "Traceback" not in done.stderr
-        # With so few not even cleaning up is sure to go; the next run sees to it.
+        # With so few descriptors clean-up can fail, too; the next run does it.
         assert not (place / "root").exists()
         assert run("extract", "-q", image, place / "root").returncode == 0
     assert sorted(path.name for path in place.iterdir()) == ["image", "root"]
 
 
 def test_signals_all_the_time(place: Path) -> None:
-    """Whoever uses the library may have timers: an interrupted call is called again."""
+    """Users of the library may have timers: interrupted calls are retried."""
     image, root = archive(place / "image", LAYERS * 5), place / "root"
     extract(image, root)
     whole = snapshot(root)
@@ -206,7 +206,7 @@ def test_a_source_that_comes_slowly(place: Path) -> None:
 
 
 def big(path: Path) -> Path:
-    """An image of which most is unread when the first of it is written."""
+    """An image of which most is unread when the first file is written."""
     return archive(path, [[Member(b"%d" % n, data=b"%02d" % n * 1_500_000) for n in range(20)]])
 
 
@@ -241,7 +241,7 @@ def test_a_source_that_changes_under_our_hands(place: Path, change: str) -> None
 
 
 def test_a_file_system_that_cannot_exchange(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some network file systems know no RENAME_EXCHANGE; that shows before all the work."""
+    """Some network file systems do not support RENAME_EXCHANGE; that is found before the work."""
     image, root = archive(place / "image", LAYERS), place / "root"
     (root / "old").mkdir(parents=True)
 

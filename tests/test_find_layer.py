@@ -1,4 +1,4 @@
-"""Which layer did what: one path, the paths of a pattern, and all of them."""
+"""``ociroot find-layer``: one path, the paths of a pattern, and all paths."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STACK = [
         Member(b"usr/lib/y", "dir", mode=0o700),
     ],
     [
-        # A directory goes and comes again, as another one.
+        # A directory is removed and created again.
         Member(b"usr/lib/.wh.y"),
         Member(b"usr/lib/y/a.so", "symlink", target=b"b.so"),
         Member(b"usr/lib/y/b.so"),
@@ -101,7 +101,7 @@ def test_a_pattern(tmp_path: Path) -> None:
         (2, "removed", "/usr/lib/x"),
         (3, "replaced", "/usr/lib/y"),
     ]
-    # The way to it changes: where it led before, and where it leads now.
+    # A link in its path changes: the old and the new location.
     assert found(path, "/way/y/*.so") == found(path, "/usr/lib/y/*.so")
     assert found(path, "*/lib/[xy]/a.*")[2:] == [
         (2, "removed", "/usr/lib/x/a.so"),
@@ -126,16 +126,16 @@ def test_one_path(tmp_path: Path) -> None:
 
 
 def test_a_path_twice_in_a_layer(tmp_path: Path) -> None:
-    """It was not there before, whatever the layer itself replaced."""
+    """It did not exist in the layers below, whatever the layer itself replaced."""
     twice = [Member(b"d/f"), Member(b"d", data=b"x"), Member(b"e"), Member(b"e", "dir")]
     path = archive(tmp_path / "image", [twice])
     assert found(path) == [(1, "added", "/d"), (1, "added", "/e")]
 
 
 def test_the_work_may_start_over(tmp_path: Path) -> None:
-    """What the first attempt has gathered does not count."""
+    """What the abandoned attempt has gathered is dropped."""
     lower = [Member(b"d/x"), Member(b"way", "symlink", target=b"d")]
-    # Whether the link is followed before the whiteout is known only when the whiteout comes.
+    # Whether the link is followed is known only when the whiteout is read.
     upper = [Member(b"way/new"), Member(b"way/.wh.x")]
     layers = [Layer(lower, "gzip"), Layer(upper, "zstd")]
     diff_ids = [build.digest(layer.unpacked()) for layer in layers]
@@ -152,7 +152,7 @@ def test_the_work_may_start_over(tmp_path: Path) -> None:
 
 
 def test_what_is_gathered_has_a_limit(tmp_path: Path) -> None:
-    """The tree has few names at a time, and the layers do much to them."""
+    """The tree has few names at a time, but the layers change them often."""
     layers = [[Member(b"%d" % n, data=b"%d" % layer) for n in range(100)] for layer in range(20)]
     path = archive(tmp_path / "image", layers)
     assert len(found(path, "--max-memory=600K")) == 2000
@@ -166,7 +166,7 @@ def test_what_is_gathered_has_a_limit(tmp_path: Path) -> None:
 
 
 def test_what_is_gathered_is_not_the_way_to_it(tmp_path: Path) -> None:
-    """Layer by layer something happens far below, and nothing else."""
+    """Each layer changes only something deep in the tree."""
     layers = [[Member(b"d/" * 100 + name) for name in (b"f", b"g")] for _ in range(20)]
     path = archive(tmp_path / "image", layers)
     events = found(path, "--max-memory=200K")
@@ -193,7 +193,7 @@ def in_process(*arguments: str) -> Any:
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(good_stacks)
 def test_it_agrees_with_diff(stack: Stack) -> None:
-    """Of random stacks: what came, what went and what has another type, layer by layer."""
+    """On random stacks: additions, removals and changes of type, layer by layer."""
     try:
         expected(stack)
     except ModelRefusal:

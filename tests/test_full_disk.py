@@ -1,4 +1,4 @@
-"""No space, no inodes, no more of them for this user: a clear error, and all is given back."""
+"""No space, no inodes, or no quota: a clear error, and all space is freed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LAYERS = [
     ),
     Layer([Member(b"d/.wh.3"), Member(b"e/f", data=_noise.randbytes(100_000))], "zstd"),
 ]
-# Without a limit of their own on what is written, so that the kernel is the one to say no.
+# With --max-size there is no reserve, so that the kernel reports the error.
 UNCHECKED = Limits(size=1 << 40)
 
 
@@ -81,7 +81,7 @@ def tmpfs(place: Path, size: int, inodes: int) -> AbstractContextManager[Path]:
 @pytest.mark.root
 @pytest.mark.parametrize("make", [ext4, tmpfs])
 def test_at_each_size(place: Path, make: Make) -> None:
-    """From far too small to just too small; beyond that it goes through."""
+    """From far too small to just too small; beyond that it succeeds."""
     image = archive(place / "image", LAYERS)
     failed = went = 0
     for size in range(100, 900, 40):
@@ -124,7 +124,7 @@ def test_at_each_number_of_inodes(place: Path, make: Make) -> None:
 
 @pytest.mark.root
 def test_a_mount_point_that_is_too_small(place: Path) -> None:
-    """There the result is staged inside."""
+    """The result is staged inside it."""
     image = archive(place / "image", LAYERS)
     with tmpfs(place, 200, 400) as fs:
         before = room(fs)
@@ -157,7 +157,7 @@ def test_space_is_looked_at_before_anything_is_written(place: Path) -> None:
 
 @pytest.mark.root
 def test_a_reserve_is_left(place: Path) -> None:
-    """Whoever fills a file system to the last byte stops everybody else on it."""
+    """A file system that is full to the last byte stops all its other users."""
     layers = [Layer([Member(b"%d" % n, data=bytes(1 << 20)) for n in range(64)], "gzip")]
     image = archive(place / "image", layers)
     with tmpfs(place, 60 << 10, 100) as fs:
@@ -178,7 +178,7 @@ def test_a_reserve_is_left(place: Path) -> None:
     ids=["of a byte", "of a block", "beyond in one step"],
 )
 def test_a_small_reserve_is_left(place: Path, members: list[Member]) -> None:
-    """It is a few hundred kilobytes here, and what a file takes is more than its bytes."""
+    """It is a few hundred kilobytes here, and a file takes more than its bytes."""
     image = archive(place / "image", [Layer(members, "gzip")])
     with tmpfs(place, 20 << 10, 10_000) as fs:
         with pytest.raises(DestinationError, match="a reserve of 209715 bytes is left"):
@@ -187,7 +187,7 @@ def test_a_small_reserve_is_left(place: Path, members: list[Member]) -> None:
 
 
 def scattered(name: bytes, runs: int, every: int = 4096, at: int = 0, length: int = 1) -> Member:
-    """A sparse file with single bytes of data, each in a block of its own: sparse format 1.0."""
+    """Return a sparse file (format 1.0) with single bytes of data, each in a block of its own."""
     numbers = [runs, *(n for run in range(runs) for n in (at + run * every, length))]
     size = at + runs * every + length
     text = b"".join(b"%d\n" % number for number in numbers)
@@ -200,7 +200,7 @@ def scattered(name: bytes, runs: int, every: int = 4096, at: int = 0, length: in
 
 
 def value(number: int) -> dict[bytes, bytes]:
-    """An extended attribute that is stored for this inode alone."""
+    """Return an extended attribute that is not shared between inodes."""
     return {b"trusted.k": b"%d" % number + bytes(60_000)}
 
 
@@ -225,7 +225,7 @@ LARGER = {
 def test_a_reserve_is_left_by_what_has_few_bytes(
     place: Path, monkeypatch: pytest.MonkeyPatch, case: str, writer_process: bool
 ) -> None:
-    """A few hundred kilobytes of an image could fill a disk to the last byte."""
+    """An image of a few hundred kilobytes could otherwise fill the disk."""
     image = archive(place / "image", [Layer(LARGER[case], "gzip")])
     assert image.stat().st_size < 1_000_000
     options = ("-q", "-m", "0", "-N", "2000", "-O", "^has_journal,ea_inode")
@@ -233,8 +233,8 @@ def test_a_reserve_is_left_by_what_has_few_bytes(
         before = room(fs)
         least = free_at_the_end(image, fs, monkeypatch, writer_process)
         assert least > reserve(fs) // 2
-        if case not in ("runs", "a single file"):  # of which it is known before it is written
-            assert least < before[0] // 3  # it is not refused for nothing
+        if case not in ("runs", "a single file"):  # refused before they are written
+            assert least < before[0] // 3  # it is not refused too early
         assert room(fs) == before
 
 
@@ -246,7 +246,7 @@ def reserve(fs: Path) -> int:
 def free_at_the_end(
     image: Path, fs: Path, monkeypatch: pytest.MonkeyPatch, writer_process: bool
 ) -> int:
-    """What is free when an image has been refused, before anything is removed."""
+    """Return the free space when an image has been refused, before anything is removed."""
     monkeypatch.setattr(extracting, "WORTH_A_PROCESS", 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     free: list[int] = []
@@ -270,7 +270,7 @@ def free_at_the_end(
 def test_a_reserve_is_left_where_blocks_are_large(
     place: Path, monkeypatch: pytest.MonkeyPatch, writer_process: bool
 ) -> None:
-    """Each of these files takes 64 KiB; that shows in what is free."""
+    """Each of these files takes 64 KiB, which shows in the free space."""
     members = [Member(b"%d" % n, data=b"x") for n in range(4000)]
     image = archive(place / "image", [Layer(members, "gzip")])
     options = ("-q", "-m", "0", "-N", "6000", "-O", "^has_journal,bigalloc", "-C", "65536")
@@ -283,10 +283,10 @@ def test_a_reserve_is_left_where_blocks_are_large(
 
 @pytest.mark.root
 def test_a_sparse_file_is_counted_by_its_blocks(place: Path) -> None:
-    """--max-size is of what lands on the disk; what has gone from there counts no more."""
+    """--max-size counts blocks on disk; removed files no longer count."""
     layers = [
         [scattered(b"f", 100), Member(b"g", data=bytes(5000))],
-        [scattered(b"f", 100, at=4095, length=2), Member(b".wh.g")],  # each in two blocks
+        [scattered(b"f", 100, at=4095, length=2), Member(b".wh.g")],  # each run in two blocks
         # Many runs in few blocks.
         [Member(b".wh.f"), scattered(b"h", 4096, every=2), Member(b"i", data=bytes(50))],
     ]
@@ -324,7 +324,7 @@ def test_no_room_to_decompress_the_archive(place: Path) -> None:
 
 @pytest.mark.root
 def test_the_archive_is_not_decompressed_into_the_reserve(place: Path) -> None:
-    """A hundredth of the file system is left to the others, unless the user says otherwise."""
+    """A hundredth of the file system stays free, unless the user gives --max-spool."""
     image = archive(place / "image", [[Member(b"f", data=random.Random(1).randbytes(8_000_000))]])
     packed = place / "image.gz"
     packed.write_bytes(gzip.compress(image.read_bytes(), 1))

@@ -1,6 +1,6 @@
-"""The fuzz targets on their seeds, on what they once found, and on the same mutations each time.
+"""The fuzz targets on their seeds, on earlier findings, and on deterministic mutations.
 
-`make fuzz` goes on from here, for longer and guided by coverage.
+`make fuzz` runs them for longer, guided by coverage.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from .support.tally import tally
 from .support.user import as_ordinary_user
 
 CASES = Path(__file__).parent.parent / "fuzz" / "cases"
-# How many mutations: an extraction takes its time.
+# The number of mutations: an extraction is slow.
 MUTATIONS = {"extract": 100, "commands": 100, "documents": 200}
 MOST = int(os.environ.get("OCIROOT_FUZZ", "500"))
 
 
 @pytest.fixture(autouse=True)
 def _no_hang() -> Iterator[None]:
-    """Turn what waits for ever into a failure."""
+    """Fail instead of waiting for ever."""
 
     def hangs(*_: object) -> None:
         raise AssertionError("it hangs")
@@ -41,7 +41,7 @@ def _no_hang() -> Iterator[None]:
 
 
 def mutations(name: str, count: int) -> Iterator[bytes]:
-    """Mutations of the seeds, and of each other."""
+    """Yield mutations of the seeds, and of earlier mutations."""
     target, random = TARGETS[name], Random(name)
     pool = SEEDS[name]()
     for number in range(count):
@@ -83,5 +83,5 @@ def test_extraction_as_an_ordinary_user() -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_mutations_are_the_same_each_time(name: str) -> None:
-    """What `make test` finds can be found again."""
+    """Findings of `make test` are reproducible."""
     assert list(mutations(name, 50)) == list(mutations(name, 50))

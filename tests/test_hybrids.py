@@ -27,7 +27,7 @@ def path_of(digest: str) -> str:
 
 
 class Made:
-    """An image, and what both documents say of it."""
+    """An image, and its entries in both documents."""
 
     def __init__(self, where: Path, layers: list[Layer], *tags: str, **overrides: Any) -> None:
         self.layers = layers
@@ -49,7 +49,7 @@ class Made:
         }
 
     def entries(self) -> list[Document]:
-        """As Docker lists it, once for each tag."""
+        """Return its index entries as Docker writes them, one for each tag."""
         return [
             {
                 **self.entry,
@@ -70,7 +70,7 @@ def hybrid(
     items: list[Document],
     layout: bool = True,
 ) -> Path:
-    """Write an archive of images, and what the documents say; entries=None: `null`."""
+    """Write an archive of images with both documents; entries=None writes `null`."""
     blobs = {digest: blob for each in made for digest, blob in each.blobs.items()}
     files: dict[bytes, bytes | None] = {b"manifest.json": json.dumps(items).encode()}
     if not layout:
@@ -123,13 +123,13 @@ def test_both_say_the_same(
 
 
 def test_a_layout_beside_another_manifest(tmp_path: Path, one: Made) -> None:
-    """No other reader takes a directory for a docker-archive."""
+    """No other reader treats a directory as a docker-archive."""
     path = archive(tmp_path / "a", ONE, files={b"manifest.json": b' {"schemaVersion": 2}'})
     assert files(build.unpacked(path, tmp_path / "b")) == [b"more", b"one"]
     refused(path, "manifest.json: an image manifest", Unsupported)
 
 
-# What Docker forgets.
+# Entries that Docker omits.
 
 
 @pytest.mark.parametrize("layout", [True, False])
@@ -164,7 +164,7 @@ def test_several_saved_by_digest(tmp_path: Path) -> None:
     path = hybrid(tmp_path / "a", [one, two], entries=one.entries(), items=items)
     assert files(path, digest=one.entry["digest"]) == [b"more", b"one"]
     assert files(path, digest=two.config) == [b"two"]
-    refused(path, "several images", UsageError)  # of which the index's is not the one that is meant
+    refused(path, "several images", UsageError)  # the one in index.json is not preferred
 
 
 def test_a_tagged_one_and_one_saved_by_digest(tmp_path: Path, one: Made) -> None:
@@ -175,7 +175,7 @@ def test_a_tagged_one_and_one_saved_by_digest(tmp_path: Path, one: Made) -> None
 
 
 def test_a_manifest_without_layers(tmp_path: Path) -> None:
-    """Moby #47065: the first of Docker 25 have them in manifest.json alone."""
+    """Moby #47065: the first versions of Docker 25 list them only in manifest.json."""
     one = Made(tmp_path, ONE, "one:1", manifest={"layers": None})
     path = hybrid(tmp_path / "a", [one], entries=one.entries(), items=[one.item])
     for choice in ({}, {"ref": "one:1"}, {"digest": one.entry["digest"]}, {"digest": one.config}):
@@ -196,7 +196,7 @@ def test_the_names_of_both_choose_an_image(tmp_path: Path, one: Made) -> None:
     assert files(path, ref="one:1") == [b"more", b"one"]
 
 
-# What contradicts.
+# Contradictions.
 
 
 @pytest.mark.parametrize("layout", [True, False])
@@ -217,7 +217,7 @@ def test_another_image_under_one_name(
     made = [one, two]
     path = hybrid(tmp_path / "a", made, entries=one.entries(), items=[item], layout=layout)
     refused(path, f"manifest.json: {tag} is sha256:.*, but another image in index.json")
-    # Both have both, and the names are exchanged.
+    # Both documents list both images, with exchanged names.
     items = [{**one.item, "RepoTags": ["two:1"]}, {**two.item, "RepoTags": ["one:1"]}]
     entries = one.entries() + two.entries()
     path = hybrid(tmp_path / "a", made, entries=entries, items=items, layout=layout)
@@ -225,7 +225,7 @@ def test_another_image_under_one_name(
 
 
 def test_a_name_that_is_no_image_in_the_other(tmp_path: Path, one: Made, two: Made) -> None:
-    """An artifact to us may be an image to others."""
+    """What is an artifact to us can be an image to others."""
     [entry] = one.entries()
     entry["artifactType"] = "application/x"
     item = {**two.item, "RepoTags": ["one:1"]}
@@ -246,7 +246,7 @@ def test_one_name_for_several_platforms(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_may_be_a_contradiction(tmp_path: Path, one: Made, two: Made) -> None:
-    """Another reader may be able to read it, and gets another image."""
+    """Another reader may be able to read it, and get another image."""
     bad = Made(tmp_path, TWO, "bad:1", config={"Rootfs": {}})
     path = hybrid(tmp_path / "a", [one, bad], entries=one.entries(), items=[bad.item])
     refused(path, "manifest.json: an image that index.json does not list is unreadable: .*Rootfs")
@@ -271,7 +271,7 @@ def test_one_that_is_broken(tmp_path: Path, one: Made, document: str, layout: bo
     refused(tmp_path / "b", f"{document}: not JSON")
 
 
-# A member that some readers do not see, or see another in its place.
+# A member that some readers do not see, or for which they see another one.
 
 DOCUMENTS = ["index.json", "manifest.json", "oci-layout"]
 AGAIN: dict[str, Member] = {
@@ -301,7 +301,7 @@ def renamed(member: Member, name: str) -> Member:
     return Member(**{**vars(member), "name": member.name.replace(b"NAME", name.encode())})
 
 
-# A file in the place of an empty directory is that file to all.
+# A file that replaces an empty directory is the same file for all readers.
 @pytest.mark.parametrize(
     ("again", "before"),
     [(again, before) for again in AGAIN for before in (False, True)][:-1],
@@ -318,7 +318,7 @@ def test_a_document_that_is_there_twice(
 @pytest.mark.parametrize("again", ["sparse", "a FIFO", "a device"])
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_a_document_that_is_no_plain_file(tmp_path: Path, one: Made, name: str, again: str) -> None:
-    """Some readers read it, and others do as if it were not there."""
+    """Some readers follow it, and others treat it as missing."""
     path = archive(tmp_path / "a", ONE, files={name.encode(): None})
     with_more(path, renamed(AGAIN[again], name))
     refused(path, f"{name}: not a plain file")
@@ -345,7 +345,7 @@ def test_a_twin_below_the_common_directory_or_behind_a_link(tmp_path: Path, one:
 
 
 def test_a_configuration_that_is_there_twice(tmp_path: Path) -> None:
-    """Nothing says which one of a docker-archive's is meant."""
+    """A docker-archive does not define which of two applies."""
     from .support.docker import docker_archive
 
     path = docker_archive(tmp_path / "a", {"l": build.tar([Member(b"f")])}, config_name="c.json")

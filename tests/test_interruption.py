@@ -1,4 +1,4 @@
-"""Signals while something is removed or moved to its place, and what is said of what is there."""
+"""Signals during removal and publication, and the report of the resulting state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FILES = [Member(b"bin/%d" % number, data=b"%d" % number) for number in range(9)]
 BAD = [*FILES, Member(b"h", "link", target=b"absent")]
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 
-# Sends itself a signal at some of its calls of a function.
+# A program that sends itself a signal at some of its calls of a function.
 DRIVER = """
 import os, sys
 from ociroot.cli import main
@@ -59,7 +59,7 @@ def image(place: Path) -> Path:
 
 
 def old(root: Path) -> Path:
-    """A root file system that takes many calls to remove."""
+    """A root file system whose removal takes many calls."""
     for name in ("bin", "etc"):
         (root / name).mkdir(parents=True)
         for number in range(9):
@@ -70,7 +70,7 @@ def old(root: Path) -> Path:
 def extract(image: Path, root: Path, **options: Any) -> dict[str, str]:
     with ociroot.open(image) as source:
         report = source.image().extract(root, **options)
-    # An ordinary user is told of the owners, too.
+    # An ordinary user also gets the warning about owners.
     return {each.code: each.message for each in report.warnings if each.code != "owners"}
 
 
@@ -123,13 +123,13 @@ def test_the_second_one_stops_it_and_what_is_left_is_named(
     )
     assert len(list(rest.rglob("rootfs/*/*"))) in range(10, 18)
     assert differences(snapshot(place / "whole"), snapshot(root)) == []
-    # The next one removes it.
+    # The next run removes it.
     extract(image, root, replace=True)
     assert left(place) == []
 
 
 def test_many_signals_at_once(image: Path, place: Path) -> None:
-    """A third one while the second one is handled changes nothing."""
+    """A third signal while the second one is handled changes nothing."""
     root = old(place / "root")
     done = stopped("unlink", signal.SIGTERM, set(range(1, 99)), "--replace", image, root)
     assert done.returncode == 128 + signal.SIGTERM
@@ -138,7 +138,7 @@ def test_many_signals_at_once(image: Path, place: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-# While what has failed is removed.
+# While a failed attempt is removed.
 
 
 @SIGNALS
@@ -173,7 +173,7 @@ def test_what_a_killed_run_left_is_removed_before_it_stops(
 @pytest.mark.parametrize("call", ["rename", "renameat2", "fchmod", "rmdir"])
 @pytest.mark.parametrize("kind", ["absent", "full", "mount point"])
 def test_at_each_call(image: Path, place: Path, call: str, kind: str) -> None:
-    """It is complete and said to be, or it is as before."""
+    """The destination is complete and reported as such, or unchanged."""
     extract(image, place / "whole")
     whole, root = snapshot(place / "whole"), place / "root"
     for at in range(1, 40):
@@ -210,7 +210,7 @@ def test_at_each_call(image: Path, place: Path, call: str, kind: str) -> None:
 
 
 def test_an_interrupted_program(image: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its handlers are its own again after that, and the exception says what is there."""
+    """Its own signal handlers are restored, and the exception reports the state."""
     root = old(place / "root")
     real, handlers = os.unlink, [signal.getsignal(number) for number in (2, 15, 1)]
     count = 0
@@ -233,7 +233,7 @@ def test_an_interrupted_program(image: Path, place: Path, monkeypatch: pytest.Mo
 def test_a_handler_that_does_not_raise(
     image: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is called once for each signal, and the removal goes on."""
+    """It is called once for each signal, and the removal continues."""
     root = old(place / "root")
     real, called = os.unlink, []
     count = 0
@@ -266,7 +266,7 @@ def test_in_another_thread(image: Path, place: Path) -> None:
     assert left(place) == []
 
 
-# What is said of what could not be removed.
+# The report of what could not be removed.
 
 
 def test_a_failure_names_what_is_left(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +285,7 @@ def test_a_failure_names_what_is_left(place: Path, monkeypatch: pytest.MonkeyPat
 def test_a_full_file_system_where_nothing_can_be_removed(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not said then that nothing was left."""
+    """The message does not claim that nothing was left behind."""
     image = archive(place / "image", [[Member(b"a"), Member(b"large", data=bytes(1 << 20))]])
     write = os.write
 
@@ -310,7 +310,7 @@ def test_a_full_file_system_where_nothing_can_be_removed(
 def test_a_name_that_cannot_be_synchronized(
     image: Path, place: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """The result is there: that is a warning."""
+    """The result is in place, so that is a warning."""
     root = place / "root"
     if kind != "absent":
         root.mkdir()

@@ -1,4 +1,4 @@
-"""What killed runs leave: who may see it, when it is removed, and what is not to be removed."""
+"""Left-overs of killed runs: who can see them, when they are removed, and what is kept."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def image(place: Path) -> Path:
 def extract(image: Path, root: Path, **options: Any) -> dict[str, str]:
     with ociroot.open(image) as source:
         report = source.image().extract(root, **options)
-    # An ordinary user is told of the owners, too.
+    # An ordinary user also gets the warning about owners.
     return {each.code: each.message for each in report.warnings if each.code != "owners"}
 
 
@@ -68,7 +68,7 @@ def closed_to_others(path: Path) -> bool:
 @pytest.mark.root
 @pytest.mark.parametrize("kind", ["absent", "absent, sync", "empty", "full", "mount point"])
 def test_killed_before_each_change(image: Path, place: Path, kind: str) -> None:
-    """As before or whole; nobody else can see what is left; and the next run removes it."""
+    """The destination is unchanged or complete; left-overs are private, and removed next time."""
     outside, root = place / "outside", place / "outside/root"
     outside.mkdir()
     extract(image, place / "whole")
@@ -99,7 +99,7 @@ def test_killed_before_each_change(image: Path, place: Path, kind: str) -> None:
                 assert extract(image, root, replace=True) == {}
                 assert differences(whole, snapshot(root)) == []
             else:
-                # It is filled name by name, and closed to others until all is there.
+                # It is filled name by name, and closed to other users until it is complete.
                 done = {path.name for path in root.iterdir()} - {path.name for path in rest}
                 if not done:
                     outcomes["before"] += 1
@@ -108,7 +108,7 @@ def test_killed_before_each_change(image: Path, place: Path, kind: str) -> None:
                 elif not differences(whole, snapshot(root)):
                     outcomes["whole"] += 1
                 else:
-                    # All is there, and the root's own time comes last.
+                    # It is complete except for the time of the root, which is set last.
                     away = differences(whole, snapshot(root), {"mtime_ns"})
                     assert closed_to_others(root) or not root.stat().st_mode & 0o077 or not away
             assert left(holder) == [] or kind == "mount point"
@@ -127,11 +127,11 @@ def test_killed_before_each_change(image: Path, place: Path, kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.root
 def test_an_ordinary_user_may_leave_a_root_that_is_not_writable(place: Path) -> None:
-    """It takes another way to its place; the moments on that are tried, too."""
+    """It is published in another way, whose moments are tried, too."""
     image = archive(place / "image", [[Member(b"./", "dir", mode=0o555), Member(b"bin/a")]])
     root = place / "own/root"
     root.parent.mkdir()
-    extract(image, root)  # loads what an ordinary user may not be able to load
+    extract(image, root)  # imports modules an ordinary user may not be able to read
     subprocess.run(["rm", "-rf", root], check=True)
     os.chown(root.parent, NOBODY, NOBODY)
 
@@ -155,7 +155,7 @@ def test_an_ordinary_user_may_leave_a_root_that_is_not_writable(place: Path) -> 
     assert left(root.parent) == []
 
 
-# What is not a left-over, or not known to be one.
+# Directories that are not left-overs, or not known to be.
 
 
 def stranger_owns(where: Path, mode: int = 0o755) -> None:
@@ -168,9 +168,9 @@ def stranger_owns(where: Path, mode: int = 0o755) -> None:
 def test_in_a_directory_of_another_user_nothing_is_removed(
     image: Path, place: Path, mode: int
 ) -> None:
-    """Its owner may call anything of root's what a left-over is called: `mv data .root.ociroot-…`.
+    """Its owner can rename anything of root's to a left-over's name: `mv data .root.ociroot-…`.
 
-    Extraction itself goes on there, as `sudo ociroot extract` in one's home.
+    Extraction itself continues, as with `sudo ociroot extract` in a home directory.
     """
     where = place / "home"
     (where / "data").mkdir(parents=True, mode=0o700)
@@ -186,13 +186,13 @@ def test_in_a_directory_of_another_user_nothing_is_removed(
     assert real.exists()
     assert (where / "root/bin/a").read_text() == "a"
     assert sorted(each.name for each in where.iterdir()) == sorted([real.name, NAME, "root"])
-    # And so for what is in the destination.
+    # The same for the destination itself.
     assert "left-over-kept" in extract(image, where / "root", replace=True)
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o775, 0o777, 0o1777])
 def test_what_only_has_the_name_is_kept(image: Path, place: Path, mode: int) -> None:
-    """Where others may write to a directory of ours they may do the same."""
+    """Other users who may write to our directory can do the same."""
     where = place / "where"
     where.mkdir()
     where.chmod(mode)
@@ -213,7 +213,7 @@ def test_what_only_has_the_name_is_kept(image: Path, place: Path, mode: int) -> 
 @pytest.mark.root
 @pytest.mark.parametrize("owner", [0, NOBODY])
 def test_in_a_directory_like_tmp(image: Path, place: Path, owner: int) -> None:
-    """There each has what is his own; but the owner of such a directory may rename all in it."""
+    """In a sticky directory users can rename only their own files, but its owner can rename all."""
     where = place / "tmp"
     where.mkdir()
     os.chown(where, owner, owner)
@@ -231,13 +231,13 @@ def test_in_a_directory_like_tmp(image: Path, place: Path, owner: int) -> None:
 
 
 def test_an_empty_one_is_removed(image: Path, place: Path) -> None:
-    """As a run leaves it that is killed before it is marked."""
+    """A run that is killed before it marks the directory leaves it empty."""
     (place / NAME).mkdir(mode=0o700)
     assert extract(image, place / "root") == {}
     assert left(place) == []
 
 
-# Somebody interferes.
+# Interference by other processes.
 
 
 @pytest.mark.root
@@ -245,7 +245,7 @@ def test_an_empty_one_is_removed(image: Path, place: Path) -> None:
 def test_the_staging_directory_is_exchanged_when_it_has_been_made(
     image: Path, place: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """Between mkdir(2) and open(2), by whoever may write to that directory."""
+    """Between mkdir(2) and open(2), by a user who may write to the parent."""
     real = os.mkdir
     precious = place / "precious"
     precious.mkdir()
@@ -266,7 +266,7 @@ def test_the_staging_directory_is_exchanged_when_it_has_been_made(
                 mine[0].symlink_to(precious)
 
     monkeypatch.setattr(os, "mkdir", hooked)
-    if what == "gone":  # another run took it for a left-over
+    if what == "gone":  # removed by another run as a left-over
         assert extract(image, place / "root") == {}
         return
     with pytest.raises(DestinationError) as caught:
@@ -290,7 +290,7 @@ def test_the_staging_directory_is_exchanged_when_it_has_been_made(
 def test_what_has_its_name_at_the_end_is_not_removed(
     image: Path, place: Path, replace: bool, empty: bool
 ) -> None:
-    """It is emptied by its descriptor, wherever it has been moved to."""
+    """The staging directory is emptied through its descriptor, wherever it has been moved."""
     precious, root = place / "precious", place / "root"
     precious.mkdir(mode=0o700)
     if not empty:
@@ -328,11 +328,11 @@ def test_a_failed_one_is_emptied_wherever_it_is(place: Path) -> None:
 def test_what_stands_beside_it_is_emptied_wherever_it_is(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A root that its owner may not write to is beside it for a moment, see there."""
+    """A root that its owner may not write to is beside the staging directory for a moment."""
     image = archive(place / "image", [[Member(b"./", "dir", mode=0o555), Member(b"bin/a")]])
     own = place / "own"
     own.mkdir()
-    extract(image, own / "root")  # loads what an ordinary user may not be able to load
+    extract(image, own / "root")  # imports modules an ordinary user may not be able to read
     subprocess.run(["rm", "-rf", own / "root"], check=True)
     os.chown(own, NOBODY, NOBODY)
     real = os.rename
@@ -356,7 +356,7 @@ def test_what_stands_beside_it_is_emptied_wherever_it_is(
 def test_the_old_tree_is_exchanged_before_it_is_removed(
     image: Path, place: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    """What has been looked at is removed, or nothing: the exchange is undone."""
+    """Only the tree that was checked is removed; otherwise the exchange is undone."""
     root, precious = place / "root", place / "precious"
     for name in OLD:
         (root / name).mkdir(parents=True)
@@ -368,7 +368,7 @@ def test_the_old_tree_is_exchanged_before_it_is_removed(
     def hooked(*arguments: Any) -> None:
         nonlocal calls
         calls += 1
-        if calls == 2 + times:  # the first two try whether it can be done
+        if calls == 2 + times:  # the first two test whether it is supported
             root.rename(place / "away")
             precious.rename(root)
         real(*arguments)
@@ -387,7 +387,7 @@ def test_the_old_tree_is_exchanged_before_it_is_removed(
 def test_the_exchange_cannot_be_undone(
     image: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then it is not removed either, nor by the next run."""
+    """It is not removed, not even by the next run."""
     root, precious = place / "root", place / "precious"
     for name in OLD:
         (root / name).mkdir(parents=True)
@@ -425,7 +425,7 @@ def test_the_exchange_cannot_be_undone(
 def test_a_lock_of_a_stranger_is_no_obstacle(
     image: Path, place: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever may read the destination may lock it."""
+    """Any user who may read the destination can lock it."""
     root = place / "root"
     root.mkdir()
     if kind == "full":
@@ -452,7 +452,7 @@ def _extract_locked(image: Path, root: Path, options: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_a_lock_on_the_old_tree_does_not_keep_what_is_left_of_it(image: Path, place: Path) -> None:
-    """A run that is killed when it has exchanged the trees leaves the old one."""
+    """A run that is killed after it has exchanged the trees leaves the old one."""
     root = place / "root"
     for number in range(1, 200):
         subprocess.run(["rm", "-rf", root], check=True)
@@ -471,7 +471,7 @@ def test_a_lock_on_the_old_tree_does_not_keep_what_is_left_of_it(image: Path, pl
     assert number > 20
 
 
-# Two at once.
+# Concurrent runs.
 
 
 @pytest.mark.root
@@ -479,7 +479,7 @@ def test_a_lock_on_the_old_tree_does_not_keep_what_is_left_of_it(image: Path, pl
 def test_a_second_one_at_each_moment(
     image: Path, place: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """One of the two goes through, and the other one says why not."""
+    """One of the two succeeds, and the other reports why it does not."""
     for number in range(1, 100):
         root = place / "root"
         root.mkdir()

@@ -1,4 +1,4 @@
-"""Each limit: what exceeds it is refused with exit 6, and with its option raised it is not."""
+"""Each limit: exceeding it gives exit code 6, and a higher value of its option allows the image."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def xattrs(count: int, size: int = 1) -> Member:
     return Member(b"f", pax={b"SCHILY.xattr.user.%d" % n: b"v" * size for n in range(count)})
 
 
-# For each limit: an image that asks for more, the value that is too small and the one that is not.
+# For each limit: an image, a value that it exceeds and one that it does not.
 CASES: dict[str, tuple[Callable[[Path], Path], int, int]] = {
     "size": (lambda p: archive(p, [[FILE], [Member(b"g", data=b"y" * 3000)]]), 5999, 6000),
     "file_size": (lambda p: archive(p, [[FILE]]), 2999, 3000),
@@ -49,7 +49,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], int, int]] = {
     "depth": (lambda p: archive(p, [[Member(b"a/" * 50 + b"f")]]), 49, 50),
     "steps": (lambda p: archive(p, [[Member(b"a/b/c/f"), Member(b"x/f")]]), 3, 4),
     "extension": (lambda p: archive(p, [[xattrs(1, 3000)]]), 3000, 4000),
-    # A layer's own count and its successor's are one; sixteen of each entry are not counted.
+    # The count is of all layers together; sixteen records of each entry are not counted.
     "records": (lambda p: archive(p, [[many_records(30)], [many_records(40)]]), 37, 38),
     "xattrs": (lambda p: archive(p, [[xattrs(5)]]), 4, 5),
     "xattr_size": (lambda p: archive(p, [[xattrs(1, 500)]]), 499, 500),
@@ -72,7 +72,7 @@ def many_records(count: int) -> Member:
 
 
 def members(count: int) -> Layer:
-    """A layer of so many gzip members, all but one of them empty."""
+    """Return a layer of this many gzip members, all but one of them empty."""
     tar = build.tar([FILE])
     empty = build.compress(b"", "gzip")
     blob = build.compress(tar, "gzip") + empty * (count - 1)
@@ -85,7 +85,7 @@ def packed(path: Path) -> Path:
 
 
 def nested(path: Path) -> Path:
-    """An index in an index in an index, each of which lists two things."""
+    """Write an archive with three nested indexes, each of which lists two descriptors."""
     plain = archive(path, [[FILE]])
     with ociroot.open(plain) as source:
         manifest = _blob(plain, str(source.image().digest))
@@ -131,10 +131,10 @@ def test_a_limit(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 def test_the_ratio(tmp_path: Path, compression: build.Compression) -> None:
-    """What is not written anywhere is still decompressed: behind the end of the archive."""
+    """Data after the end of the archive is decompressed, though it is not written anywhere."""
     tar = build.tar([FILE])
     zeros = build.compress(bytes(16 << 20), compression)
-    # Members and frames of 16 MiB each, one after the other, are the same bytes again and again.
+    # The same member or frame of 16 MiB, repeated.
     blob = build.compress(tar, compression) + zeros * (RATIO_FROM // (16 << 20) + 1)
     path = archive(tmp_path / "image.tar", [Layer(tar, compression, blob=blob)])
     with ociroot.open(path) as source, pytest.raises(LimitExceeded, match="--max-ratio"):
@@ -147,7 +147,7 @@ TIMES = RATIO_FROM // len(ZEROS) + 1
 
 
 def _larger(packed: bytes, compression: build.Compression) -> bytes:
-    """Make a gzip member, or a zstd frame, larger by what says nothing."""
+    """Enlarge a gzip member or a zstd frame by data without meaning."""
     if compression == "gzip":
         return b"\x1f\x8b\x08\x08\0\0\0\0\0\xff" + b"n" * 60_000 + b"\0" + packed[10:]
     return b"\x50\x2a\x4d\x18" + (60_000).to_bytes(4, "little") + bytes(60_000) + packed
@@ -159,7 +159,7 @@ def test_the_ratio_of_a_layer_that_stands_there_many_times(
     tmp_path: Path, compression: build.Compression
 ) -> None:
     tar = build.tar([FILE]) + ZEROS
-    # Of itself it expands but two hundred times.
+    # Uncompressed, it expands only two hundredfold.
     blob = _larger(build.compress(tar, compression), compression)
     layer = Layer(tar, compression, blob=blob)
     path = archive(tmp_path / "image.tar", [layer] * (TIMES + 1))
@@ -178,11 +178,11 @@ def test_the_ratio_of_a_layer_that_stands_there_many_times(
 def test_the_ratio_of_a_compressed_layer_in_a_compressed_archive(
     tmp_path: Path, inner: build.Compression, outer: build.Compression
 ) -> None:
-    """A layer's own size means nothing where it has been compressed itself."""
+    """The size of a layer in a compressed archive is not that of the file."""
     tar = build.tar([FILE])
     blob = _larger(build.compress(ZEROS, "gzip"), "gzip") * TIMES
     if inner == "none":
-        # So it does not at all, but stands there again and again.
+        # Here the layer itself does not expand, but is repeated.
         tar += ZEROS
         layers = [Layer(tar)] * TIMES
     else:
@@ -201,7 +201,7 @@ def test_the_ratio_of_a_compressed_layer_in_a_compressed_archive(
 def test_small_files_of_zeros_may_be_compressed_twice(
     tmp_path: Path, inner: build.Compression, outer: build.Compression
 ) -> None:
-    """They expand a thousandfold, and are as large as images are."""
+    """They expand a thousandfold, but the total is of normal size."""
     layer = Layer([Member(b"zeros", data=ZEROS)], inner)
     path = archive(tmp_path / "image.tar", [layer] * 3)
     path.write_bytes(build.compress(path.read_bytes(), outer))
@@ -225,7 +225,7 @@ def test_what_is_no_number_is_a_usage_error(text: str, tmp_path: Path) -> None:
 
 def test_every_limit_has_a_meaning_and_none_may_be_nothing() -> None:
     assert set(MEANINGS) == set(Limits.__struct_fields__)
-    # What is listed: tests/test_long_paths.py.
+    # The limit `listing`: tests/test_long_paths.py.
     assert set(CASES) | {"ratio", "listing"} == set(MEANINGS)
     for name in MEANINGS:
         arguments: dict[str, Any] = {name: 0}
@@ -234,15 +234,15 @@ def test_every_limit_has_a_meaning_and_none_may_be_nothing() -> None:
     assert DEFAULTS.document == 4 << 20
 
 
-# What costs much and takes few bytes: memory and time are bounded.
+# Small images that cost much: memory and time are bounded.
 
 
 def bombs() -> dict[str, tuple[list[Member] | bytes, str | None]]:
-    """Layers that ask for much, and the limit that each exceeds (None: it is merely large)."""
+    """Return costly layers, with the limit that each exceeds (None: it is merely large)."""
     names = b"/".join([b"d"] * 100_000)
     end = b"%d" % ((1 << 63) - 1)
     runs_ = {b"GNU.sparse.size": end, b"GNU.sparse.map": end + b",0"}
-    # Each is five bytes long, and no byte of what is unpacked.
+    # Each record is five bytes long, and adds nothing to what is unpacked.
     pax = b"5 a=\n" * 200_000
     pax = build.header(b"pax", b"x", size=len(pax)) + build.padded(pax)
     comment = build.pax_global({b"comment": b"x"})
@@ -264,14 +264,14 @@ def bombs() -> dict[str, tuple[list[Member] | bytes, str | None]]:
 
 
 def again_and_again() -> list[Member]:
-    """A layer hides a large directory that it has itself brought, in many ways, many times."""
+    """Return a layer that hides a large directory of its own in many ways, many times."""
     chain = [b"d/" * n for n in range(1, 200)]
     many = [Member(chain[-1] + b"%d" % n) for n in range(20_000)]
     return many + [Member(b".wh.d")] * 10_000 + [Member(way + b".wh..wh..opq") for way in chain]
 
 
 def old_sparse_file(blocks: int) -> bytes:
-    """A file in GNU's old sparse form, with a map of empty runs that takes so many blocks."""
+    """Return an old GNU sparse file with a map of empty runs in this many extension blocks."""
     head = bytearray(build.header(b"s", b"S", magic=b"ustar  \0"))
     head[482] = 1
     head[148:156] = b"%06o\0 " % (sum(head) - sum(head[148:156]) + 8 * 32)
@@ -298,7 +298,7 @@ def test_a_bomb(name: str, tmp_path: Path) -> None:
 
 
 def million(name: Callable[[int], bytes]) -> bytes:
-    """A million empty files, as fast as they can be made; all the names are of one length."""
+    """Return a million empty files, built fast; all names have the same length."""
     block = bytearray(build.entry(Member(b"0000000")))
     rest = sum(block[7:148]) + 8 * 32 + sum(block[156:])
     parts = []
@@ -328,7 +328,7 @@ def test_a_million_entries(tmp_path: Path, distinct: bool) -> None:
 
 
 def test_memory_is_what_there_is_and_not_what_there_was(tmp_path: Path) -> None:
-    """What is removed does not count any more: many layers may each replace all."""
+    """Removed nodes no longer count: many layers may each replace the whole tree."""
     layer = [Member(b"d/%d" % n, pax={b"SCHILY.xattr.user.a": b"x" * 100}) for n in range(100)]
     upper = [Member(b".wh.d"), Member(b"e/.wh..wh..opq")]
     path = archive(tmp_path / "image.tar", [layer, upper, layer] * 30)
@@ -344,7 +344,7 @@ def test_memory_is_what_there_is_and_not_what_there_was(tmp_path: Path) -> None:
 
 
 def test_what_is_remembered_of_a_layer_counts_as_memory(tmp_path: Path) -> None:
-    """Names that a layer has linked, replaced or emptied are known up to its end, gone or not."""
+    """Names that a layer has linked, replaced or emptied are kept until its end, removed or not."""
     again: dict[str, Callable[[int], list[Member]]] = {
         "links to what is below": lambda n: [Member(b"d/%d" % n, "link", target=b"f")],
         "directories replaced": lambda n: [Member(b"d/%d/" % n, "dir"), Member(b"d/%d" % n)],
@@ -353,7 +353,7 @@ def test_what_is_remembered_of_a_layer_counts_as_memory(tmp_path: Path) -> None:
     for what, members in again.items():
         layer: list[Member] = []
         for number in range(200):
-            # Whatever is in the directory goes away each time.
+            # The content of the directory is removed each time.
             layer += [Member(b"d/", "dir"), *members(number), Member(b"d")]
         path = archive(tmp_path / "image.tar", [[FILE], layer, layer])
         with (
@@ -366,7 +366,7 @@ def test_what_is_remembered_of_a_layer_counts_as_memory(tmp_path: Path) -> None:
 
 
 def test_whiteouts_count_as_memory_with_their_names(tmp_path: Path) -> None:
-    """They are gathered beforehand where links come into play before them."""
+    """They are gathered in a first pass if links are involved before them."""
     lower = [Member(b"l", "symlink", target=b"d"), Member(b"d/f"), Member(b"d/g")]
     long = [Member(b"n/" * 5000 + b".wh.%d" % number) for number in range(50)]
     path = archive(tmp_path / "image.tar", [lower, [Member(b"l/h"), Member(b"l/.wh.f"), *long]])
@@ -380,13 +380,13 @@ def test_whiteouts_count_as_memory_with_their_names(tmp_path: Path) -> None:
 
 
 def nodes() -> int:
-    """How many nodes there are in this process."""
+    """Return the number of nodes in this process."""
     return sum(isinstance(each, ociroot.Node) for each in gc.get_objects())
 
 
 def test_what_is_removed_is_freed_at_once(tmp_path: Path) -> None:
-    """No collection of garbage runs while layers are applied."""
-    # A directory that was replaced in another one is known up to the layer's end, and so is that.
+    """The garbage collector does not run while layers are applied."""
+    # A replaced directory is kept until the end of the layer, and so is its parent.
     filled = [Member(b"d/", "dir"), *(Member(b"d/e/e/%d" % number) for number in range(100))]
     layer = [*filled, Member(b"d/x/", "dir"), Member(b"d/x"), Member(b"d")]
     path = archive(tmp_path / "image.tar", [[*layer * 10, *filled]] * 5)
@@ -394,7 +394,7 @@ def test_what_is_removed_is_freed_at_once(tmp_path: Path) -> None:
     before, counts = nodes(), []
     with ociroot.open(path) as source:
         source.image().merged(after_layer=lambda tree, _: counts.append(nodes() - before))
-    # Some 115 and the directories that the layer has in mind; and not 1000 more in each layer.
+    # Some 115 and the directories that the layer keeps; not 1000 more in each layer.
     assert max(counts) < 200
 
 
@@ -411,7 +411,7 @@ def test_contents_that_are_hashed_are_those_of_the_tree(tmp_path: Path) -> None:
 
 
 def test_contents_that_are_kept_are_bounded_with_their_attributes(tmp_path: Path) -> None:
-    """A file of the name that is wanted may come again and again, with a megabyte of attributes."""
+    """The requested file can occur many times, each time with a megabyte of attributes."""
     attributes = {b"user.%d" % number: bytes(64 << 10) for number in range(16)}
     kept = ContentCache([b"f"])
     for _ in range(1000):

@@ -1,4 +1,4 @@
-"""What Python lacks of Linux is in one module."""
+"""The Linux interfaces that Python lacks are in one module."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKAGE = Path(ociroot.__file__).parent
 
 
 def imported(module: Path) -> Iterator[str]:
-    """The first names of what a module imports from elsewhere."""
+    """Yield the top-level names of the packages that a module imports."""
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -26,7 +26,7 @@ def test_ctypes_is_used_in_one_module() -> None:
 
 
 def test_flags_to_open_directories_and_to_make_files_are_said_once() -> None:
-    """So that none of them lacks O_NOFOLLOW."""
+    """So that O_NOFOLLOW is never omitted."""
     for path in PACKAGE.rglob("*.py"):
         names = {
             n.attr for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute)

@@ -1,4 +1,4 @@
-"""A few kilobytes of image can have paths of a megabyte each: no command holds them all."""
+"""An image of a few kilobytes can have paths of a megabyte each: no command keeps all of them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .test_look import good, run
 
 MEGABYTE = 1_000_000
 NAME = b"d" * 250
-# A target of a link has at most 4095 bytes, and 255 links may be followed on the way to a path.
+# A link target has at most 4095 bytes, and at most 255 links are followed on one path.
 STEP = b"/".join([NAME] * 15)
 STEPS = 120
 
 
 def deep(files: int, content: bytes = b"") -> list[Member]:
-    """Files of which each has a path of half a megabyte, which links make short to write."""
+    """Return files with paths of half a megabyte each, which links make short to write."""
     members = [Member(STEP, "dir"), Member(b"l0", "symlink", target=STEP)]
     for number in range(1, STEPS):
         way = b"l%d/" % (number - 1) + STEP
@@ -59,7 +59,7 @@ def test_what_is_listed_is_not_held(image: Path, empty: Path, command: tuple[str
     images = [empty, image] if command[0] == "diff" else [image]
     result = measured(*command, *images)
     assert (result.code, result.err) == (int(command[0] == "diff"), "")
-    # The files' paths alone have 180 MB, and the directories' 400 MB.
+    # The paths of the files alone have 180 MB, and those of the directories 400 MB.
     assert result.peak < 120 * MEGABYTE
 
 
@@ -81,7 +81,7 @@ def test_the_bytes_of_listed_paths_have_a_limit(
 
 @pytest.mark.slow
 def test_what_is_listed_again_and_again_has_a_limit(tmp_path: Path) -> None:
-    """A few bytes of links stand for many listings of one directory."""
+    """A few bytes of links cause many listings of one directory."""
     members = [Member(b"d/%d" % n) for n in range(1000)]
     members += [Member(b"l%d" % n, "symlink", target=b"d") for n in range(100)]
     path = archive(tmp_path / "image", [Layer(members, "gzip")])

@@ -1,4 +1,4 @@
-"""Looking inside without extracting: every command agrees with what extraction makes."""
+"""The commands that read without extracting agree with the result of extraction."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ CONFIG = {
 
 @dataclass
 class Result:
-    """What a command did."""
+    """The result of a command."""
 
     code: int
     out: bytes
@@ -191,7 +191,7 @@ def test_cat_of_a_sparse_file(tmp_path: Path) -> None:
 
 
 def test_cat_reads_a_layer_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file has the name that was asked for, so its content is kept while it flows by."""
+    """The content of a file with the requested name is kept in the first pass."""
     from click.testing import CliRunner
 
     from ociroot.cli import command
@@ -215,7 +215,7 @@ HUGE = Member(b"evil/passwd", pax={b"GNU.sparse.size": END, b"GNU.sparse.map": E
 
 
 def test_a_hole_without_end_does_not_get_in_the_way(tmp_path: Path) -> None:
-    """Neither does it fill a disk, nor memory, nor is it hashed for a year."""
+    """It fills neither the disk nor memory, and is not hashed byte by byte."""
     for compression in ("none", "gzip"):
         members = [HUGE, Member(b"etc/passwd", data=b"root")]
         path = archive(tmp_path / "image", [Layer(members, compression)])
@@ -354,7 +354,7 @@ def test_diff_usage(image: Path) -> None:
 
 
 def two(path: Path, **rest: Any) -> Path:
-    """Two images of one source, with names of their own."""
+    """Write a source with two named images."""
 
     def named(name: str) -> dict[str, Any]:
         return {"annotations": {"org.opencontainers.image.ref.name": name}}
@@ -432,7 +432,7 @@ CONFIG_DIFFERENCES: list[tuple[str, str, str, Any, Any]] = [
 
 
 def test_diff_of_configurations(tmp_path: Path) -> None:
-    """What a container starts with differs, and no file does: another author is no difference."""
+    """The execution parameters differ but no file does; the author is not compared."""
     paths = [archive(tmp_path / str(n), [BASE], config=each) for n, each in enumerate(CONFIGS)]
     result = run("diff", "--json", *paths)
     assert (result.code, result.err) == (1, "")
@@ -468,7 +468,7 @@ def test_diff_of_configurations(tmp_path: Path) -> None:
 
 
 def test_diff_takes_the_last_value_of_a_variable(tmp_path: Path) -> None:
-    """It is the one that a process gets; and the order of others means nothing."""
+    """A process gets the last value; the order of other variables does not matter."""
     envs = (["A=1", "B=1", "A=2"], ["A=2", "B=1"], ["B=1", "A=2"])
     paths = [
         archive(tmp_path / str(n), [BASE], config={"config": {"Env": env}})
@@ -519,7 +519,7 @@ def test_tree(image: Path) -> None:
 
 
 def test_tree_begins_with_the_answer(tmp_path: Path) -> None:
-    """Nothing of it is about what takes no space."""
+    """Entries that take no space are not shown."""
     layers = [
         [
             Member(b"big/x", data=b"x" * 3000),
@@ -587,7 +587,7 @@ def test_inspect(image: Path) -> None:
 
 
 def test_inspect_shows_layers_and_history_as_one(tmp_path: Path) -> None:
-    """There may be less history than layers, and more."""
+    """There can be fewer history entries than layers, or more."""
     compressions: tuple[build.Compression, ...] = ("gzip", "none", "zstd")
     layers = [Layer([Member(b"%d" % n)], each) for n, each in enumerate(compressions)]
     history = [{"created_by": "one  step"}, {"comment": "empty", "empty_layer": True}]
@@ -673,14 +673,14 @@ def test_verify_all_goes_on_after_a_failure(tmp_path: Path) -> None:
     assert run("verify", "--strict", twice).code == 3
 
 
-# Any stack of layers.
+# Random stacks of layers.
 
 
 @pytest.mark.root
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(good_stacks)
 def test_looking_agrees_with_extracting(stack: Stack) -> None:
-    """Listing, contents and copies of random images, against what is extracted from them."""
+    """Listings, contents and copies of random images, compared with extraction."""
     try:
         expected(stack)
     except ModelRefusal:

@@ -1,7 +1,7 @@
-"""Paths in the merged tree: what they mean, and that nothing on the way is without a bound.
+"""Look-up of paths in the merged tree, and its bounds.
 
-An entry's parent, a hard link's target, what a whiteout hides and what somebody asks for go one
-way: what bounds one of them bounds all.
+An entry's parent, a hard link's target, the path of a whiteout and the path that a user requests
+are looked up by the same code, with the same bounds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def tree(tmp_path: Path) -> Trees:
 
 
 def found(tree: ociroot.Tree, path: bytes, *, follow: bool = True) -> str | None:
-    """The path that `find` says is there."""
+    """Return the path of the node that `find` returns."""
     place = tree.find(path, follow=follow)
     if place is None:
         return None
@@ -118,7 +118,7 @@ def test_find_leaves_the_last_link_alone(tree: Trees, path: bytes, where: str | 
 
 
 def chain(length: int) -> list[Member]:
-    """A directory with a file behind that many links."""
+    """Return a directory with a file that is reached through this many links."""
     links = [symlink(b"l%d" % n, b"l%d" % (n - 1)) for n in range(1, length + 1)]
     return [directory(b"l0"), file(b"l0/f"), *links]
 
@@ -130,14 +130,14 @@ def test_find_follows_255_links(tree: Trees) -> None:
 
 
 def test_a_whiteout_is_looked_up_through_255_links(tree: Trees) -> None:
-    """Beyond them is nothing that it could hide; a whiteout of nothing has no effect."""
+    """Beyond that the path does not exist; such a whiteout has no effect."""
     assert found(tree(chain(255), [file(b"l255/.wh.f")]), b"l0/f") is None
     assert found(tree(chain(256), [file(b"l256/.wh.f")]), b"l0/f") == "/l0/f"
 
 
 def detours(names: int) -> list[Member]:
-    """A link to a file's directory, and as many names on the way through it and another link."""
-    # The link itself, the names in it up to the other one, and the names in that.
+    """Return links to a file's directory whose look-up takes this many names."""
+    # The link itself, the names in its target up to the other link, and the names in that target.
     first = names // 2
     second = names - first - 1
     one = b"d/.." + b"/" * (first - 2) + b"m"
@@ -199,7 +199,7 @@ ATTACKS: dict[str, list[Member]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_steps_on_all_ways(tree: Trees, attack: str) -> None:
-    """A few kilobytes would take minutes."""
+    """A few kilobytes would otherwise take minutes."""
     with pytest.raises(ociroot.LimitExceeded, match="--max-steps"):
         tree([*detours(STEPS), directory(b"d/x"), directory(b"d/y")], ATTACKS[attack])
 
@@ -255,7 +255,7 @@ def test_a_pattern_sorts_as_paths_do(tmp_path: Path) -> None:
 
 
 def test_a_pattern_of_all_names_needs_no_limit(tmp_path: Path) -> None:
-    """There are as many paths without links as names."""
+    """Without links there are as many paths as names."""
     path = archive(tmp_path / "image.tar", [[file(b"d/%d" % n) for n in range(100)]])
     code, shown, _ = listed(path, "*/*", "--max-steps=2")
     assert (code, len(shown)) == (0, 100)
@@ -272,7 +272,7 @@ def test_the_links_of_a_pattern_have_a_bound(tmp_path: Path, pattern: str) -> No
 
 @pytest.mark.parametrize("pattern", ["*/*", "*/m1", "*/../*", "*/*/*/*/*/*/*/*"])
 def test_the_paths_of_a_pattern_have_a_bound(tmp_path: Path, pattern: str) -> None:
-    """A hundred links to the root make ten thousand paths, and a million, and so on."""
+    """A hundred links to the root give ten thousand paths of two names, a million of three."""
     path = archive(tmp_path / "image.tar", [[symlink(b"m%d" % n, b"/") for n in range(100)]])
     code, _, error = listed(path, pattern, "--max-steps=2000")
     assert (code, "--max-steps" in error) == (6, True)

@@ -1,4 +1,4 @@
-"""`make` prepares what each target needs and no more, and runs the tests in a clean environment."""
+"""`make` installs only what each target needs, and runs the tests in a clean environment."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from .support.needs import need_tools
 
 CHECKOUT = Path(__file__).parent.parent
-# The programs of an ordinary machine; no apt-get, for nothing is to be installed.
+# The programs of an ordinary machine; no apt-get, because nothing is to be installed.
 PROGRAMS = ["sh", "env", "cat", "cksum", "cp", "dirname", "id", "mkdir", "rm", "sed", "make"]
 
-# Stands for Python: writes down what it is asked to do, and does it as far as it matters.
+# A fake Python that records its arguments and imitates what the Makefile relies on.
 PYTHON = """#!/bin/sh
 echo "python $*" >>"$LOG"
 case $* in
@@ -32,7 +32,7 @@ mkdir -p .venv/bin && cp "$(dirname "$0")/python3" .venv/bin/python
 
 
 class Machine:
-    """A checkout, and programs to set it up with."""
+    """A checkout, with the programs that set it up."""
 
     def __init__(self, place: Path) -> None:
         need_tools(*PROGRAMS)
@@ -64,7 +64,7 @@ class Machine:
         )
 
     def installed(self) -> list[str]:
-        """What pip was told to install by the last run."""
+        """Return what pip installed in the last run."""
         start = "python -m pip install "
         lines = self.log.read_text().splitlines()
         return [line.removeprefix(start) for line in lines if line.startswith(start)]
@@ -87,7 +87,7 @@ def test_each_stage_installs_its_own(machine: Machine) -> None:
     ):
         assert machine.set_up(*extras).returncode == 0
         assert machine.installed() == installed
-    # Made of something else by now: all of it again.
+    # Its inputs have changed: all of it is made again.
     with (machine.checkout / "pyproject.toml").open("a") as out:
         out.write("# changed\n")
     assert machine.set_up("test,lint").returncode == 0
@@ -182,5 +182,5 @@ def test_the_tests_run_in_a_clean_environment(machine: Machine) -> None:
         check=True,
     )
     seen = dict(line.split("=", 1) for line in report.read_text().splitlines())
-    # What the shell itself sets.
+    # Variables that the shell itself sets.
     assert {k: v for k, v in seen.items() if k not in ("PWD", "OLDPWD", "SHLVL", "_")} == kept

@@ -1,4 +1,4 @@
-"""The marker `root` skips as an ordinary user; in CI, where we are root, it may hide nothing."""
+"""The marker `root` skips tests as an ordinary user, and never in CI, which runs as root."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .support.user import as_ordinary_user
 
 
 def outcome(*markers: str) -> str:
-    """What the set-up of a test with these markers ends in."""
+    """Return the outcome of setting up a test with these markers."""
     item: Any = SimpleNamespace(get_closest_marker=lambda name: name if name in markers else None)
     try:
         conftest.pytest_runtest_setup(item)

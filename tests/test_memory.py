@@ -1,4 +1,4 @@
-"""The peak memory of an extraction, as the kernel counts it, does not grow with the image."""
+"""The peak memory of an extraction, as the kernel reports it, does not grow with the image."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMPRESSORS = {"gzip": ("pigz", "-1", "-c"), "zstd": ("zstd", "-1", "-q", "-c")}
 
 
 class Hashing:
-    """A file that counts and hashes what goes through it."""
+    """A file that counts and hashes what is written to it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -39,7 +39,7 @@ class Hashing:
 
 
 class Repeated(io.RawIOBase):
-    """A block over and over: no zeros, which a shortcut may know, and quickly made."""
+    """A repeated block: not zeros, for which there may be a fast path, and quickly made."""
 
     def __init__(self, size: int) -> None:
         self.left = size
@@ -72,15 +72,15 @@ def many_entries(archive: tarfile.TarFile) -> None:
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
-    """Give a directory; what lies in a file system in memory is in nobody's resident set."""
+    """A directory; files in a tmpfs are not part of the resident set."""
     with roomy_directory(4 * FILE_SIZE) as directory:
         yield directory
 
 
 def image(path: Path, compression: str, fill: Callable[[tarfile.TarFile], None]) -> Path:
-    """Write an image of one layer as a stream: the layer is never in memory, nor twice on disk."""
+    """Stream an image of one layer: the layer is neither in memory nor twice on disk."""
     with path.open("w+b") as outer:
-        outer.write(bytes(tarfile.BLOCKSIZE))  # the blob's header, as soon as its name is known
+        outer.write(bytes(tarfile.BLOCKSIZE))  # the blob's header: its name is known at the end
         outer.flush()
         with subprocess.Popen(
             COMPRESSORS[compression], stdin=subprocess.PIPE, stdout=outer
@@ -134,7 +134,7 @@ def header(name: str, size: int) -> bytes:
 
 
 def peak(path: Path, root: Path) -> int:
-    """Extract in a process of its own and return the largest resident set, in bytes."""
+    """Extract in a child process and return its peak resident set size in bytes."""
     result = measured("extract", "--quiet", "--max-ratio=1000000", path, root)
     assert (result.code, result.err) == (0, "")
     return result.peak

@@ -1,4 +1,4 @@
-"""One fault has one message, whichever command comes upon it."""
+"""Every command reports the same fault with the same message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .support.build import Compression, Layer, Member, archive
 
 DATA = random.Random(1).randbytes(3_000_000)
 WHOLE = {b"GNU.sparse.size": b"4000000", b"GNU.sparse.map": b"0,3000000"}
-# Layers that end inside their second entry, at 1024: behind its headers, or in them.
+# Layers that end inside their second entry, at offset 1024: after its headers, or in them.
 CUT = {
     "plain": build.tar([Member(b"a", data=b"x"), Member(b"b", data=DATA)])[:1_000_000],
     "a long name": build.tar([Member(b"a", data=b"x"), Member(b"b" * 200, data=DATA)])[:1_000_000],

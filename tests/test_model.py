@@ -1,6 +1,6 @@
-"""Stacks that nobody drew: what ociroot extracts equals a plain model of the specification.
+"""Random stacks of layers: ociroot extracts what a plain model of the specification gives.
 
-The model is checked in its turn against umoci, on the stacks on which umoci agrees with the
+The model itself is checked against umoci, on the stacks on which umoci agrees with the
 specification.
 """
 
@@ -35,7 +35,7 @@ SETTINGS = settings(
     phases=[phase for phase in Phase if phase is not Phase.explain],  # it takes minutes here
 )
 
-# To make owners and devices, and to have an ordinary user and look at what that one made.
+# Root, to create owners and devices, to run as an ordinary user and to read the result.
 pytestmark = pytest.mark.root
 
 
@@ -45,7 +45,7 @@ def umoci() -> None:
 
 
 def extracted(layers: Sequence[Layer | list[Member]], where: Path) -> Snapshot | None:
-    """The tree that ociroot makes, or None when it refuses and leaves nothing."""
+    """Extract; return the tree, or None if ociroot refuses the image and leaves nothing."""
     image = archive(where / "image", layers)
     try:
         with ociroot.open(image) as source:
@@ -109,7 +109,7 @@ def test_stacks_that_went_wrong_once(stack: Stack) -> None:
 
 
 def without_privilege(tree: Snapshot) -> Snapshot:
-    """What of a tree an ordinary user can make: no devices, and nothing of other owners."""
+    """Return the part of a tree that an ordinary user can create: no devices, no other owners."""
     return {
         path: replace(record, uid=0, gid=0)
         for path, record in tree.items()
@@ -127,7 +127,7 @@ LOCKED: Stack = [
 ]
 
 MARK = {b"user.a": b"1"}
-# The kernel asks for write permission before it sets user.*.
+# The kernel requires write permission to set user.*.
 READ_ONLY = [file(b"f", mode=0o444, xattrs=MARK), directory(b"d", mode=0, xattrs=MARK)]
 
 
@@ -161,7 +161,7 @@ def test_an_ordinary_user_gets_the_same_but_for_owners_and_devices(stack: Stack)
     devices = [r for r in want.values() if r.rdev is not None and (r.kind, r.rdev) != FREE]
     if devices:
         assert "devices" in warnings
-    # Directories are left out of this: one that has no entry is 0:0 and nobody's loss.
+    # Directories are ignored here: one without an entry is 0:0, which is not reported.
     if any((r.uid, r.gid) != NOBODYS for r in want.values() if r.kind in ("file", "symlink")):
         assert "owners" in warnings
 
@@ -170,9 +170,9 @@ def test_an_ordinary_user_gets_the_same_but_for_owners_and_devices(stack: Stack)
 
 
 def agreeable(stack: Stack) -> Stack:
-    """The stack without what umoci 0.4.7 does in another way than the specification.
+    """Return the stack without cases in which umoci 0.4.7 differs from the specification.
 
-    Each of these was found by running the property below without it.
+    Each of these was found by running the property below without the exclusion.
     """
     kept: Stack = []
     links = any(member.kind == "symlink" for layer in stack for member in layer)
@@ -180,29 +180,29 @@ def agreeable(stack: Stack) -> Stack:
         kept.append([])
         for member in layer:
             path = clean(member.name)
-            # What lies below a whiteout becomes a file whose name begins with `.wh.`; layer.md: "it
+            # An entry below a whiteout becomes a file whose name begins with `.wh.`; layer.md: "it
             # is not possible to create a filesystem which has a file or directory with a name
             # beginning with `.wh.`".
             if any(part.startswith(b".wh.") for part in path[:-1]):
                 continue
             # An opaque whiteout over a symbolic link empties the link's target; layer.md: "hiding
-            # all of its [the directory's] siblings" speaks of the path, which is no directory.
+            # all of its [the directory's] siblings" refers to the path, which is not a directory.
             if links and len(path) > 1 and path[-1] == OPAQUE:
                 continue
-            # A hard link to itself is removed first and then not found. The specification has no
-            # sentence on it; nothing is to be changed.
+            # A hard link to itself is removed first and then not found. The specification does not
+            # define it.
             if member.kind == "link" and path == clean(member.target):
                 continue
-            # A dangling link's `x/..` is undone on the text, without making x.
+            # The `x/..` of a dangling link is resolved lexically, without creating x.
             if member.kind == "symlink" and re.search(rb"[^./]/+\.\.", member.target):
                 continue
             # An implied directory inherits group and set-group-ID from its parent; layer.md,
             # "File Attributes", gives such attributes to entries only.
             mode = member.permissions & ~0o2000 if member.kind == "dir" else member.mode
-            # Go takes an attribute with an empty value for none (pax: an empty value deletes).
+            # Go treats an attribute with an empty value as none (pax: an empty value deletes).
             xattrs = {key: value for key, value in member.xattrs.items() if value}
             kept[-1].append(replace(member, mode=mode, xattrs=xattrs))
-        # A whiteout removes what the same layer brought before it, or where that went; layer.md:
+        # A whiteout removes earlier entries of the same layer, or their targets; layer.md:
         # "Whiteout files MUST only apply to resources in lower/parent layers", and "regardless of
         # the ordering in which the whiteout file was encountered".
         kept[-1].sort(key=lambda member: not is_whiteout(member))
@@ -220,7 +220,7 @@ def unpacked_by_umoci(stack: Stack, where: Path) -> Snapshot:
     unpacked(image, where / "layout")
     command = ["umoci", "raw", "unpack", "--image", f"{where}/layout:tag", f"{where}/rootfs"]
     done = subprocess.run(command, capture_output=True, check=False)
-    # A loop in the parent of a whiteout is an error; here it is something that does not exist.
+    # A loop in the parent of a whiteout is an error; for us the path does not exist.
     assume(b"too many levels of symbolic links" not in done.stderr)
     assert done.returncode == 0, done.stderr.decode(errors="backslashreplace")
     return snapshot(where / "rootfs")
@@ -233,7 +233,7 @@ def test_the_model_agrees_with_umoci(stack: Stack) -> None:
     want = expected(stack)
 
     def ignored(path: bytes, attribute: str) -> bool:
-        # Directories that something is put into later have the time of unpacking.
+        # Directories that are changed later have the time of unpacking.
         return attribute == "mtime_ns" and want[path].kind == "dir"
 
     with workshop() as where:

@@ -1,4 +1,4 @@
-"""Mount points as destinations, and mounts in the way of what is to be removed."""
+"""Mount points as destinations, and mounts below trees that are to be removed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def image(place: Path) -> Path:
 
 
 def mounts_below(where: Path) -> list[str]:
-    """What is mounted there, the last one first: removing a tree may have moved it."""
+    """Return the mounts below a path, the last one first: a removal may have moved them."""
     with Path("/proc/self/mountinfo").open() as lines:
         points = [line.split()[4].replace("\\040", " ") for line in lines]
     return [point for point in reversed(points) if point.startswith(f"{where}/")]
@@ -72,19 +72,19 @@ def mode(path: Path) -> tuple[int, int, int]:
     return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
 
 
-# An empty one that others may write to.
+# An empty mount point that other users may write to.
 
 
 @pytest.mark.parametrize("options", ["mode=1777", "mode=777", f"mode=755,uid={NOBODY},gid=7"])
 def test_nobody_else_can_put_anything_there(image: Path, place: Path, options: str) -> None:
-    """A fresh tmpfs has mode 1777; or it belongs to somebody else."""
+    """A new tmpfs has mode 1777, or belongs to another user."""
     with ExitStack() as stack:
         root = tmpfs(place / "root", stack, options)
         before = mode(root)
         tried = 0
 
         def attack() -> list[int | None]:
-            """As another user, who has it open from before."""
+            """As another user, who has opened it before."""
             errors: list[int | None] = []
             attempts: tuple[Callable[[], object], ...] = (
                 lambda: (root / "evil").touch(),
@@ -119,7 +119,7 @@ def test_nobody_else_can_put_anything_there(image: Path, place: Path, options: s
 
 @pytest.mark.parametrize("options", ["mode=1777", f"mode=2775,uid={NOBODY},gid=7", "mode=755"])
 def test_it_is_as_before_after_a_failure(place: Path, options: str) -> None:
-    """Also when the root has got its attributes already."""
+    """Also when the attributes of the root have been set already."""
     late = [Member(b"./", "dir", uid=9, pax={b"SCHILY.xattr.user.large": b"x" * 70_000})]
     bad = [Member(b"./", "dir", uid=9), Member(b"h", "link", target=b"absent")]
     with ExitStack() as stack:
@@ -135,7 +135,7 @@ def test_it_is_as_before_after_a_failure(place: Path, options: str) -> None:
 
 
 def test_what_comes_in_all_the_same_is_not_published(image: Path, place: Path) -> None:
-    """Root can, and whoever had it open for a mount of another user namespace."""
+    """By root, or by a process that had it open in another user namespace."""
     with ExitStack() as stack:
         root = tmpfs(place / "root", stack, "mode=1777")
 
@@ -149,13 +149,13 @@ def test_what_comes_in_all_the_same_is_not_published(image: Path, place: Path) -
 
 
 def test_a_name_that_is_taken_meanwhile_is_not_replaced(image: Path, place: Path) -> None:
-    """When the entries are moved up, one by one: those that were moved go again, and no other."""
+    """When the entries are moved up one by one: only those that were moved are removed again."""
     with ExitStack() as stack:
         root = tmpfs(place / "root", stack)
 
         def progress(_: object) -> None:
             with suppress(FileExistsError):
-                (root / "etc").mkdir()  # empty: it could be replaced
+                (root / "etc").mkdir()  # empty, so rename could replace it
             os.chown(root / "etc", NOBODY, NOBODY)
 
         with pytest.raises(DestinationError):
@@ -195,7 +195,7 @@ def test_a_full_one_is_offered_no_remedy_that_is_none(
 
 
 def test_directories_that_their_owner_may_not_write_to(place: Path) -> None:
-    """An ordinary user may not move them to another directory; Fedora's root is one."""
+    """An ordinary user may not move such a directory to another parent; Fedora's root is one."""
     members = [
         Member(b"./", "dir", mode=0o555),
         Member(b"proc", "dir", mode=0o555),
@@ -219,13 +219,13 @@ def test_directories_that_their_owner_may_not_write_to(place: Path) -> None:
     assert sorted(path.name for path in place.iterdir()) == ["image", "new", "root"]
 
 
-# What is mounted in a tree that is to be removed.
+# Mounts in a tree that is to be removed.
 
 
 @pytest.mark.parametrize("depth", ["", "a", "a/b", "a/b/c", "a/b/c/d"])
 @pytest.mark.parametrize("kind", ["tmpfs", "bind"])
 def test_a_mount_is_not_emptied_nor_changed(place: Path, depth: str, kind: str) -> None:
-    """However deep: a directory that is moved up to be emptied may be one."""
+    """At any depth: a directory that is moved up to be emptied may be a mount point."""
     tree, precious = place / "tree", place / "precious"
     (tree / depth).mkdir(parents=True)
     precious.mkdir()
@@ -247,7 +247,7 @@ def test_a_mount_is_not_emptied_nor_changed(place: Path, depth: str, kind: str) 
 
 
 def without_proc(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command where there is no /proc."""
+    """Run the command without /proc."""
     need_tools("unshare")
     script = 'mount -t tmpfs none /proc && exec "$@"'
     return subprocess.run(
@@ -312,7 +312,7 @@ def test_where_mounts_cannot_be_told_nothing_is_replaced(
     with pytest.raises(DestinationError, match="cannot be known without /proc"):
         extract(image, root, replace=True)
     assert differences(before, snapshot(root)) == []
-    # All else can be done; what was left by others is not removed.
+    # Everything else works; left-overs of other runs are not removed.
     assert "left-over-kept" in extract(image, place / "other")
     assert (place / "other/bin/a").exists()
 
@@ -332,7 +332,7 @@ def test_what_was_mounted_meanwhile_is_kept(image: Path, place: Path) -> None:
 
     assert "left-over" in extract(image, root, replace=True, progress=progress)
     assert sorted(path.name for path in root.iterdir()) == ["bin", "etc"]
-    extract(image, root, replace=True)  # the next one keeps it, too
+    extract(image, root, replace=True)  # the next run keeps it, too
     assert differences(before, snapshot(precious)) == []
     subprocess.run(["umount", mounts_below(place)[0]], check=True)
     extract(image, root, replace=True)
@@ -350,7 +350,7 @@ def test_a_left_over_that_is_a_mount_point_is_left_alone(image: Path, place: Pat
     assert (left / "rootfs").is_dir()
 
 
-# An image that lies in its own destination.
+# An image inside its own destination.
 
 
 def test_blobs_of_a_layout_behind_a_bind_mount_of_the_destination(place: Path) -> None:
@@ -397,7 +397,7 @@ def test_an_image_behind_a_bind_mount_of_its_destination(
             assert done.returncode == 7
             assert "the image lies in it" in done.stderr
         assert differences(before, snapshot(root)) == []
-        # Beside it lies no harm.
+        # Beside the destination it is allowed.
         extract(path, place / "new")
         extract(path, place / "new", replace=True)
 

@@ -1,4 +1,4 @@
-"""The deliberate faults of `make mutants`: each of them can be tried at any time."""
+"""The patches of `make mutants`: each of them applies, and names existing tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nobody chose never stops what was chosen: it is listed, and fails when it is chosen."""
+"""A broken image does not prevent the use of another one; it is listed, and fails if chosen."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def called(name: str, **more: Any) -> dict[str, Any]:
 
 
 def run(*arguments: str | Path) -> tuple[int, str, str]:
-    """Return the exit code, and what the command printed."""
+    """Return the exit code, stdout and stderr of a command."""
     result = CliRunner().invoke(command, list(map(str, arguments)))
     error = result.exception
     if isinstance(error, OcirootError):
@@ -44,7 +44,7 @@ def run(*arguments: str | Path) -> tuple[int, str, str]:
 
 
 def digest_of(path: Path, ref: str) -> str:
-    """Return the digest of what has a name, whatever it is."""
+    """Return the digest of the listed item with a name."""
     with ociroot.open(path) as source:
         listing = source.listing()
     found = [str(image.digest) for image in listing.images if ref in image.names]
@@ -52,7 +52,7 @@ def digest_of(path: Path, ref: str) -> str:
     return found[0]
 
 
-# For each way to be bad: overrides of the image, the error, and what it says.
+# For each defect: overrides of the image, the error, and its message.
 WAYS: dict[str, tuple[dict[str, Any], type[OcirootError], str]] = {
     "an artifact with an image's config type": ({"config": b"{}"}, MalformedImage, "architecture"),
     "no configuration": ({"config_descriptor": {"digest": ZEROS}}, MalformedImage, "is not there"),
@@ -68,7 +68,7 @@ WAYS: dict[str, tuple[dict[str, Any], type[OcirootError], str]] = {
 }
 
 
-# The same of the descriptor itself: it has no digest to be chosen by.
+# Defects of the descriptor itself: there is no digest to choose it by.
 BROKEN: dict[str, tuple[dict[str, Any], type[OcirootError], str]] = {
     "a digest of another algorithm": (
         {"descriptor": called("bad", digest="md5:1")},
@@ -92,7 +92,7 @@ BROKEN: dict[str, tuple[dict[str, Any], type[OcirootError], str]] = {
 
 
 def two(path: Path, overrides: dict[str, Any]) -> Path:
-    """Write a bad image, `bad`, and behind it a good one, `good`."""
+    """Write a broken image, `bad`, followed by a valid one, `good`."""
     bad = {"descriptor": called("bad"), **overrides}
     return archive_of(path, [Image([BAD], **bad), Image([GOOD], descriptor=called("good"))])
 
@@ -183,7 +183,7 @@ def test_a_nested_index_that_is_broken(tmp_path: Path) -> None:
 
 
 def test_the_platform_that_is_asked_for_is_the_broken_one(tmp_path: Path) -> None:
-    """Its descriptor says so; then it is not another platform's image that is wanted."""
+    """The platform is in its descriptor, so no image of another platform is chosen."""
     images = [
         Image([BAD], config=b"{}", platform=("linux", "s390x")),
         Image([GOOD], platform=("linux", "ppc64le")),
@@ -252,7 +252,7 @@ def test_a_bad_one_of_several_names_is_reported_once(tmp_path: Path) -> None:
     assert [outcome["ok"] for outcome in outcomes] == [True, False]
 
 
-# What is missing.
+# Missing blobs.
 
 
 def test_only_missing_says_what_and_where_it_may_be(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_two_platforms_or_names_are_no_two_of_one_name(tmp_path: Path) -> None:
 
 
 def test_two_images_of_a_docker_archive_with_one_tag(tmp_path: Path) -> None:
-    """`docker load` gives the tag to the last, others to the first."""
+    """`docker load` assigns the tag to the last image, others to the first."""
     tars = [build.tar(GOOD), build.tar(BAD)]
     items, members = [], []
     for number, tar in enumerate(tars):
@@ -352,7 +352,7 @@ def test_two_images_of_a_docker_archive_with_one_tag(tmp_path: Path) -> None:
 
 
 def listed(path: Path, *images: Image) -> Path:
-    """Write an archive whose images have one name, `one`, and whatever platform they say."""
+    """Write an archive whose images all have the name `one`, with their own platforms."""
     named = [
         Image(**{**vars(each), "descriptor": {**called("one"), **each.descriptor}})
         for each in images
@@ -361,7 +361,7 @@ def listed(path: Path, *images: Image) -> Path:
 
 
 def test_the_first_one_is_not_passed_over_for_being_unreadable(tmp_path: Path) -> None:
-    """Whoever can read it takes it: image-index.md, "the first matching entry SHOULD be used"."""
+    """Another reader would use it: image-index.md, "the first matching entry SHOULD be used"."""
     bad, good = Image([BAD], config=b"{}"), Image([GOOD])
     far = Image([GOOD], platform=("linux", "s390x"))
     for number, images in enumerate(([bad, good], [bad, far], [far, bad])):
@@ -384,7 +384,7 @@ def test_an_unreadable_one_that_is_not_the_first_stops_nothing(tmp_path: Path) -
 
 
 def test_a_descriptor_that_names_the_platform_comes_first(tmp_path: Path) -> None:
-    """Containerd and skopeo take one without a platform only where none names it."""
+    """Containerd and skopeo use a descriptor without a platform only if no other matches."""
     silent = Image([BAD], descriptor={"platform": ...})
     path = listed(tmp_path / "a.tar", silent, Image([GOOD]))
     with ociroot.open(path) as source:
@@ -396,7 +396,7 @@ def test_a_descriptor_that_names_the_platform_comes_first(tmp_path: Path) -> Non
 
 
 def test_a_broken_index_is_not_passed_over(tmp_path: Path) -> None:
-    """What stands in the place of an index may be an image to another reader."""
+    """Another reader may treat what is in its place as an image."""
     host = dict(zip(("os", "architecture"), HOST, strict=True))
     for number, broken in enumerate(
         (

@@ -1,4 +1,4 @@
-"""File systems of many kinds: the same tree, or what one cannot hold is said."""
+"""Many kinds of file systems: the same tree, or a report of what cannot be stored."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SPARSE = {
     b"GNU.sparse.name": b"sparse",
     b"GNU.sparse.realsize": b"2097155",
 }
-# Two islands: "hello" at the start and "end" at 2 MiB.
+# Two runs of data: "hello" at the start and "end" at 2 MiB.
 ISLANDS = b"2\n0\n5\n2097152\n3\n".ljust(512, b"\0") + b"helloend"
 USER = {b"SCHILY.xattr.user.note": b"\0\xff binary"}
 LAYERS = [
@@ -108,7 +108,7 @@ def extract(path: Path, root: Path, **options: Any) -> tuple[str, ...]:
 
 
 def seen(root: Path) -> Snapshot:
-    """What lies there, but for what xfs adds of its own: it shows an ACL under two names."""
+    """Return a snapshot without what xfs adds: it shows an ACL under two names."""
     found = snapshot(root)
     for path, record in found.items():
         kept = {n: v for n, v in record.xattrs.items() if not n.startswith(b"trusted.SGI_")}
@@ -118,7 +118,7 @@ def seen(root: Path) -> Snapshot:
 
 @contextmanager
 def ready(place: Path, name: str) -> Iterator[tuple[Path, Path, Snapshot]]:
-    """An image, a file system, and what the image is where nothing is in its way."""
+    """Provide an image, a file system, and the snapshot of the image without restrictions."""
     image = archive(place / "image", LAYERS)
     assert extract(image, place / "reference") == ()
     with ExitStack() as stack:
@@ -138,7 +138,7 @@ def test_the_same_tree_on(place: Path, name: str) -> None:
 @pytest.mark.root
 @pytest.mark.parametrize("name", PLACES)
 def test_a_mount_point_of(place: Path, name: str) -> None:
-    """It is on another file system than its parent, and staged inside."""
+    """It is on another file system than its parent, so the result is staged inside."""
     with ready(place, name) as (image, fs, reference):
         assert extract(image, fs) == ()
         assert differences(reference, seen(fs)) == []
@@ -146,7 +146,7 @@ def test_a_mount_point_of(place: Path, name: str) -> None:
 
 @pytest.mark.root
 def test_a_tree_that_overlayfs_has_from_below_is_replaced(place: Path) -> None:
-    """rename(2) of a directory of a lower layer is EXDEV without redirect_dir; that is said."""
+    """rename(2) of a directory of a lower layer fails with EXDEV without redirect_dir."""
     image = archive(place / "image", LAYERS)
     extract(image, place / "reference")
     with ExitStack() as stack:
@@ -171,7 +171,7 @@ def test_holes_stay_holes(place: Path) -> None:
 
 @pytest.mark.root
 def test_a_subvolume_of_btrfs_that_holds_something_is_replaced(place: Path) -> None:
-    """It is no mount point, though its st_dev is another; so are those below it."""
+    """It is not a mount point, though its st_dev differs; the same holds for nested ones."""
     with ready(place, "btrfs") as (image, fs, reference):
         for name in ("root", "root/below"):
             create = ["btrfs", "subvolume", "create", str(fs / name)]
@@ -199,7 +199,7 @@ def test_a_file_system_that_is_read_only(place: Path, name: str) -> None:
 
 @pytest.mark.root
 def test_a_mount_point_that_is_read_only(place: Path) -> None:
-    """An overlay without an upper directory is."""
+    """An overlay without an upper directory is read-only."""
     image = archive(place / "image", LAYERS)
     for name in ("one", "two"):
         (place / name).mkdir()
@@ -213,7 +213,7 @@ def test_a_mount_point_that_is_read_only(place: Path) -> None:
 @pytest.mark.root
 @pytest.mark.parametrize("flag", ["i", "a"])
 def test_a_directory_that_may_not_be_changed(place: Path, flag: str) -> None:
-    """By chattr(1), which holds for root, too."""
+    """By chattr(1), which restricts root, too."""
     image = archive(place / "image", LAYERS)
     with disk(place / "fs", "ext4", "16M") as fs:
         (fs / "root" / "old").mkdir(parents=True)
@@ -230,7 +230,7 @@ def test_a_directory_that_may_not_be_changed(place: Path, flag: str) -> None:
 
 @pytest.mark.root
 def test_a_file_system_without_extended_attributes(place: Path) -> None:
-    """It says nothing of its size either, so that the image's has to be given."""
+    """It does not report its size either, so --max-size has to be given."""
     image = archive(place / "image", LAYERS)
     extract(image, place / "reference")
     with (
@@ -240,14 +240,14 @@ def test_a_file_system_without_extended_attributes(place: Path) -> None:
         report = source.image().extract(fs / "root")
         assert [warning.code for warning in report.warnings] == ["xattrs-unsupported"]
         found = differences(snapshot(place / "reference"), snapshot(fs / "root"))
-        # An ACL shows in the group's permissions, too.
+        # An ACL also affects the permissions of the group.
         assert found
         assert all("xattrs" in each or each.startswith("'acl': mode") for each in found)
 
 
 @pytest.mark.root
 def test_fat_by_fuse(place: Path) -> None:
-    """It has neither owners nor modes, and `A` is `a` there: refused before anything is made."""
+    """It has neither owners nor modes, and ignores case: refused before anything is created."""
     need_tools("fusefat")
     image = archive(place / "image", LAYERS)
     with fat(place / "fs", "16M") as fs:
@@ -273,7 +273,7 @@ def test_read_only(place: Path, there: bool) -> None:
 
 @pytest.mark.root
 def test_vfat(place: Path) -> None:
-    """It has no owners, links or devices: what comes first is said, and nothing is left."""
+    """It has no owners, links or devices: the first is reported, and nothing is left behind."""
     image = archive(place / "image", LAYERS)
     with disk(place / "fs", "vfat", "16M") as fs:
         with pytest.raises(DestinationError) as caught:
@@ -282,7 +282,7 @@ def test_vfat(place: Path) -> None:
         assert list(fs.iterdir()) == []
 
 
-# What file systems answer that this machine may not have.
+# Answers of file systems that this machine may not have.
 
 CANNOT = {
     "link": (errno.EPERM, "cannot make the hard link"),
@@ -318,7 +318,7 @@ def test_without_extended_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "setxattr", cannot)
     assert extract(image, tmp_path / "root") == ("xattrs-unsupported",)
     found = differences(snapshot(tmp_path / "reference"), snapshot(tmp_path / "root"))
-    # An ACL shows in the group's permissions, too.
+    # An ACL also affects the permissions of the group.
     assert found
     assert all("xattrs" in each or "mode" in each for each in found)
 
@@ -326,7 +326,7 @@ def test_without_extended_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_names_that_are_one_to_the_file_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where `A` and `a` are one name, the second is an error and never the first one's end."""
+    """If `A` and `a` are the same name, the second is an error and does not replace the first."""
     make = os.open
 
     def folding(name: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
@@ -341,7 +341,7 @@ def test_names_that_are_one_to_the_file_system(
 
 
 def test_an_exchange_without_renameat2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is found out before the work; the old tree stays."""
+    """That is detected before the work; the old tree stays."""
     image = archive(tmp_path / "image", LAYERS)
     (tmp_path / "root" / "old").mkdir(parents=True)
 
@@ -357,7 +357,7 @@ def test_an_exchange_without_renameat2(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.root
 def test_a_mount_point_without_renameat2(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its flags are not everywhere; nothing is overwritten in their place, nor done in vain."""
+    """Its flags are not supported everywhere: detected early, and nothing is overwritten."""
     image = archive(place / "image", LAYERS)
 
     def cannot(*_: object) -> None:
@@ -405,7 +405,7 @@ def test_btrfs_that_is_full_is_not_without_inodes(place: Path) -> None:
 @pytest.mark.root
 @pytest.mark.parametrize("replace", [False, True])
 def test_an_empty_subvolume(place: Path, replace: bool) -> None:
-    """It is no mount point, and nothing can be renamed over it: it is filled in place."""
+    """It is not a mount point, and nothing can be renamed over it: it is filled in place."""
     image = archive(place / "image", LAYERS)
     with disk(place / "fs", "btrfs", "128M") as fs:
         make = ["btrfs", "subvolume", "create", str(fs / "root")]

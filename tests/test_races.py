@@ -1,4 +1,4 @@
-"""Somebody swaps directories for links while we work: nothing outside changes, whoever it is."""
+"""Directories are swapped for links during the work: nothing outside changes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def victim(place: Path) -> Iterator[Path]:
-    """A directory that has what the image has, and must not change."""
+    """A directory with the same names as the image, which must not change."""
     root = place / "victim"
     for name in ("d0/e", "d1/e", "d2/e", "d4/e", "e"):
         (root / name).mkdir(parents=True)
@@ -58,11 +58,11 @@ def extract(path: Path, root: Path, **options: Any) -> None:
         source.image().extract(root, **options)
 
 
-# Another user, who may do what the permissions allow.
+# Another user, restricted by permissions.
 
 
 def attack(path: Path, victim: Path) -> None:
-    """Try all that can be done to a directory."""
+    """Try every operation on a directory."""
     steps: tuple[Callable[[], object], ...] = (
         lambda: list(path.iterdir()),
         lambda: path.rename(path.with_name(path.name + "-stolen")),
@@ -80,7 +80,7 @@ def attack(path: Path, victim: Path) -> None:
 
 @contextmanager
 def attacked(where: Path, victim: Path) -> Iterator[None]:
-    """Have another user attack: a fork, for nobody may be allowed to read the checkout."""
+    """Attack as another user, in a fork: that user may not be able to read the checkout."""
     child = os.fork()
     if child == 0:
         try:
@@ -102,7 +102,7 @@ def attacked(where: Path, victim: Path) -> Iterator[None]:
 @pytest.mark.root
 @pytest.mark.parametrize("mode", [0o777, 0o1777])
 def test_another_user_in_the_same_directory(place: Path, victim: Path, mode: int) -> None:
-    """In a sticky directory ours stays ours; in another it may be taken away, and that is all."""
+    """In a sticky directory our entries stay; in another one they can be moved, nothing else."""
     image, where = archive(place / "image", LAYERS), place / "shared"
     where.mkdir()
     where.chmod(mode)
@@ -120,12 +120,12 @@ def test_another_user_in_the_same_directory(place: Path, victim: Path, mode: int
         assert "done" in outcomes
 
 
-# Someone of our own user or root, at each moment that matters: what only they can do, and still
-# the kernel follows no link of theirs.
+# The same user or root, at each relevant moment: they can swap the staging directory itself, and
+# still the kernel follows no link of theirs.
 
 
 def swapped(directory: Path, victim: Path) -> bool:
-    """Put a link to the victim in the place of a directory."""
+    """Replace a directory with a link to the victim."""
     try:
         directory.rename(directory.with_name(directory.name + "-away"))
         directory.symlink_to(victim)
@@ -182,7 +182,7 @@ def test_a_directory_is_swapped_right_after_it_was_made(
 def test_swapped_before_it_becomes_visible(
     place: Path, victim: Path, monkeypatch: pytest.MonkeyPatch, what: str, kind: str
 ) -> None:
-    """The result goes to where we began, by descriptors; or it is refused, and all is as it was."""
+    """The result goes to the directory that was opened, or it is refused and nothing changes."""
     image, where = archive(place / "image", LAYERS), place / "where"
     extract(image, place / "whole")
     root = where / "root"
@@ -208,7 +208,7 @@ def test_swapped_before_it_becomes_visible(
     if what == "the destination":
         with pytest.raises(DestinationError, match="something else was put there meanwhile"):
             extract(image, root, replace_anything=kind == "full")
-        # Exchanged and found to be another, it is exchanged once more.
+        # If the exchanged directory is another one, the exchange is undone.
         assert root.readlink() == victim
         away = [] if kind == "absent" else ["root-away"]
         assert sorted(path.name for path in where.iterdir()) == ["root", *away]
@@ -226,7 +226,7 @@ def test_swapped_before_it_becomes_visible(
 def test_what_is_removed_is_swapped(
     place: Path, victim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Removing a tree opens each directory anew, by one name: a link there is not followed."""
+    """A removal opens each directory by a single name and does not follow a link there."""
     real = os.open
     for number in range(1, 40):
         tree = place / "tree"

@@ -1,6 +1,6 @@
-"""What two readers of an image would take for different things: refused, or decided and held.
+"""Input that readers interpret differently: refused, or decided and tested.
 
-Most of it was found by `make fuzz-readers`, which holds our reading against those of umoci, skopeo,
+Most of it was found by `make fuzz-readers`, which compares our reading with those of umoci, skopeo,
 GNU tar and bsdtar.
 """
 
@@ -25,7 +25,7 @@ from .support.tally import tally
 
 END = bytes(1024)
 CASES = Path(__file__).parent.parent / "fuzz" / "cases" / "readers"
-# How many random inputs: each is read by several programs.
+# The number of random inputs: each is read by several programs.
 MOST = min(int(os.environ.get("OCIROOT_FUZZ", "500")), 500)
 INPUTS = {"layers": MOST, "documents": MOST // 5}
 
@@ -166,7 +166,7 @@ def test_what_is_like_it_is_read(what: str, tmp_path: Path) -> None:
         assert source.image().merged().tree.find(b"f") is not None
 
 
-# What other programs make of the same bytes.
+# Other programs on the same bytes.
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_what_was_found_is_no_longer_read_in_two_ways(case: Path) -> None:
 @pytest.mark.root
 @pytest.mark.usefixtures("readers")
 def test_every_decision_has_a_case() -> None:
-    """One that no input meets is a hole through which another difference may go."""
+    """A decision without a case could hide another difference."""
     met = {name for c in cases() for name in TARGETS[c.parent.name].compare(c.read_bytes()).decided}
     assert met == {decision.name for decision in DECIDED}
 
@@ -206,7 +206,7 @@ def test_random_inputs(name: str) -> None:
         assert result.differences == (), number
         both += len(result.accepted) > 1
         tally("an input to several readers", "none differs" if result.accepted else "refused")
-    # An input that only one takes compares nothing.
+    # An input that only one reader accepts compares nothing.
     assert both > INPUTS[name] // 5
 
 
@@ -219,7 +219,7 @@ def test_inputs_are_the_same_each_time(name: str) -> None:
 @pytest.mark.root
 @pytest.mark.usefixtures("readers")
 def test_a_difference_is_seen_and_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is wrong with the table, a file that one of two does not see is a finding."""
+    """A file that one of two readers does not see is a finding, whatever the table says."""
     unpack = trees.by_umoci
 
     def without_f(layout: Path, root: Path) -> Snapshot | None:

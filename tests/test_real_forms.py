@@ -1,4 +1,4 @@
-"""One image in every form that the real tools write: the same tree, and the same to look at."""
+"""One image in every form that real tools write: the same tree and the same output."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NAME = "localhost/forms:1"
 
 
 class Forms:
-    """The image, the forms that were made of it, and podman's own view of its tree."""
+    """The image, its forms, and podman's view of its tree."""
 
     def __init__(self, where: Path) -> None:
         self.where = where
@@ -98,7 +98,7 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Forms:
 
 @pytest.fixture(scope="module")
 def mounted(forms: Forms) -> Any:
-    """The tree as podman mounts it."""
+    """Return the tree as podman mounts it."""
     podman = podman_in(forms.where)
     yield Path(podman("image", "mount", NAME))
     podman("image", "umount", "--force", NAME)
@@ -133,7 +133,7 @@ def test_every_form_gives_the_same(
     reference = json.loads(command("inspect", "--json", forms.path("buildah-oci-archive")))
     choice = [f"--{key}={value}" for key, value in options.items()]
     shown = json.loads(command("inspect", "--json", *choice, forms.path(form)))
-    # The layers are compressed in one form and not in another; what they hold is the same.
+    # The layers are compressed in one form and not in another; their content is the same.
     for part in ("image_id", "config", "chain_ids", "history", "platform"):
         assert shown["image"][part] == reference["image"][part], part
     diff_ids = [[each["diff_id"] for each in s["image"]["layers"]] for s in (shown, reference)]

@@ -1,4 +1,4 @@
-"""Images that mmdebstrap, umoci, buildah and skopeo made: our tree is umoci's and podman's tree."""
+"""Images made by mmdebstrap, umoci, buildah and skopeo: our tree is that of umoci and podman."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ IMAGES = ("debian_by_umoci", "debian_by_buildah", "history_by_umoci", "history_b
 
 
 class Fault(NamedTuple):
-    """Where an oracle differs from the specification: on these paths, in this attribute."""
+    """A difference of an oracle from the specification: on these paths, in this attribute."""
 
     oracle: str
     images: str
@@ -115,7 +115,7 @@ FAULTS = (
 
 @pytest.fixture(scope="session")
 def extracted(workshop: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Give a function that extracts an image once a session: its root and its report."""
+    """Return a function that extracts an image once per session: its root and its report."""
     done: dict[tuple[str, str], tuple[Path, dict[str, Any]]] = {}
 
     def extract(name: str, compression: str) -> tuple[Path, dict[str, Any]]:
@@ -134,7 +134,7 @@ def extracted(workshop: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def tree(extracted: Any) -> Any:
-    """Give a function that says what was extracted."""
+    """Return a function that returns the extracted tree."""
     done: dict[str, Snapshot] = {}
 
     def get(name: str) -> Snapshot:
@@ -193,7 +193,7 @@ def test_umoci_and_buildah_pack_the_same_tree(tree: Any) -> None:
 
 
 def test_the_tree_holds_what_the_images_were_made_for(tree: Any) -> None:
-    """Guard against tools that quietly stop recording what the comparison is about."""
+    """Guard against tools that silently stop recording what is compared."""
     umoci, buildah = tree("history_by_umoci"), tree("history_by_buildah")
     for ours in (umoci, buildah):
         assert ours[b"srv/odd/set-uid"].mode == 0o4755
@@ -234,7 +234,7 @@ def test_the_tree_holds_what_the_images_were_made_for(tree: Any) -> None:
 
 
 def test_a_directory_replaced_by_a_file_as_umoci_records_it(workshop: Path, tmp_path: Path) -> None:
-    """Whiteouts of what was in the directory follow the file's entry; podman fails on them."""
+    """Whiteouts of the directory's content follow the file's entry; podman fails on them."""
     layout, bundle = workshop / "replaced.layout", workshop / "replaced.bundle"
     image = f"{layout}:latest"
     run("umoci", "init", "--layout", layout)
@@ -279,7 +279,7 @@ def test_the_report_has_the_config_that_skopeo_prints(
 
 
 def _filled(value: Any) -> Any:
-    """Leave out what is empty: to write it or not is all the same."""
+    """Remove empty values: an absent value is equivalent."""
     if isinstance(value, dict):
         return {k: v for k, v in ((k, _filled(v)) for k, v in value.items()) if v}
     return value
@@ -293,8 +293,8 @@ def test_the_tree_runs_under_chroot(name: str, extracted: Any) -> None:
     assert run("chroot", root, "/usr/bin/dpkg", "--audit") == ""
 
 
-# crun refuses the hybrid layout (a cgroup2 beside the old hierarchies), some machines' default.
-# Without that mount, in a mount namespace of its own, the layout is the old one, which it knows.
+# crun refuses the hybrid layout (a cgroup2 beside the old hierarchies), the default of some
+# machines. Without that mount, in a mount namespace of its own, it sees the old layout.
 WITHOUT_HYBRID = (
     *("unshare", "--mount", "--propagation", "private", "sh", "-c"),
     'if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi; exec "$@"',

@@ -1,4 +1,4 @@
-"""What --replace may remove, and what it takes more than that to remove."""
+"""What --replace removes, and what needs a further option."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def extract(image: Path, root: Path, **options: Any) -> None:
 
 
 def make(root: Path, *names: str) -> Path:
-    """A directory with these in it: a name with `/` behind it is a directory."""
+    """Create a directory with these entries; names that end in `/` are directories."""
     root.mkdir()
     for name in names:
         path = root / name
@@ -90,7 +90,7 @@ def test_what_does_not_look_like_a_root_is_refused(
     )
     assert differences(before, snapshot(root)) == []
     assert sorted(path.name for path in place.iterdir()) == ["image", "root"]
-    # That option does without the other one.
+    # That option implies the other one.
     assert run("extract", "--replace-anything", image, root).returncode == 0
     assert sorted(path.name for path in root.iterdir()) == ["bin", "etc"]
 
@@ -111,7 +111,7 @@ def test_what_looks_like_one_is_replaced(image: Path, place: Path, names: tuple[
 
 
 def test_links_to_usr_count(image: Path, place: Path) -> None:
-    """Of a merged /usr: `bin` is a link."""
+    """With a merged /usr, `bin` is a link."""
     root = make(place / "root", "mine")
     (root / "bin").symlink_to("usr/bin")
     (root / "sbin").symlink_to("usr/sbin")
@@ -194,7 +194,7 @@ def test_volumes_without_files_are_no_obstacle(place: Path, names: list[str]) ->
 
 
 def test_links_in_the_old_tree_are_not_followed(place: Path) -> None:
-    """What is behind one is elsewhere, maybe outside."""
+    """Their targets are elsewhere, possibly outside."""
     make(place / "outside", "file")
     image = with_volumes(place / "image", "/data", "/link/data", "/far")
     root = make(place / "root", "bin/", "etc/")
@@ -229,7 +229,7 @@ def test_many_volumes_are_not_all_named(place: Path) -> None:
     ],
 )
 def test_volumes_that_no_path_can_be(place: Path, volume: str) -> None:
-    """They are the image's to say."""
+    """The image can declare any text as a volume."""
     image = with_volumes(place / "image", volume)
     root = make(place / "root", "bin/", "etc/passwd")
     if volume in ("", ".."):
@@ -242,7 +242,7 @@ def test_volumes_that_no_path_can_be(place: Path, volume: str) -> None:
 def test_a_volume_in_a_volume_is_looked_at_once(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many an image names, the old tree is gone through once."""
+    """The old tree is walked once, however many volumes an image declares."""
     names = ["/d", *(f"/d/{number}/{n}" for number in range(20) for n in range(20))]
     image = with_volumes(place / "image", *names, "/d/0", "/d/../d")
     root = make(place / "root", "bin/", "etc/", *(f"{name[1:]}/" for name in names))
@@ -260,7 +260,7 @@ def test_a_volume_in_a_volume_is_looked_at_once(
             patched.setattr(os, "scandir", counted)
             chosen.extract(root, replace=True)
     directories = 1 + 20 + 400
-    # Twice for each to look, and once more to remove it.
+    # Twice for each directory to look, and once more to remove it.
     assert scanned < 3 * directories + 50
 
 
@@ -287,7 +287,7 @@ def test_a_volume_that_may_not_be_read_may_hold_files(place: Path) -> None:
 def test_no_descriptor_is_closed_twice(
     place: Path, monkeypatch: pytest.MonkeyPatch, volume: str
 ) -> None:
-    """Not even when the root cannot be opened again: another file may have the number by then."""
+    """Even if the root cannot be opened again: another file may have the descriptor by then."""
     root = make(place / "root", "bin/a", "data/f")
     (root / "link").symlink_to("/data")
     (root / "data/up").symlink_to("..")

@@ -1,4 +1,4 @@
-"""What a Python programmer sees at the prompt, and after a source has been closed."""
+"""The ``repr`` of public objects, and errors after a source has been closed."""
 
 from __future__ import annotations
 

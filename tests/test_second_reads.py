@@ -1,7 +1,7 @@
-"""What is read a second time is verified a second time, or the caller asked for less.
+"""Data that is read a second time is verified again, unless the caller disabled verification.
 
-The image's file changes between the passes here: somebody may be at work in its directory, who has
-an image with other layers of the same size.
+The image file changes between the passes here: another process may replace it with one that has
+other layers of the same size.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ociroot.rootfs.operations import NoOperations
 from .support.build import Compression, Layer, Member, archive, compress, digest, file, symlink, tar
 from .support.docker import docker_archive
 
-# Bytes that are more than the pipeline holds, so that what comes behind them is read later.
+# More bytes than the pipeline buffers, so that what follows them is read later.
 MUCH = 64 << 20
 
 
 def swapped(path: Path, one: bytes, other: bytes) -> None:
-    """Put other bytes of the same length in the place of some in a file."""
+    """Replace bytes in a file with others of the same length."""
     content = path.read_bytes()
     assert len(one) == len(other) and content.count(one) == 1
     with path.open("r+b") as out:
@@ -31,7 +31,7 @@ def swapped(path: Path, one: bytes, other: bytes) -> None:
 
 
 def test_the_pass_that_gathers_whiteouts(tmp_path: Path) -> None:
-    """A layer without a digest of its own, as a docker-archive's, is held against its diff_id."""
+    """A layer without a digest, as in a docker-archive, is verified against its diff_id."""
     below = [
         file(b"first"),
         file(b"much", bytes(MUCH)),
@@ -46,7 +46,7 @@ def test_the_pass_that_gathers_whiteouts(tmp_path: Path) -> None:
 
     class Operations(NoOperations):
         def make_file(self, *_: object) -> None:
-            # The second pass over the entries has begun: the whiteouts have been gathered.
+            # The second pass over the entries has begun after the whiteouts were gathered.
             if passes == ["first", "second"]:
                 passes.append("back")
                 swapped(path, wrong, right)
@@ -80,7 +80,7 @@ OTHERS = [file(b"a", b"FIRST"), *FILES[1:]]
 
 
 def packed_as_long(members: list[Member], compression: Compression) -> bytes:
-    """A compressed layer whose length does not depend on its content."""
+    """Return a compressed layer whose length does not depend on its content."""
     blob = compress(tar(members), compression)
     rest = 8000 - len(blob)
     if compression == "zstd":
@@ -112,7 +112,7 @@ def by_read(merged: ociroot.Merged, nodes: list[ociroot.Node]) -> list[bytes]:
 def test_a_compressed_layer_is_read_to_its_end(
     tmp_path: Path, compression: Compression, form: str, verify: bool, take: Take
 ) -> None:
-    """Up to the file that is wanted everything may be right, or be wrong without its showing."""
+    """The data up to the requested file may be unchanged, or changed without an error."""
     packed = packed_as_long(FILES, compression)
     sound = packed_as_long(OTHERS, compression)
     whole = len(compress(tar(FILES), compression))
@@ -147,7 +147,7 @@ def _node(merged: ociroot.Merged, path: bytes) -> ociroot.Node:
 
 
 def test_a_compressed_layer_is_not_taken_for_a_plain_one(tmp_path: Path) -> None:
-    """What is plain is read in place, where nobody looks at digests."""
+    """A plain layer is read in place, without a digest."""
     plain = tar(OTHERS[:2])
     packed = compress(tar(FILES[:2]), "gzip") + compress(b"", "gzip") * 1000
     path = docker_archive(tmp_path / "image.tar", {"layer.tar": packed})

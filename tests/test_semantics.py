@@ -1,7 +1,7 @@
-"""One small test for each decision about applying layers: whiteouts, names, links, replacing.
+"""One small test for each decision about applying layers: whiteouts, names, links, replacement.
 
-To be read beside the table of decisions, in its order. Each test is a stack of layers and what it
-becomes; `look` shows a tree as one short text for each path.
+The order is that of the table of decisions in the design. Each test is a stack of layers and its
+result; `look` describes a tree by one short text per path.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ SECOND = 10**9
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of an extraction."""
+    """The result of an extraction."""
 
     look: dict[str, str]
     records: dict[bytes, Record]
     warnings: dict[str, int]
 
     def attributes(self, path: bytes) -> tuple[str, int, int, int, int]:
-        """Kind, mode, owner, group and mtime in nanoseconds."""
+        """Return kind, mode, owner, group and mtime in nanoseconds."""
         record = self.records[path]
         return record.kind, record.mode, record.uid, record.gid, record.mtime_ns
 
@@ -54,7 +54,7 @@ IMPLIED = ("dir", 0o755, 0, 0, 0)
 
 @pytest.fixture
 def extract(tmp_path: Path) -> Extract:
-    """Extract a stack of layers; a refusal must leave nothing."""
+    """Return a function that extracts a stack of layers; a refusal must leave nothing."""
 
     def run(*layers: list[Member], strict: bool = False) -> Result:
         where = Path(tempfile.mkdtemp(dir=tmp_path))
@@ -68,7 +68,7 @@ def extract(tmp_path: Path) -> Extract:
         records = snapshot(rootfs)
         warnings = {warning.code: warning.count for warning in report.warnings}
         if os.geteuid() != 0:
-            # Owners are left out then; the tests that are about them need root.
+            # Owners are not kept then; the tests of owners need root.
             records = {path: replace(it, uid=0, gid=0) for path, it in records.items()}
             warnings.pop("owners", None)
         return Result(
@@ -171,7 +171,7 @@ def test_an_opaque_whiteout_hides_the_siblings_below_and_no_others(
         upper.insert(0, directory(b"d", mode=0o700))
     result = extract(lower, upper)
     assert result.look == {"d": "dir", "d/e": "dir", "d/e/new": "2", "d/new": "2", "f": "1"}
-    # The directory itself is no sibling: without an entry it stays as it was.
+    # The directory itself is not a sibling: without an entry it is unchanged.
     assert result.records[b"d"].mode == (0o700 if own_entry else 0o711)
     assert result.attributes(b"d/e") == IMPLIED
 
@@ -228,7 +228,7 @@ def test_a_layer_never_links_to_a_file_that_it_hides(extract: Extract, late: boo
 def test_a_whiteout_through_a_link_of_its_layer_is_one_of_nothing(
     tmp_path: Path, late: bool
 ) -> None:
-    """In the layers below there is no such link, which is known without reading them again."""
+    """The lower layers have no such link, which is known without reading them again."""
     upper = [symlink(b"l", b"d"), file(b"l/.wh.f")]
     image = archive(tmp_path / "image", [[file(b"d/f")], upper if late else upper[::-1]])
     begun: list[bool] = []
@@ -240,7 +240,7 @@ def test_a_whiteout_through_a_link_of_its_layer_is_one_of_nothing(
 
 @pytest.mark.parametrize("late", [False, True])
 def test_the_order_of_whiteouts_does_not_matter(extract: Extract, late: bool) -> None:
-    # Both speak of the lower tree, where the second one's way still is there.
+    # Both refer to the lower tree, in which the path of the second one still exists.
     upper = [file(b"s/.wh.f"), file(b".wh.s")]
     lower = [file(b"d/f"), symlink(b"s", b"d")]
     assert extract(lower, upper[::-1] if late else upper).look == {"d": "dir"}
@@ -419,7 +419,7 @@ def test_a_directory_replaces_a_link_to_one(extract: Extract) -> None:
 
 
 def test_a_link_on_the_way_to_where_it_lies_is_replaced(extract: Extract) -> None:
-    """What the last entry's parent was is another directory after that."""
+    """The look-up of the last entry's parent is outdated after that."""
     before = [directory(b"d"), symlink(b"d/l", b"/d"), file(b"d/l/x", b"1")]
     result = extract([*before, directory(b"d/l/l"), file(b"d/l/y", b"2")])
     assert result.look == {"d": "dir", "d/x": "1", "d/l": "dir", "d/l/y": "2"}
@@ -529,7 +529,7 @@ def test_absolute_and_relative_links_below_the_root(extract: Extract) -> None:
 
 
 def test_dots_in_link_targets_are_undone_on_the_way(extract: Extract) -> None:
-    # As the kernel does it: from where the link leads, not on the text.
+    # As in the kernel: from the target of the link, not lexically.
     layer = [directory(b"d"), directory(b"d/e"), symlink(b"s", b"d/e"), symlink(b"t", b"s/..")]
     result = extract([*layer, file(b"t/f", b"1")])
     assert result.look["d/f"] == "1"
@@ -557,7 +557,7 @@ def test_a_parent_that_is_no_directory_is_refused(
 
 
 def chain(length: int) -> list[Member]:
-    """A directory behind that many links."""
+    """Return a directory that is reached through this many links."""
     links = [symlink(b"l%d" % n, b"l%d" % (n - 1)) for n in range(1, length + 1)]
     return [directory(b"l0"), *links]
 
@@ -709,7 +709,7 @@ def test_duplicate_directories_merge_and_the_last_attributes_win(extract: Extrac
 
 
 def test_duplicates_of_a_link_target(extract: Extract) -> None:
-    # The link is to what was there when it came.
+    # The link is to the file that existed when the link was applied.
     result = extract([file(b"a", b"1"), link(b"b", b"a"), file(b"a", b"2")])
     assert result.look == {"a": "2", "b": "1"}
     assert result.warnings == {"duplicate-path": 1}
@@ -764,7 +764,7 @@ def test_extended_attributes_are_bytes(extract: Extract) -> None:
 
 @pytest.mark.parametrize("name", [b"security.selinux", b"trusted.overlay.x", b"user.overlay.x"])
 def test_what_is_of_the_host_is_left_out(extract: Extract, name: bytes) -> None:
-    """SELinux's labels, and what overlayfs keeps, as root and (`userxattr`) as anybody."""
+    """SELinux labels, and the attributes of overlayfs, as root and (`userxattr`) as any user."""
     attributes = {name: b"y", b"user.overlays": b"1"}
     result = extract([directory(b"d", xattrs=attributes), file(b"f", xattrs=attributes)])
     assert result.records[b"d"].xattrs == result.records[b"f"].xattrs == {b"user.overlays": b"1"}
@@ -792,7 +792,7 @@ def test_devices_with_large_numbers(extract: Extract) -> None:
 @pytest.mark.root
 @pytest.mark.parametrize("umask", [0, 0o022, 0o777])
 def test_nothing_comes_from_the_place_or_the_umask(tmp_path: Path, umask: int) -> None:
-    # A default ACL (for everyone: rwx, named user 7: rwx) and a group that is handed on.
+    # A default ACL (for everyone: rwx, named user 7: rwx) and an inherited group.
     entries = [(1, 7, -1), (2, 7, 7), (4, 7, -1), (16, 7, -1), (32, 7, -1)]
     acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
     place = tmp_path / "place"
@@ -815,10 +815,10 @@ def test_nothing_comes_from_the_place_or_the_umask(tmp_path: Path, umask: int) -
     assert differences(expected([layer]), snapshot(place / "rootfs")) == []
 
 
-# As root, for the owner of the directories that have no entry.
+# As root, because of the owner of directories without an entry.
 @pytest.mark.root
 def test_many_directories_at_once(extract: Extract) -> None:
-    # More than anyone keeps open, visited in turn.
+    # More directories than are kept open, visited in turn.
     names = [b"%d/%d" % (n % 20, n) for n in range(300)]
     rounds = [[file(name + b"/%d" % turn, b"1") for name in names] for turn in range(2)]
     layers = [

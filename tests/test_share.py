@@ -1,4 +1,4 @@
-"""The man pages and completions that are installed speak of the commands as they are."""
+"""The installed man pages and completions match the commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ociroot.limits import MEANINGS
 _CONTEXT = click.Context(command)
 COMMANDS = {name: command.get_command(_CONTEXT, name) for name in command.list_commands(_CONTEXT)}
 SHARE = Path(__file__).parent.parent / "share"
-# Not compared to the letter: click words its texts a little differently from version to version.
+# Not compared literally: click's own texts differ slightly between versions.
 REMEDY = "run: python tools/share.py"
 
 
@@ -30,7 +30,7 @@ def test_each_command_has_a_page_with_its_options(name: str) -> None:
             for option in parameter.opts:
                 assert option.replace("-", "\\-") in page, REMEDY
     assert f"ociroot {name}".strip().replace("-", "\\-") in page
-    # The limits stand by themselves, as they do in the help.
+    # The limits have a section of their own, as in the help.
     options, found, limits = page.partition(".SH LIMITS\n")
     assert bool(found) == bool(name), REMEDY
     assert "\\-\\-max" not in options
@@ -44,7 +44,7 @@ def test_there_is_no_page_of_a_command_that_is_gone() -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(shell: str) -> None:
-    """What the installed scripts ask the command for."""
+    """The installed scripts call the command for completions."""
     words = {"bash": ("ociroot ext", "1"), "zsh": ("ociroot ext", "1"), "fish": ("ext", "ext")}[
         shell
     ]

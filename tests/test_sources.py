@@ -1,4 +1,4 @@
-"""Every local form of an image: the same image, whatever it lies in; and what is none of them."""
+"""Every local form of an image gives the same image; other input is refused."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LAYERS = [
 
 
 def content(path: Path, where: Path, **options: Any) -> dict[str, bytes]:
-    """Extract the image of a source; return the files."""
+    """Extract the image of a source; return its files."""
     root = where / "extracted"
     with ociroot.open(path, **options) as source:
         source.image().extract(root, replace_anything=True)
@@ -187,7 +187,7 @@ def test_names_with_a_leading_slash(tmp_path: Path) -> None:
 
 
 def test_a_wrong_layer_of_a_docker_archive(tmp_path: Path) -> None:
-    """Its layers carry no digest; the diff_ids are what is verified."""
+    """Its layers have no digest; they are verified by the diff_ids."""
     right = [build.digest(tar) for tar in TARS]
     for blob in (TARS[1] + b"x", gzip.compress(TARS[1] + b"x")):
         path = docker_archive(tmp_path / "a", {"1": TARS[0], "2": blob}, diff_ids=right)
@@ -245,7 +245,7 @@ def extract_stdin(data: Any, root: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_standard_input(oci: Path, tmp_path: Path, pack: Callable[..., bytes]) -> None:
-    """From a pipe, and from a file, which is read in place."""
+    """From a pipe, and from a regular file, which is read in place."""
     data = pack(oci.read_bytes())
     assert extract_stdin(data, tmp_path / "root").returncode == 0
     assert (tmp_path / "root/etc/b").read_bytes() == EXPECTED["etc/b"]
@@ -255,7 +255,7 @@ def test_standard_input(oci: Path, tmp_path: Path, pack: Callable[..., bytes]) -
     assert sorted(p.name for p in tmp_path.iterdir()) == ["made", "root", "root2"]
 
 
-# What is none of them.
+# Input that is not an image.
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_an_archive_of_very_many_members_is_no_image(tmp_path: Path) -> None:
     refused(tmp_path / "many", OcirootError, "no image; it begins with file0, file1")
 
 
-# Which image.
+# Selection of the image.
 
 
 def named(*names: str, annotation: str = "org.opencontainers.image.ref.name") -> list[Image]:
@@ -362,13 +362,13 @@ def test_several_images_of_a_docker_archive(tmp_path: Path) -> None:
     assert items[0]["RepoTags"] == ["app:1", "app:latest"]
 
 
-# What the real tools write.
+# Output of real tools.
 
 
 @pytest.mark.parametrize("form", ["oci", "docker-archive", "dir-shared", "docker-compressed"])
 def test_what_skopeo_writes(tmp_path: Path, form: str) -> None:
     need_tools("skopeo")
-    # skopeo and its docker-archives know gzip and no zstd.
+    # skopeo supports gzip but not zstd in docker-archives.
     source = archive(tmp_path / "image.tar", [Layer(one.content, "gzip") for one in LAYERS])
     shared = tmp_path / "shared"
     target, more, options = {
@@ -391,7 +391,7 @@ def test_what_skopeo_writes(tmp_path: Path, form: str) -> None:
 
 
 def test_a_layout_of_more_blobs_than_may_be_open(tmp_path: Path) -> None:
-    """The blobs are opened when they are read, one by one."""
+    """Blobs are opened only while they are read."""
     layers = [[Member(b"%d" % n)] for n in range(100)]
     path = archive(tmp_path / "image.tar", layers)
     layout = tmp_path / "layout"

@@ -1,4 +1,4 @@
-"""Killed, crashed, two at once: the destination is whole or as before, and nothing stays behind."""
+"""Kills, crashes and concurrent runs: the destination is complete or unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KILLS = int(os.environ.get("OCIROOT_KILLS", "200"))
 
 
 def layers() -> list[Layer]:
-    """Layers with many small files, directories and removals, and one large file."""
+    """Return layers with many small files, directories and removals, and one large file."""
     files = [Member(b"d%d/f%d" % (n % 40, n), data=b"%d" % n * 50) for n in range(1500)]
     change = [Member(b".wh.d3"), Member(b"d4/.wh..wh..opq"), Member(b"d5", data=b"now a file")]
     big = [Member(b"big", data=random.Random(1).randbytes(4_000_000))]
@@ -46,7 +46,7 @@ def left(where: Path) -> list[str]:
 
 
 def leave(image: Path, root: Path, *, at: str = "the work", **options: Any) -> None:
-    """Have a run killed: at its first progress, or where it calls a function of the system."""
+    """Kill a run at its first progress report, or at a system call."""
     child = os.fork()
     if child == 0:
         try:
@@ -70,7 +70,7 @@ def run(*arguments: str | Path) -> subprocess.Popen[bytes]:
 
 
 def kill(process: subprocess.Popen[bytes], where: Path, delay: float) -> None:
-    """Kill a run so many seconds after it has begun to stage, or let it end before that."""
+    """Kill a run this many seconds after it began to stage, unless it ends before."""
     before = set(left(where))
     while process.poll() is None and not set(left(where)) - before:
         time.sleep(0.001)
@@ -82,10 +82,10 @@ def kill(process: subprocess.Popen[bytes], where: Path, delay: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("replace", [False, True])
 def test_killed_at_any_moment(replace: bool) -> None:
-    """SIGKILL leaves the destination absent (or as before) or whole; the next run cleans up.
+    """SIGKILL leaves the destination absent (or unchanged) or complete; the next run cleans up.
 
-    The moments are spread over the time that a run takes here; that none of them gives a partial
-    tree does not depend on which they are.
+    The moments are spread over the duration of a run; the assertion does not depend on which they
+    are.
     """
     with workshop() as where:
         image, root = archive(where / "image", layers()), where / "root"
@@ -104,7 +104,7 @@ def test_killed_at_any_moment(replace: bool) -> None:
                 os.utime(root, (5, 5))
                 before = snapshot(root)
             options = ["--replace-anything"] if replace else []
-            # Some at once, the others anywhere in what is left of a run.
+            # Some at the beginning, the others at any time in the rest of a run.
             delay = 0 if number % 10 == 0 else took * random.Random(number).random()
             kill(run(*options, image, root), where, delay)
             found = left(where)
@@ -133,7 +133,7 @@ def test_killed_at_any_moment(replace: bool) -> None:
 def test_cleaned_up_by_another_before_it_was_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between making a staging directory and locking it, it looks like one that was left."""
+    """Before it is locked, a new staging directory looks like a left-over."""
     real = leftovers.lock
     calls = 0
 
@@ -148,7 +148,7 @@ def test_cleaned_up_by_another_before_it_was_locked(
     extract(archive(tmp_path / "image", [[Member(b"a")]]), tmp_path / "root")
     assert (tmp_path / "root" / "a").exists()
     assert calls > 3
-    # What was another's at the second try is that one's to remove.
+    # The directory that another run owned at the second try is removed by that run.
     (other,) = left(tmp_path)
     assert list((tmp_path / other).iterdir()) == []
 
@@ -156,7 +156,7 @@ def test_cleaned_up_by_another_before_it_was_locked(
 def test_without_locks_nothing_is_cleaned_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether another is at work there cannot be known then."""
+    """Without locks it is unknown whether another run is active."""
     (tmp_path / ".root.ociroot-123456").mkdir()
 
     def without(*_: object) -> None:
@@ -178,7 +178,7 @@ def test_what_a_killed_run_left_is_removed_and_what_is_in_use_is_not(tmp_path: P
 
     def second(progress: object) -> None:
         if not (tmp_path / "root").exists():
-            extract(image, tmp_path / "root")  # and it leaves the first one alone
+            extract(image, tmp_path / "root")  # which does not touch the first one
 
     with pytest.raises(DestinationError, match="something else was put there"):
         extract(image, tmp_path / "root", progress=second)
@@ -192,7 +192,7 @@ def test_what_was_left_in_the_destination_is_removed(
     image = archive(tmp_path / "image", [[Member(b"a")]])
     root = tmp_path / "root"
     root.mkdir()
-    monkeypatch.chdir(root)  # which is filled in place
+    monkeypatch.chdir(root)  # a mount point: it is filled in place
     child = os.fork()
     if child == 0:
         try:
@@ -215,7 +215,7 @@ def test_two_at_once_end_with_one_winner(tmp_path: Path, kind: str) -> None:
     inner: list[DestinationError] = []
 
     def second(progress: object) -> None:
-        """While the first one is in the middle of it, another one begins and ends."""
+        """Begin and end another run in the middle of the first one."""
         if not inner:
             try:
                 extract(image, root, replace_anything=kind == "full")
@@ -270,7 +270,7 @@ def test_sync_comes_before_the_result_is_visible(
     assert {name for name, visible in events[1:] if visible} == {"fsync"}
 
 
-# What must not be lost, and what cannot be done.
+# Data that must not be lost, and operations that fail.
 
 
 @pytest.mark.root
@@ -292,7 +292,7 @@ def test_what_is_mounted_below_is_not_emptied() -> None:
 
 @pytest.mark.root
 def test_an_old_tree_that_cannot_be_removed_is_told_of() -> None:
-    """The result is there all the same: what is left of the old tree is a warning."""
+    """The result is still published: the rest of the old tree is a warning."""
     with workshop() as where:
         image, root = archive(where / "image", [[Member(b"a")]]), where / "root"
         (root / "others").mkdir(parents=True)
@@ -313,7 +313,7 @@ def test_an_old_tree_that_cannot_be_removed_is_told_of() -> None:
 
 @pytest.mark.root
 def test_a_late_failure_leaves_nothing_in_a_mount_point() -> None:
-    """The root's own attributes come last of all, when the entries have been moved up."""
+    """The attributes of the root are set last, after the entries have been moved up."""
     attribute = {b"SCHILY.xattr.user.large": b"x" * 70_000}
     layer = [Member(b"./", "dir", pax=attribute), Member(b"a/b/c")]
     with workshop() as where:

@@ -1,4 +1,4 @@
-"""The reader of tar archives: what archivers write is read right, what is broken is refused."""
+"""The tar reader: output of archivers is read correctly, malformed archives are refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ END = bytes(1024)
 
 
 def read(archive: bytes, chunk: int = 1 << 16) -> list[tuple[Entry, bytes]]:
-    """Read an archive whole, in chunks of a size: the entries with their file's content."""
+    """Read an archive in chunks of this size; return the entries with their content."""
     chunks = (archive[at : at + chunk] for at in range(0, len(archive), chunk))
     stream = ChunkStream(chunks)
     result = []
@@ -46,7 +46,7 @@ def names(archive: bytes) -> list[bytes]:
     return [entry.name for entry, _ in read(archive)]
 
 
-# What archivers write.
+# Output of archivers.
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ KINDS = {
 
 
 def compare_with_tarfile(path: Path) -> None:
-    """Python's own reader is another one: both must see the same."""
+    """Python's tarfile must see the same entries."""
     ours = read(path.read_bytes(), chunk=1000)
     with tarfile.open(path, encoding="utf-8", errors="surrogateescape") as theirs:
         members = theirs.getmembers()
@@ -99,7 +99,7 @@ def compare_with_tarfile(path: Path) -> None:
 @pytest.mark.parametrize("format", ["v7", "oldgnu", "gnu", "ustar", "posix"])
 def test_gnu_tar(tree: Path, tmp_path: Path, format: str) -> None:
     need_tools("tar")
-    # V7 and ustar cannot hold all of it; tar then leaves those entries out and exits with 2.
+    # V7 and ustar cannot store all of it; tar then skips those entries and exits with 2.
     run = ["tar", f"--format={format}", "-cf", str(tmp_path / "a.tar"), "-C", str(tree), "."]
     subprocess.run(run, check=format not in ("v7", "ustar"), stderr=subprocess.DEVNULL)
     compare_with_tarfile(tmp_path / "a.tar")
@@ -141,7 +141,7 @@ SPARSE = [
 @pytest.mark.parametrize("options", SPARSE, ids=" ".join)
 @pytest.mark.parametrize("runs", [0, 1, 3, 4, 5, 30, 200])
 def test_sparse(tmp_path: Path, options: list[str], runs: int) -> None:
-    """All four forms, with maps that fit the header and maps that need extension blocks."""
+    """All four formats, with maps that fit the header and maps that need extension blocks."""
     need_tools("tar")
     path = tmp_path / "sparse"
     with path.open("wb") as file:
@@ -216,7 +216,7 @@ def test_impossible_seconds(text: bytes) -> None:
         seconds(text, "mtime")
 
 
-# Headers, one rule a test.
+# Headers, one rule per test.
 
 
 def test_the_ustar_prefix_comes_before_the_name() -> None:
@@ -244,14 +244,14 @@ def test_old_gnu_has_times_where_others_have_a_prefix(times: bytes) -> None:
 
 @pytest.mark.parametrize("prefix", [b"some/where", b"12345", b"x", TIME + b"x", TIME[:11] + b"/x"])
 def test_a_prefix_under_gnus_magic_is_refused(prefix: bytes) -> None:
-    """Go's reader falls back on it where the times are no numbers, Python's takes it always."""
+    """Go's reader uses it if the times are not numbers, Python's always does."""
     with pytest.raises(MalformedImage, match="prefix"):
         read(header(b"name", magic=GNU, prefix=prefix) + END)
 
 
 @pytest.mark.parametrize("magic", [b"ustar 00", b"ustarXXX", b"ustar  X"])
 def test_a_prefix_under_a_magic_that_is_none_is_refused(magic: bytes) -> None:
-    """bsdtar takes it for one, Go's reader and GNU tar do not."""
+    """bsdtar treats it as a prefix, Go's reader and GNU tar do not."""
     with pytest.raises(MalformedImage, match="prefix"):
         read(header(b"name", magic=magic, prefix=TIME + TIME) + END)
     assert names(header(b"name", magic=magic) + END) == [b"name"]
@@ -275,7 +275,7 @@ def test_incremental_archives_of_gnu_tar(tree: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("magic", [bytes(8), b"ustar\x0000", GNU])
 @pytest.mark.parametrize("size", [0, 512, 1000])
 def test_v7_directories_end_in_a_slash(magic: bytes, size: int) -> None:
-    """Whatever their size says no data follows: the next header does."""
+    """No data follows, whatever their size field says."""
     archive = header(b"dir/", b"\0", magic=magic, size=size) + header(b"file") + END
     assert [(e.name, e.kind, e.stored_size) for e, _ in read(archive)] == [
         (b"dir/", "dir", 0),
@@ -293,7 +293,7 @@ def test_the_name_that_counts_says_whether_it_is_a_v7_directory() -> None:
 
 @pytest.mark.parametrize("typeflag", [b"0", b"7", b"S"])
 def test_a_file_that_ends_in_a_slash_is_refused(typeflag: bytes) -> None:
-    """To GNU tar and bsdtar a directory without data, to Go's reader a file."""
+    """GNU tar and bsdtar read a directory without data, Go's reader a file."""
     with pytest.raises(MalformedImage, match="ends in a slash"):
         read(header(b"dir/", typeflag, size=512, magic=GNU) + header(b"file") + END)
 
@@ -302,7 +302,7 @@ def test_a_file_that_ends_in_a_slash_is_refused(typeflag: bytes) -> None:
 def test_an_empty_file_that_ends_in_a_slash_is_only_a_whiteout(
     typeflag: bytes, tmp_path: Path
 ) -> None:
-    """Whose type does not matter, so that all readers agree on it."""
+    """The type of a whiteout does not matter, so all readers agree."""
     for name, refused in ((b"a/", True), (b"b/.wh.a/", False), (b".wh.b/c/", False)):
         layer = [Member(b"a"), Member(name, typeflag=typeflag)]
         with ociroot.open(build.archive(tmp_path / "a.tar", [layer])) as source:
@@ -320,7 +320,7 @@ def test_star_prefix_ends_before_the_times(length: int) -> None:
     block[508:512] = b"tar\0"
     total = sum(block[:148]) + 256 + sum(block[156:])
     block[148:156] = b"%06o\0 " % total
-    if length == 131:  # Go's reader stops there, GNU tar and bsdtar read on into the times
+    if length == 131:  # Go's reader stops there, GNU tar and bsdtar continue into the times
         with pytest.raises(MalformedImage, match="prefix"):
             read(bytes(block) + END)
     else:
@@ -329,7 +329,7 @@ def test_star_prefix_ends_before_the_times(length: int) -> None:
 
 @pytest.mark.parametrize("typeflag", [b"1", b"2", b"3", b"4", b"5", b"6"])
 def test_what_is_no_file_has_no_data(typeflag: bytes) -> None:
-    """Some archivers put a hard link's or a directory's size there; no data follows."""
+    """Some archivers store the size of a hard link or a directory; no data follows."""
     first = header(b"first", typeflag, size=700, target=b"x")
     assert names(first + header(b"second") + END) == [b"first", b"second"]
 
@@ -389,7 +389,7 @@ def test_pax_records_are_for_one_entry_only() -> None:
 
 @pytest.mark.parametrize("keyword", [b"path", b"linkpath", b"uid", b"gid", b"mtime", b"size"])
 def test_an_empty_record_is_refused(keyword: bytes) -> None:
-    """POSIX has it delete what was said before, and no reader agrees on what of the header is."""
+    """POSIX has it delete the header's field, and readers disagree on the result."""
     with pytest.raises(MalformedImage, match=keyword.decode()):
         read(extended({keyword: b""}) + header(b"c") + END)
     assert names(extended({b"comment": b""}) + header(b"c") + END) == [b"c"]
@@ -397,7 +397,7 @@ def test_an_empty_record_is_refused(keyword: bytes) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_pax_header_replaces_the_one_before_it(count: int) -> None:
-    """As Go's reader, GNU tar and bsdtar have it."""
+    """As in Go's reader, GNU tar and bsdtar."""
     first = extended({b"path": b"first", b"mtime": b"7", b"SCHILY.xattr.user.a": b"1"})
     archive = first * count + extended({b"SCHILY.xattr.user.b": b"2"}) + header(b"name")
     [(entry, _)] = read(archive + END)
@@ -446,7 +446,7 @@ LABEL = header(b"label", b"V")
 
 @pytest.mark.parametrize("between", [COMMENT, LABEL], ids=["comment", "label"])
 def test_nothing_stands_between_an_extension_and_its_entry(between: bytes) -> None:
-    """Go's reader forgets the extension, or gives it to the label; others do neither."""
+    """Go's reader drops the extension or applies it to the label; others do neither."""
     for extension in (extended({b"path": b"p"}), long_name(b"l"), long_name(b"t", b"K")):
         with pytest.raises(MalformedImage, match="between an extended header and its entry"):
             read(extension + between + header(b"a") + END)
@@ -458,7 +458,7 @@ def test_nothing_stands_between_an_extension_and_its_entry(between: bytes) -> No
 def test_pax_headers_and_long_names_do_not_go_together(
     records: dict[bytes, bytes], typeflag: bytes
 ) -> None:
-    """Go's reader and GNU tar disagree on which name counts."""
+    """Go's reader and GNU tar disagree on which name applies."""
     pax, long = extended(records), long_name(b"l", typeflag)
     for extensions in (pax + long, long + pax, pax + long + pax):
         with pytest.raises(MalformedImage, match="pax header and a GNU long name"):
@@ -466,7 +466,7 @@ def test_pax_headers_and_long_names_do_not_go_together(
 
 
 def test_of_several_long_names_the_last_one_counts() -> None:
-    """As Go's reader, GNU tar and bsdtar have it, in either order."""
+    """As in Go's reader, GNU tar and bsdtar, in either order."""
     one = long_name(b"n1") + long_name(b"t1", b"K")
     for archive in (one + long_name(b"n2"), long_name(b"t1", b"K") + one + long_name(b"n2")):
         [(entry, _)] = read(archive + header(b"a", b"2", target=b"t") + END)
@@ -536,7 +536,7 @@ def test_a_header_that_extends_without_end_is_a_limit() -> None:
         read(header(b"pax", b"x", size=1 << 21))
 
 
-# Leading zeros are no digits that count.
+# Leading zeros do not count as digits.
 
 
 @pytest.mark.parametrize("zeros", [0, 1, 8, 20, 5000, 300_000])
@@ -561,7 +561,7 @@ def test_zeros_do_not_hide_a_number_that_is_too_large() -> None:
             read(extended({b"size": value}) + header(b"a") + END)
 
 
-# What is read although not everybody writes it: all that could be asked agree.
+# Unusual input that all tested readers agree on.
 
 READ_BY_ALL = {
     "V7 directory with a size": header(b"dir/", b"\0", size=512) + header(b"file"),
@@ -586,16 +586,16 @@ def test_other_programs_read_the_same(what: str, program: str, tmp_path: Path) -
     need_tools(program)
     archive = READ_BY_ALL[what] + header(b"last") + END
     (tmp_path / "a.tar").write_bytes(archive)
-    # Not listed: that way GNU tar passes over data that a V7 directory does not have.
+    # Not listed: GNU tar skips data that a V7 directory does not have.
     (tmp_path / "out").mkdir()
     run = [program, "-xf", str(tmp_path / "a.tar"), "-C", str(tmp_path / "out")]
-    # bsdtar warns of a second pax header, which the first one's reader calls malformed.
+    # bsdtar warns of a second pax header as malformed.
     subprocess.run(run, check=False, stderr=subprocess.DEVNULL)
     found = {os.fsencode(path.name) for path in (tmp_path / "out").iterdir()}
     assert found == {name.rstrip(b"/") for name in names(archive)}
 
 
-# Sparse maps that lie.
+# Wrong sparse maps.
 
 
 @pytest.mark.parametrize(
@@ -658,7 +658,7 @@ def test_only_files_are_sparse(typeflag: bytes) -> None:
 
 @pytest.mark.parametrize("magic", [b"ustar\x0000", bytes(8)])
 def test_old_sparse_files_are_gnus(magic: bytes) -> None:
-    """Go's reader refuses another magic, others read what is not there."""
+    """Go's reader refuses another magic, others read a map that does not exist."""
     with pytest.raises(MalformedImage, match="magic"):
         read(header(b"s", b"S", magic=magic) + END)
 
@@ -684,7 +684,7 @@ def test_a_sparse_map_that_never_ends_is_refused() -> None:
             read(extended(records) + header(b"s", size=len(body)) + body + END)
 
 
-# What is broken.
+# Malformed archives.
 
 
 def test_a_bad_checksum_is_refused_with_its_offset() -> None:
@@ -702,7 +702,7 @@ def test_a_truncated_archive_is_refused(cut: int) -> None:
 
 
 def test_an_archive_may_end_without_padding() -> None:
-    """As those of `umoci insert` do."""
+    """Archives of `umoci insert` do."""
     [(entry, content)] = read(header(b"a", size=8) + b"inserted")
     assert (entry.name, content) == (b"a", b"inserted")
 
@@ -714,7 +714,7 @@ def test_an_archive_may_end_without_a_marker() -> None:
 
 
 def test_zeros_that_are_not_the_end_are_refused() -> None:
-    """Some readers stop at one block of zeros, others go on: nobody sees two archives here."""
+    """Some readers stop at one block of zeros, others continue."""
     with pytest.raises(MalformedImage, match="zeros"):
         read(header(b"a") + bytes(512) + header(b"b") + END)
 
@@ -744,7 +744,7 @@ def test_unknown_types_are_not_supported(typeflag: bytes) -> None:
         read(header(b"a", typeflag) + END)
 
 
-# However the bytes arrive.
+# Chunks of any size.
 
 
 @settings(deadline=None, max_examples=60)
@@ -772,7 +772,7 @@ def test_the_seams_of_chunks_do_not_matter(sizes: list[int]) -> None:
 
 
 def test_a_file_is_indexed_without_reading_what_is_skipped(tmp_path: Path) -> None:
-    """A member of 1 GiB in a file that has no such bytes on disk is passed over at once."""
+    """A member of 1 GiB in a sparse file is skipped immediately."""
     path = tmp_path / "a.tar"
     with path.open("wb") as file:
         file.write(header(b"big", size=1 << 30))
@@ -785,7 +785,7 @@ def test_a_file_is_indexed_without_reading_what_is_skipped(tmp_path: Path) -> No
 
 
 def test_a_checksum_that_is_right_only_in_small_numbers() -> None:
-    """A header of large bytes adds up to more than 65521, and so must its checksum."""
+    """The bytes of a header can add up to more than 65521, the modulus of adler32."""
     good = bytearray(build.entry(Member(b"f"))[:512])
     good[:100] = b"\xff" * 100
     good[157:257] = b"\xff" * 100

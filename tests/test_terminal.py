@@ -1,4 +1,4 @@
-"""Files of an image on a terminal: text as it is, and nothing that a terminal might obey."""
+"""Files of an image on a terminal: text unchanged, and no control characters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from .support.build import Layer, Member, archive
 
 TEXT = "Grüße\taus\r\n\fKöln 你好\n".encode()
-# One of its characters lies across two pieces of whatever size they are.
+# One of its characters spans two chunks, whatever their size.
 LONG = b"x" + "ü".encode() * 1_000_000
 BINARY = {
     "NUL": b"a\0b",
@@ -26,7 +26,7 @@ BINARY = {
 
 
 def on_a_terminal(*arguments: str | Path) -> tuple[int, bytes, str]:
-    """Run the command with a terminal as stdout; return its exit code, and both outputs."""
+    """Run the command with a terminal as stdout; return its exit code, stdout and stderr."""
     ours, theirs = os.openpty()
     tty.setraw(theirs)
     process = subprocess.Popen(
@@ -41,7 +41,7 @@ def on_a_terminal(*arguments: str | Path) -> tuple[int, bytes, str]:
         try:
             while piece := terminal.read(65536):
                 shown += piece
-        except OSError:  # EIO: nobody has the other end any more
+        except OSError:  # EIO: the other end is closed
             pass
     _, err = process.communicate()
     return process.returncode, shown, err.decode()

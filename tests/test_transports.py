@@ -1,4 +1,4 @@
-"""Images by the names that skopeo, podman and buildah have for them."""
+"""Images named by the transports of skopeo, podman and buildah."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("place")
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory, with images of several names in an archive and in layouts."""
+    """The current directory, with images under several names in an archive and in layouts."""
     images = [
         Image(
             [[directory(b"etc"), file(b"etc/motd", content)]],
@@ -43,7 +43,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def content(name: str | Path, ref: str = "") -> bytes:
-    """The file of the chosen image, which tells it from the others."""
+    """Return the content of the file that identifies the chosen image."""
     with ociroot.open(name) as source:
         merged = source.image(ref=ref).merged()
         found = merged.tree.find(b"/etc/motd")
@@ -75,7 +75,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         ("oci:layout/:2", b"two"),
         ("oci-archive:image.tar:2", b"two"),
         ("oci-archive:./image.tar:localhost/app:1.0", b"three"),
-        # Whatever it is called, the content tells what it is.
+        # The format is detected from the content, not from the name.
         ("docker-archive:image.tar:2", b"two"),
         ("oci:image.tar:2", b"two"),
         # The longest path that exists.

@@ -9,7 +9,7 @@ from pathlib import Path
 import ociroot
 
 CHECKOUT = Path(__file__).parent.parent
-# What hatch looks for by default: hatch.pypa.io, "Versioning", "Regex".
+# The default pattern of hatch: hatch.pypa.io, "Versioning", "Regex".
 VERSION = re.compile(r"""^(?:__version__|VERSION)(?: ?: ?str)? *= *(["'])v?(.+?)\1""", re.MULTILINE)
 
 
@@ -26,7 +26,7 @@ def test_the_changelog_has_it() -> None:
 
 
 def test_the_classifiers_name_the_pythons() -> None:
-    """From the oldest one that is supported; the README names the same."""
+    """From the oldest supported one on; the README names the same."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     name = "Programming Language :: Python :: "
     minors = [

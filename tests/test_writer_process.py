@@ -1,4 +1,4 @@
-"""The second process that makes small files: the same tree, the same errors, and nothing left."""
+"""The second process, which writes small files: the same tree, the same errors, no left-overs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from .test_faults import ANSWERS, CALLS
 from .test_model import EXAMPLES, SETTINGS, modelled
 
 KILOBYTE = b"0123456789abcdef" * 64
-# A batch is filled by data and by numbers; some files are too large for one, some for any.
+# A batch is limited in bytes and in files; some files are too large for the rest, some for any.
 MANY = [
     Layer(
         [
@@ -63,7 +63,7 @@ MANY = [
     ),
     Layer(
         [
-            # Each takes the place of something that the other process may not have removed yet.
+            # Each replaces something that the other process may not have removed yet.
             *(Member(b"d0/f%d" % (7 * number), "dir", mode=0o500) for number in range(100)),
             *(Member(b"d0/f%d/in" % (7 * number), data=KILOBYTE * 70) for number in range(100)),
             file(b"d1", data=KILOBYTE * 300),
@@ -81,7 +81,7 @@ MANY = [
 
 @pytest.fixture(autouse=True)
 def forks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """However small the image, there is a second process; its number, and none is left."""
+    """Fork for images of any size; yield the process IDs, and check that none is left."""
     numbers: list[int] = []
 
     def fork() -> int:
@@ -107,10 +107,10 @@ def extract(image: Path, root: Path, **options: Any) -> ociroot.Report:
 
 
 def both(image: Path, where: Path) -> tuple[Snapshot, Snapshot]:
-    """What one process makes, and what two do."""
+    """Return the trees written by one process and by two."""
     one = extract(image, where / "one", writer_process=False)
     two = extract(image, where / "two")
-    # Which one of many is the example depends on which process comes to one first.
+    # The example in a warning depends on which process is first.
     assert [(w.code, w.count) for w in one.warnings] == [(w.code, w.count) for w in two.warnings]
     return snapshot(where / "one"), snapshot(where / "two")
 
@@ -125,7 +125,7 @@ def test_the_same_tree(forks: list[int]) -> None:
 
 @pytest.mark.parametrize("slots", [1, 2])
 def test_the_same_tree_by_one_that_is_slow(monkeypatch: pytest.MonkeyPatch, slots: int) -> None:
-    """Then the first process makes most of the files, before and after those of the other."""
+    """The first process then writes most files, before and after those of the other."""
     real = DirectoryWriter.make_file
 
     def late(self: DirectoryWriter, parent: Any, name: bytes, node: Node, data: Any) -> None:
@@ -160,7 +160,7 @@ def test_any_stack(data: st.DataObject, stack: Stack) -> None:
 
 @pytest.mark.root
 def test_without_privileges(forks: list[int]) -> None:
-    """What is left out is counted in either process."""
+    """Both processes count what they skip."""
     layers = [
         [
             Member(b"null", "char", rdev=(1, 3)),
@@ -186,7 +186,7 @@ def test_without_privileges(forks: list[int]) -> None:
 
 
 def test_warnings_from_before_the_fork(tmp_path: Path) -> None:
-    """They are of one process, though both have them."""
+    """They are reported once, though both processes have them."""
     layers = [[file(b"a", data=b"1")], [file(b"a", data=b"2")]]
     diff_ids = [digest(Layer(layer).unpacked()) for layer in layers]
     image = archive(tmp_path / "image", layers, diff_ids=diff_ids[::-1])
@@ -198,7 +198,7 @@ def test_warnings_from_before_the_fork(tmp_path: Path) -> None:
 @pytest.mark.root
 @pytest.mark.parametrize("umask", [0o400, 0o277, 0o777])
 def test_any_umask(umask: int) -> None:
-    """The owner itself may neither read nor enter what is made with some of them."""
+    """With some of them the owner itself can neither read nor enter new directories."""
     with workshop() as where:
         image = archive(where / "image", MANY)
         extract(image, where / "whole", writer_process=False)
@@ -216,7 +216,7 @@ def test_any_umask(umask: int) -> None:
 
 
 def test_an_error_there_is_told_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the layer and the member that it is about, whichever is in hand meanwhile."""
+    """With its layer and member, whichever entry is current in the first process."""
     real = os.open
 
     def fails(path: Any, *arguments: Any, **options: Any) -> int:
@@ -238,7 +238,7 @@ def test_an_error_there_is_told_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.root
 def test_a_full_disk(tmp_path: Path) -> None:
-    """What both have written is what was written."""
+    """Both processes count towards the bytes written."""
     layers = [
         [file(b"large", data=KILOBYTE * 500)],
         [file(b"f%d" % number, data=KILOBYTE * 4) for number in range(2000)],
@@ -257,7 +257,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_an_attribute_that_linux_does_not_take(tmp_path: Path) -> None:
-    """It is refused before, or by the kernel there; the image is to diagnose."""
+    """It is refused on read, or by the kernel in the second process."""
     image = archive(tmp_path / "image", [[Member(b"f", xattrs={b"system.posix_acl_access": b"?"})]])
     with pytest.raises(MalformedImage, match="posix_acl_access"):
         extract(image, tmp_path / "root")
@@ -273,7 +273,7 @@ def test_a_damaged_layer_stops_both(tmp_path: Path) -> None:
 
 
 def test_when_it_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By whoever is short of memory, at any operation."""
+    """By the OOM killer, at any operation."""
     real = server.Server._make_other
 
     def killed(self: Any, *arguments: Any) -> None:
@@ -289,7 +289,7 @@ def test_when_it_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_fault_of_ours_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It comes with the place where it came up; and nothing else is open there."""
+    """The error has its traceback; and no other descriptor is open in the second process."""
 
     def run(self: object) -> bool:
         raise LookupError(sorted(Path("/proc/self/fd").iterdir()))
@@ -303,7 +303,7 @@ def test_a_fault_of_ours_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     finally:
         os.close(pipe[0])
         os.close(pipe[1])
-    # 0 to 2, the root, two pipes, and the directory that is listed.
+    # 0 to 2, the root, two pipes, and the directory being listed.
     assert len(caught.value.args[0]) == 7
     assert "in run" in "".join(caught.value.__notes__)
     assert list(tmp_path.iterdir()) == [image]
@@ -312,7 +312,7 @@ def test_a_fault_of_ours_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_each_call_fails_once(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """In either process: nothing is left, or all is there."""
+    """In either process: nothing is left behind, or the tree is complete."""
     layers = [
         [
             Member(b"d/f", data=b"x" * 5000, mode=0o4755, pax={b"SCHILY.xattr.user.k": b"v"}),
@@ -344,7 +344,7 @@ def test_each_call_fails_once(monkeypatch: pytest.MonkeyPatch, name: str) -> Non
                 assert differences(whole, snapshot(root)) == []
             quiet = 0 if failed else quiet + 1
             remove(root)
-            if quiet > 5:  # each process counts for itself; some calls may fail
+            if quiet > 5:  # each process counts its own calls; some may fail
                 break
 
 
@@ -388,7 +388,7 @@ def test_attributes_are_not_gathered_beyond_measure(
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pipes of a page, as a user gets who has many: a few answers, or a part of one error."""
+    """Limit pipes to a page, as for a user with many: a few answers, or a part of one error."""
     real = os.pipe
 
     def pipe() -> tuple[int, int]:
@@ -402,7 +402,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("narrow")
 def test_more_answers_than_a_pipe_holds() -> None:
-    """Neither process may wait for the other while that one waits for it."""
+    """The processes must not deadlock."""
     with workshop() as where:
         members = [symlink(b"s%d" % number, b"x") for number in range(6000)]
         hidden = [[Member(b"d/" + member.name, "symlink", target=b"x") for member in members]]
@@ -413,7 +413,7 @@ def test_more_answers_than_a_pipe_holds() -> None:
 
 @pytest.mark.usefixtures("narrow")
 def test_an_error_longer_than_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It names a path, which the image makes as long as it likes."""
+    """It contains a path, whose length the image determines."""
     real = os.symlink
 
     def fails(target: bytes, name: bytes, **options: Any) -> None:
@@ -434,7 +434,7 @@ def test_an_error_longer_than_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.root
 def test_an_error_that_is_ours_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a user namespace an owner may not exist; which file it is of is told all the same."""
+    """In a user namespace an owner may not exist; the error still names the file."""
 
     real = os.fchown
 
@@ -452,9 +452,9 @@ def test_an_error_that_is_ours_already(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.root
 def test_a_reserve_is_left_by_both(tmp_path: Path) -> None:
-    """Each looks at what both have written."""
+    """Each process considers what both have written."""
     members = [
-        *(file(b"a%d" % number, data=KILOBYTE * 4) for number in range(3)),  # it looks, once
+        *(file(b"a%d" % number, data=KILOBYTE * 4) for number in range(3)),  # one check of space
         *(file(b"large%d" % number, data=KILOBYTE * 3000) for number in range(16)),
         *(file(b"f%d" % number, data=KILOBYTE * 4) for number in range(8000)),
     ]
@@ -481,11 +481,11 @@ def test_many_descriptors(tmp_path: Path) -> None:
     assert (tmp_path / "root/a").read_bytes() == b"x"
 
 
-# When there is none.
+# When there is no second process.
 
 
 def test_none_beside_other_threads(tmp_path: Path, forks: list[int]) -> None:
-    """Whatever lock one of them holds would stay locked in the other process."""
+    """A lock that another thread holds would stay locked in the child."""
     wait = threading.Event()
     other = threading.Thread(target=wait.wait)
     other.start()
@@ -502,7 +502,7 @@ def test_none_beside_other_threads(tmp_path: Path, forks: list[int]) -> None:
 def test_a_thread_that_python_does_not_know(
     tmp_path: Path, forks: list[int], monkeypatch: pytest.MonkeyPatch, looks: int
 ) -> None:
-    """One that has ended is shown by the kernel for a moment; one of a library stays."""
+    """The kernel still shows a thread that has ended for a moment; one of a library stays."""
     real = os.listdir
     left = looks
 
@@ -555,7 +555,7 @@ def test_none_when_the_kernel_gives_none(
     assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
-# In a poor environment.
+# In a restricted environment.
 
 COMMAND = """
 import os
@@ -578,7 +578,7 @@ FAR = Layer(
 def commanded(
     image: Path, root: Path, *, before: str = "", **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Extract by the command, in two processes; the one who calls it has prepared something."""
+    """Extract with the command in two processes, in an environment that the caller prepares."""
     command = [sys.executable, "-c", before + COMMAND, "extract", "--quiet", str(image), str(root)]
     return subprocess.run(command, check=False, text=True, **options)
 
@@ -588,10 +588,10 @@ def commanded(
     [*(("archive", handles) for handles in (8, 10, 11, 12)), ("layout", 10), ("layout", 12)],
 )
 def test_few_descriptors(form: str, handles: int) -> None:
-    """They are too few for the pipes, or for little else beside them."""
+    """Too few for the pipes, or for little besides them."""
     with workshop() as where:
         image = archive(where / "image", [FAR, *MANY])
-        if form == "layout":  # each layer is a file to be opened
+        if form == "layout":  # each layer is a separate file
             image = unpacked(image, where / "layout")
         extract(image, where / "whole", writer_process=False)
         few = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({handles}, {handles}))"
@@ -602,7 +602,7 @@ def test_few_descriptors(form: str, handles: int) -> None:
 
 @pytest.mark.parametrize("handles", [10, 11, 12])
 def test_an_error_there_with_few_descriptors(tmp_path: Path, handles: int) -> None:
-    """To load the module that tells of it takes some."""
+    """Importing the module that reports the error needs descriptors."""
     before = f"""
 import errno, os, resource
 def fails(*arguments, **options):
@@ -620,7 +620,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, ({handles}, {handles}))
 
 @contextmanager
 def without(*closed: int) -> Iterator[None]:
-    """Close descriptors of this process for a while; they must be as closed at the end."""
+    """Close descriptors of this process; they must still be closed at the end."""
     held = [os.dup(fd) for fd in closed]
     for fd in closed:
         os.close(fd)
@@ -638,7 +638,7 @@ def without(*closed: int) -> Iterator[None]:
 def test_no_file_becomes_a_standard_descriptor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: tuple[int, ...]
 ) -> None:
-    """Whatever a library writes to one of them must not go into a file of the image."""
+    """Output of a library to one of them must not go into a file of the image."""
     real = os.open
     opened: list[int] = []
 
@@ -675,7 +675,7 @@ def test_closed_descriptors(closed: tuple[int, ...]) -> None:
 
 
 def test_a_directory_as_a_standard_descriptor(tmp_path: Path) -> None:
-    """The one that is written to, which the other process needs."""
+    """The directory that is written to, which the other process needs."""
     root = Directory(None, b"", 0)
     node = Node("file", 0)
     node.size, node.uid, node.gid = 1, os.geteuid(), os.getegid()
@@ -696,7 +696,7 @@ def test_a_directory_as_a_standard_descriptor(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("closed", [(1, 2), (0, 1, 2)])
 def test_a_command_with_closed_descriptors(closed: tuple[int, ...]) -> None:
-    """They become what is opened first: the image, the directory that is written to."""
+    """The first files that are opened get their numbers: the image, the destination."""
 
     def close() -> None:
         for fd in closed:
@@ -711,7 +711,7 @@ def test_a_command_with_closed_descriptors(closed: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("closed", [(), (0, 1, 2)])
 def test_no_dev_null(monkeypatch: pytest.MonkeyPatch, closed: tuple[int, ...]) -> None:
-    """As in a chroot that has none."""
+    """As in a chroot without it."""
     monkeypatch.setattr(os, "devnull", "/absent")
     with workshop() as where:
         image = archive(where / "image", MANY)
@@ -721,20 +721,20 @@ def test_no_dev_null(monkeypatch: pytest.MonkeyPatch, closed: tuple[int, ...]) -
         assert differences(snapshot(where / "one"), snapshot(where / "two")) == []
 
 
-# When the first one is stopped.
+# When the first process is stopped.
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_at_any_moment(number: signal.Signals) -> None:
-    """To the group, as a terminal does; what SIGKILL leaves, the next run removes."""
+    """To the process group, as a terminal does; the next run removes what SIGKILL leaves."""
     with workshop() as where:
         image, root = archive(where / "image", MANY), where / "root"
         start = time.monotonic()
         extract(image, root)
         longest = time.monotonic() - start + 0.1
         whole = snapshot(root)
-        # What a signal does before there is an interpreter is Python's to say.
+        # Before the interpreter has started, a signal has its default effect.
         command = COMMAND.replace("main()\n", "os.write(1, b'.')\nmain()\n")
         for step in range(12):
             remove(root)
@@ -765,7 +765,7 @@ def test_a_signal_at_any_moment(number: signal.Signals) -> None:
 def test_signals_while_it_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forks: list[int], times: int
 ) -> None:
-    """However many there are: it has ended before anything is removed."""
+    """The second process has ended before anything is removed, however many signals arrive."""
     real = os.waitpid
     left = times
 
@@ -798,7 +798,7 @@ def test_signals_while_it_is_waited_for(
 
 
 def test_what_is_to_be_ignored_is_ignored_there(tmp_path: Path) -> None:
-    """As under nohup(1): a terminal that is closed stops neither of them."""
+    """As under nohup(1): closing the terminal stops neither process."""
     image, fifo = archive(tmp_path / "image", MANY), tmp_path / "fifo"
     os.mkfifo(fifo)
     command = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)" + COMMAND.replace(
@@ -827,7 +827,7 @@ main()
     assert (tmp_path / "root/small").exists()
 
 
-# When the first one is killed: right after the fork, and at the end, while nothing is being sent.
+# When the first process is killed: right after the fork, and at the end, with an idle pipe.
 KILLED = {
     "right after the fork": """
 real = os.fork

@@ -1,4 +1,4 @@
-"""What is made of an entry, in one process and in two: attributes, and nothing that was there."""
+"""Writing an entry, in one process and in two: attributes, and nothing existing is overwritten."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from .support.snapshot import differences, snapshot
 from .support.user import as_ordinary_user, workshop
 
 ANY = 0xFFFFFFFF
-# Too large for the second process: the first one writes it.
+# Too large for the second process, so the first one writes it.
 LARGE = bytes(100_000)
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
-# With the root of the user namespace that it holds in.
+# With the root user of the namespace in which it is valid.
 CAPABILITY_3 = struct.pack("<IIIIII", 0x03000001, 1 << 10, 0, 0, 0, 100_000)
 
 Extract = Callable[..., ociroot.Report]
@@ -36,7 +36,7 @@ Extract = Callable[..., ociroot.Report]
 
 @pytest.fixture(params=[False, True], ids=["one process", "two processes"])
 def extract(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Extract:
-    """Extract an image by this many processes, however small it is."""
+    """Extract an image with this many processes, whatever its size."""
     monkeypatch.setattr(extracting, "WORTH_A_PROCESS", 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
 
@@ -58,7 +58,7 @@ def place() -> Iterator[Path]:
 def test_capabilities_of_files_of_another_owner(
     place: Path, extract: Extract, value: bytes
 ) -> None:
-    """chown(2) takes them away, and the set-id bits, so they come after it."""
+    """chown(2) clears them and the set-id bits, so they are set after it."""
     about: dict[str, Any] = {"uid": 7, "gid": 8, "mode": 0o6755}
     attributes = {b"security.capability": value, b"user.k": b"v"}
     members = [
@@ -77,7 +77,7 @@ def test_capabilities_of_files_of_another_owner(
 @pytest.mark.root
 @pytest.mark.parametrize("value", [CAPABILITY, CAPABILITY_3], ids=["revision 2", "revision 3"])
 def test_capabilities_without_privileges(place: Path, extract: Extract, value: bytes) -> None:
-    """They are counted as left out, whichever revision they are of."""
+    """They are counted as skipped, whatever their revision."""
     attributes = {b"security.capability": value, b"user.k": b"v"}
     members = [Member(b"a", data=b"x", xattrs=attributes), Member(b"b", xattrs=attributes)]
     image = archive(place / "image", [members])
@@ -102,7 +102,7 @@ IN_A_NAMESPACE = {
 def test_owners_in_attributes_that_a_user_namespace_does_not_have(
     place: Path, what: str, kind: Kind
 ) -> None:
-    """The image is as it should be, and the kernel says EINVAL."""
+    """The image is valid, and the kernel returns EINVAL."""
     need_tools("unshare")
     enter = ["unshare", "--user", "--map-root-user"]
     if subprocess.run([*enter, "true"], check=False, capture_output=True).returncode:
@@ -132,7 +132,7 @@ def test_a_default_acl_of_what_is_no_directory(place: Path, extract: Extract) ->
 
 @pytest.mark.root
 def test_an_attribute_that_a_file_has_no_space_for(place: Path, extract: Extract) -> None:
-    """The kernel says ENOSPC, as if the disk were full."""
+    """The kernel returns ENOSPC, as if the disk were full."""
     need_tools("mkfs.ext4", "mount")
     image = archive(place / "image", [[Member(b"f", data=b"x", xattrs={b"user.k": bytes(5000)})]])
     with disk(place / "fs", "ext4", "16M", "-q", "-O", "^ea_inode") as fs:
@@ -145,7 +145,7 @@ def test_an_attribute_that_a_file_has_no_space_for(place: Path, extract: Extract
 def test_what_has_come_in_the_way_of_a_file(
     place: Path, monkeypatch: pytest.MonkeyPatch, extract: Extract, what: str
 ) -> None:
-    """It is neither written to nor followed: O_EXCL and O_NOFOLLOW."""
+    """It is neither written to nor followed (O_EXCL and O_NOFOLLOW)."""
     victim = place / "victim"
     victim.write_text("the victim's")
     real = os.open
@@ -203,7 +203,7 @@ CHANGED: dict[str, set[bytes]] = {
 @pytest.mark.root
 @pytest.mark.parametrize("kind", MAKE)
 def test_times_that_the_destination_does_not_have(place: Path, extract: Extract, kind: str) -> None:
-    """They are what the kernel made of them, and counted, of files of any kind."""
+    """The kernel changes them; files of every kind are counted."""
     name, size = kind.split()[0], {"ext4": "16M", "xfs": "320M", "btrfs": "128M"}[kind.split()[0]]
     need_tools(f"mkfs.{name}", "mount")
     members = []
@@ -237,7 +237,7 @@ def test_times_that_the_destination_does_not_have(place: Path, extract: Extract,
 def test_a_time_of_the_root_that_the_destination_does_not_have(
     place: Path, extract: Extract
 ) -> None:
-    """It gets its attributes last of all, when the writer has ended."""
+    """Its attributes are set last, after the writer has ended."""
     need_tools("mkfs.ext4", "mount")
     members = [Member(b"./", "dir", mtime=YEAR_2100), Member(b"f", data=b"x", mtime=YEAR_2500)]
     image = archive(place / "image", [members])
@@ -249,7 +249,7 @@ def test_a_time_of_the_root_that_the_destination_does_not_have(
 def test_usual_times_are_not_looked_at(
     place: Path, monkeypatch: pytest.MonkeyPatch, extract: Extract
 ) -> None:
-    """One more call for each file would cost more than it tells."""
+    """One more call per file would be too expensive."""
     looked: list[int] = []
     real = os.fstat
 
@@ -268,9 +268,9 @@ def test_usual_times_are_not_looked_at(
     assert count(100, 1_234_567_890) == count(200, 1_234_567_890)
 
 
-# What write(2) may answer.
+# Results of write(2).
 
-# Two islands in a sparse file: sparse format 1.0.
+# Two runs of data in a sparse file: sparse format 1.0.
 ISLANDS = b"2\n0\n5000\n2097152\n3\n".ljust(512, b"\0") + b"y" * 5000 + b"end"
 SPARSE = {
     b"GNU.sparse." + key: value
@@ -289,7 +289,7 @@ WRITTEN = [
 
 
 def written(answer: Callable[[int], int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have files of the image written by as many bytes at once as this says of the size."""
+    """Make each write of a file write as many bytes as `answer` returns for its size."""
     calls: dict[str, Callable[..., int]] = {"write": os.write, "pwrite": os.pwrite}
 
     def wrap(name: str) -> Callable[..., int]:
@@ -322,7 +322,7 @@ def test_files_written_in_parts(
 def test_a_file_of_which_nothing_is_written(
     place: Path, monkeypatch: pytest.MonkeyPatch, extract: Extract, member: Member
 ) -> None:
-    """By a file system that names no error either, which would never end."""
+    """A file system that writes nothing and reports no error would cause an endless loop."""
     calls = 0
 
     def answer(size: int) -> int:

@@ -1,4 +1,4 @@
-"""Capabilities and ACLs: what Linux does not take is refused when the layer is read."""
+"""Capabilities and ACLs: values that Linux rejects are refused when the layer is read."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ NAMES = {"acl": "system.posix_acl_access", "capability": "security.capability"}
 
 
 def taken(path: Path, kind: str, value: bytes) -> bool:
-    """Whether the kernel takes it."""
+    """Return whether the kernel accepts the value."""
     try:
         os.setxattr(path, NAMES[kind], value)
     except OSError as error:
@@ -115,7 +115,7 @@ NAMES_TRIED = [
 @pytest.mark.root
 @pytest.mark.parametrize("name", NAMES_TRIED)
 def test_names_as_the_kernel_has_them(file: Path, name: str) -> None:
-    """What it calls invalid is refused; what it does not support is left to the destination."""
+    """Invalid names are refused; unsupported ones are passed to the destination."""
     try:
         os.setxattr(file, name, b"value")
     except OSError as error:

@@ -159,7 +159,7 @@ def describe(media_type: str, data: bytes, algorithm: str = "sha256", **rest: An
     return {"mediaType": media_type, "digest": digest(data, algorithm), "size": size, **rest}
 
 
-# -- tar ------------------------------------------------------------------------------------------
+# -- tar -------------------------------------------------------------------------------------------
 
 
 def tar(members: Iterable[Member], format: Format = "pax") -> bytes:
@@ -328,7 +328,7 @@ def _must(condition: bool, what: str, member: Member) -> None:
         raise ValueError(f"{what}: {member}")
 
 
-# -- archives -------------------------------------------------------------------------------------
+# -- archives --------------------------------------------------------------------------------------
 
 
 def archive(
