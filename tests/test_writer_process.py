@@ -28,8 +28,7 @@ from ociroot.api import extraction as extracting
 from ociroot.errors import DestinationError, MalformedImage, SourceError
 from ociroot.limits import Limits
 from ociroot.notices import Notices
-from ociroot.outputs.directory.forked import client as process
-from ociroot.outputs.directory.forked import server
+from ociroot.outputs.directory.forked import client, server, shared, start
 from ociroot.outputs.directory.writer import DirectoryWriter
 from ociroot.rootfs.nodes import Directory, Node
 from ociroot.tar.stream import ChunkStream
@@ -134,7 +133,7 @@ def test_the_same_tree_by_one_that_is_slow(monkeypatch: pytest.MonkeyPatch, slot
         real(self, parent, name, node, data)
 
     monkeypatch.setattr(DirectoryWriter, "make_file", late)
-    monkeypatch.setattr(process, "_SLOTS", slots)
+    monkeypatch.setattr(shared, "SLOTS", slots)
     with workshop() as where:
         one, two = both(archive(where / "image", MANY), where)
         assert differences(one, two) == []
@@ -274,14 +273,14 @@ def test_a_damaged_layer_stops_both(tmp_path: Path) -> None:
 
 def test_when_it_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the OOM killer, at any operation."""
-    real = server.Server._make_other
+    real = server.Server.make_other
 
     def killed(self: Any, *arguments: Any) -> None:
-        if arguments[2] == b"s250":
+        if arguments[0][2] == b"s250":
             os.kill(os.getpid(), signal.SIGKILL)
         real(self, *arguments)
 
-    monkeypatch.setattr(server.Server, "_make_other", killed)
+    monkeypatch.setattr(server.Server, "make_other", killed)
     image = archive(tmp_path / "image", MANY)
     with pytest.raises(DestinationError, match="was killed"):
         extract(image, tmp_path / "root")
@@ -397,7 +396,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
         return ends
 
     monkeypatch.setattr(os, "pipe", pipe)
-    monkeypatch.setattr(process, "_OPERATIONS", 1)
+    monkeypatch.setattr(client, "OPERATIONS", 1)
 
 
 @pytest.mark.usefixtures("narrow")
@@ -684,7 +683,7 @@ def test_a_directory_as_a_standard_descriptor(tmp_path: Path) -> None:
     try:
         os.dup2(root_fd, 2)
         writer = DirectoryWriter(2, notices)
-        with process.writing(writer, notices, ()) as both_of_them:
+        with start.writing(writer, notices, ()) as both_of_them:
             both_of_them.make_file(root, b"f", node, ChunkStream(iter([b"x"])))
             both_of_them.finish(root)
     finally:
@@ -804,14 +803,14 @@ def test_what_is_to_be_ignored_is_ignored_there(tmp_path: Path) -> None:
     command = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)" + COMMAND.replace(
         "main()\n",
         f"""
-from ociroot.outputs.directory.forked import client as process
-real = process.ProcessWriter.make_link
+from ociroot.outputs.directory.forked import client
+real = client.ProcessWriter.make_link
 def make_link(self, *arguments):
     with open({str(fifo)!r}, "w") as waits:
         waits.write("x")
     open({str(fifo)!r}).read()
     real(self, *arguments)
-process.ProcessWriter.make_link = make_link
+client.ProcessWriter.make_link = make_link
 main()
 """,
     )
@@ -840,12 +839,12 @@ def fork():
 os.fork = fork
 """,
     "when all has been sent": """
-from ociroot.outputs.directory.forked import client as process
-real = process.ProcessWriter.finish
+from ociroot.outputs.directory.forked import client
+real = client.ProcessWriter.finish
 def finish(self, root):
-    open({fifo!r}, "w").write(str(self._pid))
+    open({fifo!r}, "w").write(str(self.child.pid))
     signal.pause()
-process.ProcessWriter.finish = finish
+client.ProcessWriter.finish = finish
 """,
 }
 

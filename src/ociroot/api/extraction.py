@@ -123,7 +123,7 @@ def _write(
 ) -> tuple[Tree, tuple[LayerReport, ...]]:
     """Write the merged tree, in another process where there may be one, and it pays."""
     if writer_process and sum(layer.blob.size for layer in plan.layers) >= WORTH_A_PROCESS:
-        from ..outputs.directory.forked.client import (  # a small image does without
+        from ..outputs.directory.forked.start import (  # a small image does without
             NoProcess,
             writing,
         )

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from copy import copy
 
 from ..errors import DestinationError
 from ..notices import Notices
 from ..publish.directory import Staging, staged
 from ..publish.file import staged_file
 from ..rootfs.nodes import Directory, Node
-from ..tar.stream import Stream
 from .directory.writer import DirectoryWriter
+from .policy import OutputPolicy, without_privileges
+from .sink import Files, feed
 
-__all__ = ["Files", "copy_directory", "copy_file"]
-
-_SET_ID = stat.S_ISUID | stat.S_ISGID
-_CAPABILITIES = b"security.capability"
-
-#: What goes to the contents of files: ``Merged.files``.
-Files = Callable[[Iterable[Node]], Iterator[tuple[Node, Stream]]]
+__all__ = ["copy_directory", "copy_file"]
 
 
 def copy_directory(
@@ -53,14 +46,10 @@ def copy_directory(
         OcirootError: a layer cannot be read.
     """
     with _staged(destination, notices) as staging:
-        # A tree of its own: the writer asks a directory for its way up to the root.
-        root = Directory(None, b"", directory.layer)
-        root.copy_metadata(directory)
-        writer = DirectoryWriter(staging.fd, notices, spare=spare)
-        keep_set_id = keep_set_id or os.geteuid() == 0
+        policy = OutputPolicy(set_id=keep_set_id or os.geteuid() == 0)
+        writer = DirectoryWriter(staging.fd, notices, policy, spare=spare)
         try:
-            _write(directory, root, files, writer, None if keep_set_id else notices)
-            writer.finish(root)
+            root = feed(directory, writer, files)
         finally:
             writer.close()
         staging.publish(lambda fd: writer.finish_root(fd, root))
@@ -77,47 +66,6 @@ def _staged(destination: str | os.PathLike[str], notices: Notices) -> Iterator[S
                 error.remedy = None
             raise
         yield staging
-
-
-def _write(
-    directory: Directory,
-    root: Directory,
-    files: Files,
-    writer: DirectoryWriter,
-    bits_left_out: Notices | None,
-) -> None:
-    copies = {directory: root}
-    names: dict[Node, list[tuple[Directory, bytes]]] = {}
-    for parent, name, node in directory.walk():
-        to = copies[parent]
-        if isinstance(node, Directory):
-            made = copies[node] = Directory(to, name, node.layer)
-            made.copy_metadata(node)
-            to.entries[name] = made
-            writer.make_directory(made)
-        else:
-            to.entries[name] = node
-            names.setdefault(node, []).append((to, name))
-    for node, places in names.items():
-        if node.kind != "file":
-            writer.make_other(*places[0], node)
-    for node, stream in files(node for node in names if node.kind == "file"):
-        parent, name = names[node][0]
-        if bits_left_out is not None and node.mode & _SET_ID:
-            bits_left_out.add("set-id", parent.path_of(name))
-            node = _without_privileges(node)
-        writer.make_file(parent, name, node, stream)
-    for node, places in names.items():
-        for parent, name in places[1:]:
-            writer.make_link(parent, name, node, places[0])
-
-
-def _without_privileges(node: Node) -> Node:
-    """Return a file as it is to whoever runs it with no more rights than their own."""
-    made = copy(node)
-    made.mode &= ~_SET_ID
-    made.xattrs = {n: v for n, v in (node.xattrs or {}).items() if n != _CAPABILITIES} or None
-    return made
 
 
 def copy_file(
@@ -146,17 +94,15 @@ def copy_file(
         OcirootError: its layer cannot be read.
     """
     with staged_file(destination, notices, force=force) as staging:
-        writer = DirectoryWriter(staging.fd, notices, spare=spare)
+        writer = DirectoryWriter(staging.fd, notices, OutputPolicy(devices="error"), spare=spare)
         root = Directory(None, b"", 0)
         try:
             if node.kind == "file":
                 for found, stream in files([node]):
-                    made = found if keep_set_id else _without_privileges(found)
+                    made = found if keep_set_id else without_privileges(found)
                     writer.make_file(root, staging.name, made, stream)
             else:
                 writer.make_other(root, staging.name, node)
         finally:
             writer.close()
-        if node.kind != "file" and any(w.code == "devices" for w in notices.warnings()):
-            raise DestinationError("devices may not be made here", source=destination)
         staging.publish()

@@ -10,7 +10,7 @@ import msgspec
 
 from ..limits import DEFAULTS, Limits
 from ..spec.config import Config
-from ..tar.stream import Stream
+from ..tar.stream import Data
 from .contents import iter_chunks
 from .describe import as_text
 from .nodes import HOST_XATTRS, Directory, Node, gone_with
@@ -42,7 +42,7 @@ class Hashing(NoOperations):
         self.digests: dict[Node, bytes] = {}
         self._holes = _HOLES
 
-    def make_file(self, parent: Directory, name: bytes, node: Node, data: Stream) -> None:
+    def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
         """See :class:`~ociroot.rootfs.operations.Operations`."""
         hasher = hashlib.sha256()
         holes = node.size - node.stored_size

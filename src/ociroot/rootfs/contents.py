@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Container, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from ..compression import CHUNK
 from ..errors import DestinationError, OcirootError
@@ -17,7 +17,7 @@ from ..layers.pipeline import Pipeline, diagnose, tuned
 from ..limits import DEFAULTS, Limits
 from ..sources.blob import LocalBlob
 from ..space import SpaceBudget
-from ..tar.stream import ChunkStream, FileStream, Stream
+from ..tar.stream import ChunkStream, Data, FileStream, Stream
 from .nodes import Directory, Node, weight
 from .operations import NoOperations
 
@@ -86,14 +86,7 @@ def _at(stream: Stream, files: list[Node]) -> Iterator[tuple[Node, Stream]]:
         yield node, stream
 
 
-class HasChunks(Protocol):
-    """Where bytes can be read from, one after the other."""
-
-    def iter_chunks(self, size: int) -> Iterator[memoryview]:
-        """Read exactly ``size`` bytes."""
-
-
-def iter_chunks(node: Node, stream: HasChunks) -> Iterator[memoryview]:
+def iter_chunks(node: Node, stream: Data) -> Iterator[memoryview]:
     """Yield a file's content from a stream at its data, the holes of a sparse one as zeros."""
     at = 0
     for offset, length in node.segments if node.segments is not None else [(0, node.size)]:
@@ -131,7 +124,7 @@ class ContentCache(NoOperations):
         self._unasked = 0
         self._places: dict[Node, int] = {}
 
-    def make_file(self, parent: Directory, name: bytes, node: Node, data: Stream) -> None:
+    def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
         """See :class:`~ociroot.rootfs.operations.Operations`."""
         if name not in self._names:
             return
@@ -146,7 +139,7 @@ class ContentCache(NoOperations):
         if node.kind == "symlink" and name in self._names and len(self._names) < _NAMES:
             self._names.add(node.target.rpartition(b"/")[2])
 
-    def keep(self, node: Node, data: Stream) -> None:
+    def keep(self, node: Node, data: Data) -> None:
         """Keep a file's content, from a stream at its data.
 
         Raises:
@@ -179,17 +172,24 @@ class ContentCache(NoOperations):
     def __contains__(self, node: Node) -> bool:
         return node in self._places
 
+    def data(self, node: Node) -> Data:
+        """Return a kept content: its ``stored_size`` bytes, without the holes."""
+        return _Kept(self._file, self._places[node])
+
     def read(self, node: Node) -> Iterator[memoryview]:
         """Yield a kept content, the holes of a sparse file as zeros."""
-        return iter_chunks(node, _Kept(self._file, self._places[node]))
+        return iter_chunks(node, self.data(node))
 
 
 class _Kept:
-    """What has been kept, as :func:`iter_chunks` reads it."""
+    """What has been kept, see :class:`~ociroot.tar.stream.Data`."""
 
     def __init__(self, file: Any, position: int) -> None:
         self._file = file
         self._position = position
+
+    def try_read(self, size: int) -> memoryview | None:
+        return None
 
     def iter_chunks(self, size: int) -> Iterator[memoryview]:
         while size:

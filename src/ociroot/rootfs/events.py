@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ..limits import DEFAULTS, Limits
-from ..tar.stream import Stream
+from ..tar.stream import Data
 from .nodes import Directory, Node
 from .operations import NoOperations
 from .walking import CurrentPath
@@ -136,7 +136,7 @@ class LayerEvents(NoOperations):
         if directory.parent is not None:
             self._note(directory.parent, directory.name, directory)
 
-    def make_file(self, parent: Directory, name: bytes, node: Node, data: Stream) -> None:
+    def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
         """See :class:`~ociroot.rootfs.operations.Operations`."""
         self._note(parent, name, node)
 

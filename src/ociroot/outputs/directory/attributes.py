@@ -11,7 +11,8 @@ import os
 
 from ...errors import DestinationError, printable
 from ...notices import Notices
-from ...rootfs.nodes import HOST_XATTRS, Node
+from ...rootfs.nodes import Node
+from ..policy import OutputPolicy
 
 __all__ = ["Attributes"]
 
@@ -42,14 +43,16 @@ def _stamp(nanoseconds: int) -> str:
 class Attributes:
     """Sets the attributes of what has been made."""
 
-    def __init__(self, root_fd: int, notices: Notices) -> None:
+    def __init__(self, root_fd: int, notices: Notices, policy: OutputPolicy) -> None:
         """Learn what may be done here.
 
         Args:
             root_fd: the directory that everything goes into.
             notices: told of what cannot be set.
+            policy: what is set.
         """
         self._notices = notices
+        self._policy = policy
         #: Whether files may be given to others; an ordinary user's file are the user's own.
         self.privileged = os.geteuid() == 0
         status = os.fstat(root_fd)
@@ -161,7 +164,7 @@ class Attributes:
             user: only those of users (``user.*``), or only the others; None: all.
         """
         for name, value in (node.xattrs or {}).items():
-            if name.startswith(HOST_XATTRS) or user is (not name.startswith(b"user.")):
+            if not self._policy.keeps_xattr(name) or user is (not name.startswith(b"user.")):
                 continue
             try:
                 if isinstance(target, int):

@@ -19,6 +19,7 @@ from ...notices import Notices
 from ...rootfs.nodes import Directory, Node
 from ...space import BLOCK, SpaceBudget, block_size, explain_full, occupied
 from ...tar.stream import Data
+from ..policy import SET_ID, OutputPolicy, without_privileges
 from .attributes import Attributes
 from .handles import DirFdCache
 from .made import Made
@@ -29,26 +30,42 @@ __all__ = ["NAME", "DirectoryWriter", "removals"]
 _REMEDY = "--max-size, of what the image may take, does without this reserve"
 #: Bytes of disk that a further name of a file takes, which may be long.
 NAME = 512
+_POLICY = OutputPolicy()
 _TYPES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 
 
 class DirectoryWriter:
-    """Writes a tree into an empty directory; see :class:`~ociroot.rootfs.operations.Operations`.
+    """Writes a tree into an empty directory.
+
+    It carries out :class:`~ociroot.rootfs.operations.Operations`, and is a
+    :class:`~ociroot.outputs.sink.Sink`.
 
     Attributes:
         root_fd: the directory's descriptor.
+        in_tree_order: see :class:`~ociroot.outputs.sink.Sink`.
     """
 
-    def __init__(self, root_fd: int, notices: Notices, *, spare: bool = False) -> None:
+    in_tree_order = False
+
+    def __init__(
+        self,
+        root_fd: int,
+        notices: Notices,
+        policy: OutputPolicy = _POLICY,
+        *,
+        spare: bool = False,
+    ) -> None:
         """Begin in an empty directory.
 
         Args:
             root_fd: its descriptor, which stays its owner's.
             notices: told of what could not be made or set.
+            policy: what is made of attributes and devices.
             spare: whether to stop before the file system is full.
         """
         self.root_fd = root_fd
         self._notices = notices
+        self._policy = policy
         self._handles = DirFdCache(root_fd)
         try:
             #: The bytes that anything takes beside its data: what is lost of its last block.
@@ -62,7 +79,7 @@ class DirectoryWriter:
                 written=self._made.space,
                 so_far=self._made.so_far,
             )
-            self._attributes = Attributes(root_fd, notices)
+            self._attributes = Attributes(root_fd, notices, policy)
             self._filled = fill_standard()
         except OSError as error:
             raise DestinationError.from_os(error, "use the destination") from error
@@ -86,7 +103,8 @@ class DirectoryWriter:
     def make_directory(self, directory: Directory) -> None:
         """See :class:`~ociroot.rootfs.operations.Operations`."""
         parent = directory.parent
-        assert parent is not None  # noqa: S101
+        if parent is None:
+            return  # the root is there
         try:
             self._budget.claim(self.block)
             dir_fd = self._handles.fd(parent)
@@ -99,6 +117,8 @@ class DirectoryWriter:
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
         """See :class:`~ociroot.rootfs.operations.Operations`."""
+        if node.mode > 0o777 and not self._policy.set_id:
+            node = self._without_privileges(parent, name, node)
         size = space = node.size
         if node.segments is not None or node.xattrs is not None:
             size, space = node.stored_size, self.space_of(node)
@@ -126,6 +146,12 @@ class DirectoryWriter:
         self._counts[1] += size
         if space != size:
             self._counts[2] += space - size
+
+    def _without_privileges(self, parent: Directory, name: bytes, node: Node) -> Node:
+        if not node.mode & SET_ID:
+            return node
+        self._notices.add("set-id", parent.path_of(name))
+        return without_privileges(node)
 
     def space_of(self, node: Node) -> int:
         """Return the bytes of disk that a file takes, beside the block that each takes."""
@@ -187,6 +213,8 @@ class DirectoryWriter:
             # Only root may, and not in every container.
             if error.errno != errno.EPERM or node.kind == "fifo":
                 raise
+            if self._policy.devices == "error":
+                raise DestinationError("devices may not be made here", errno=error.errno) from error
             self._notices.add("devices", name)
             return False
         return True

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import gc
-import marshal
 import os
 import signal
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
 
 from ....errors import OcirootError
 from ....notices import Notices
 from ....rootfs.nodes import Directory, Node
 from ..standard import fill_standard
 from ..writer import DirectoryWriter
+from . import messages
 
-__all__ = ["DONE", "END", "ERROR", "LENGTH", "serve"]
-
-#: What stands before a batch: its length in bytes.
-LENGTH = struct.Struct("<Q")
-#: What is answered: that a batch is done, that all is done, that something failed.
-DONE, END, ERROR = b".", b"=", b"!"
+__all__ = ["Server", "serve"]
 
 
 def serve(
@@ -52,16 +45,15 @@ def serve(
         try:
             if not server.run():
                 return
-            last = END + marshal.dumps(notices.take())
+            last = messages.write_ended(notices.take())
         except _Gone:
             return
         except BaseException as error:
-            import pickle
-            import traceback
-
             if not isinstance(error, OcirootError):
+                import traceback
+
                 error.add_note(traceback.format_exc())
-            last = ERROR + pickle.dumps((error, server.layer))
+            last = messages.write_failure(error, server.layer)
         _say(answers, last)
     finally:
         # Nothing of what this process has inherited is its to clean up.
@@ -94,8 +86,8 @@ def _close_others(needed: set[int]) -> None:
 
 def _receive(fd: int) -> bytes | None:
     """Receive a message; None at the end."""
-    head = _read(fd, LENGTH.size)
-    return _read(fd, *LENGTH.unpack(head)) if head is not None else None
+    head = _read(fd, messages.LENGTH.size)
+    return _read(fd, *messages.LENGTH.unpack(head)) if head is not None else None
 
 
 def _read(fd: int, size: int) -> bytes | None:
@@ -139,7 +131,7 @@ class Server:
             "place": self._place,
             "make_directory": self._make_directory,
             "make_file": self._make_file,
-            "make_other": self._make_other,
+            "make_other": self.make_other,
             "make_link": self._make_link,
             "remove_one": self._remove_one,
             "end_layer": self._end_layer,
@@ -149,17 +141,12 @@ class Server:
         while (message := _receive(self._requests)) is not None:
             self._slot = self._slots[number % len(self._slots)]
             self._at = 0
-            for operation in marshal.loads(message):  # noqa: S302 - our own words
-                try:
-                    known[operation[0]](*operation)
-                except OcirootError as error:
-                    if error.member is None:
-                        error.member = self._places[operation[1]].path_of(operation[2])
-                    raise
+            for operation in messages.unpack(message):
+                known[operation[0]](operation)
             if self._at_end:
                 return True
             number += 1
-            _say(self._answers, DONE)
+            _say(self._answers, messages.DONE)
         return False
 
     # The data of a file.
@@ -176,55 +163,37 @@ class Server:
 
     # The operations.
 
-    def _place(self, _: str, number: int, parent: int, name: bytes) -> None:
+    def _place(self, operation: messages.Place) -> None:
+        _, number, parent, name = operation
         self._places[number] = Directory(self._places[parent], name, -1)
 
-    def _make_directory(self, _: str, number: int) -> None:
-        self._writer.make_directory(self._places[number])
+    def _make_directory(self, operation: messages.MakeDirectory) -> None:
+        self._writer.make_directory(self._places[operation[1]])
 
-    def _make_file(
-        self,
-        _: str,
-        parent: int,
-        name: bytes,
-        size: int,
-        segments: list[tuple[int, int]] | None,
-        *attributes: Any,
-    ) -> None:
+    def _make_file(self, operation: messages.MakeFile) -> None:
         node = self._file
-        node.mode, node.uid, node.gid, node.mtime_ns, node.xattrs = attributes
-        node.size = size
-        node.segments = segments
-        self._writer.make_file(self._places[parent], name, node, self)
+        messages.read_file(operation, node)
+        self._writer.make_file(self._places[operation[1]], operation[2], node, self)
 
-    def _make_other(
-        self,
-        _: str,
-        parent: int,
-        name: bytes,
-        kind: Any,
-        target: bytes,
-        rdev: tuple[int, int],
-        *attributes: Any,
-    ) -> None:
-        node = Node(kind, -1)
-        node.mode, node.uid, node.gid, node.mtime_ns, node.xattrs = attributes
-        node.target = target
-        node.rdev = rdev
-        self._writer.make_other(self._places[parent], name, node)
+    def make_other(self, operation: messages.MakeOther) -> None:
+        """Make a symbolic link, a device or a FIFO."""
+        node = messages.read_other(operation)
+        self._writer.make_other(self._places[operation[1]], operation[2], node)
 
-    def _make_link(self, _: str, parent: int, name: bytes, holder: int, target: bytes) -> None:
+    def _make_link(self, operation: messages.MakeLink) -> None:
+        _, parent, name, holder, target = operation
         at = (self._places[holder], target)
         self._writer.make_link(self._places[parent], name, Node("file", -1), at)
 
-    def _remove_one(self, _: str, parent: int, name: bytes, kind: Any, number: int | None) -> None:
+    def _remove_one(self, operation: messages.RemoveOne) -> None:
+        _, parent, name, kind, number = operation
         node = Node(kind, -1) if number is None else self._places.pop(number)
         if kind == "dir" and number is None:
             node = Directory(self._places[parent], name, -1)
         self._writer.remove_one(self._places[parent], name, node)
 
-    def _end_layer(self, _: str) -> None:
+    def _end_layer(self, _: messages.Mark) -> None:
         self.layer += 1
 
-    def _finish(self, _: str) -> None:
+    def _finish(self, _: messages.Mark) -> None:
         self._at_end = True
