@@ -31,7 +31,7 @@ SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, sign
 DRIVER = """
 import os, sys
 from ociroot.cli import main
-from ociroot.publish import linux
+from ociroot import linux
 name, number, at = sys.argv.pop(1), int(sys.argv.pop(1)), eval(sys.argv.pop(1))
 module = os if hasattr(os, name) else linux
 count = 0

@@ -1,6 +1,6 @@
 """What a root file system is made of, and what can be done to a real one.
 
-The records of the tree (:mod:`ociroot.tree`), and the protocol through which it has its decisions
+The records of the tree (:mod:`ociroot.rootfs.tree`), and the protocol through which it has its decisions
 carried out.
 """
 
