@@ -27,7 +27,8 @@ def test_help_loads_nothing_that_it_does_not_need() -> None:
         "import sys\n"
         "from ociroot.cli import command\n"
         "command.main(['--help'], standalone_mode=False)\n"
-        "heavy = {'ociroot.api.source', 'ociroot.rootfs.tree', 'rich', 'isal', 'json', 'tempfile'}\n"
+        "heavy = {'ociroot.api.source', 'ociroot.rootfs.tree', 'rich', 'isal', 'json'}\n"
+        "heavy.add('tempfile')\n"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,8 +1,4 @@
-"""What a root file system is made of, and what can be done to a real one.
-
-The records of the tree (:mod:`ociroot.rootfs.tree`), and the protocol through which it has its decisions
-carried out.
-"""
+"""The records of the tree (:mod:`ociroot.rootfs.tree`): inodes, and directories of names."""
 
 from __future__ import annotations
 
