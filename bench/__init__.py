@@ -1,4 +1,4 @@
-"""The bench: what extraction costs, beside what people use and beside what the machine needs.
+"""Benchmarks of extraction: against other tools, and against a compiled lower bound.
 
-``python -m bench --help`` says how it is run, docs/performance.md how it measures.
+``python -m bench --help`` describes the options, docs/performance.md the method.
 """

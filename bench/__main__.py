@@ -1,4 +1,4 @@
-"""The bench's command line: ``python -m bench --help``."""
+"""The command line of the benchmark: ``python -m bench --help``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RESULTS = Path("build/bench")
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for, as the command line has it."""
+    """The options of the command line."""
 
     parts: Sequence[str]
     inputs: Sequence[str]
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def say(text: str) -> None:
-    """Tell whoever waits what is going on."""
+    """Print progress."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -172,7 +172,7 @@ def _scale(options: Options, name: str, where: Place, results: Results) -> None:
                 results.add("scale", f"{size.name}, {compression}", found)
 
 
-#: The parts; the last one is asked for by its name.
+#: The parts; the last one runs only if named.
 PARTS: dict[str, Callable[[Options, str, Place, Results], None]] = {
     "extract": _extract,
     "startup": _startup,

@@ -1,4 +1,4 @@
-"""What is measured: extraction beside the peers, start-up, layers one by one, and cores."""
+"""The measurements: extraction beside the peers, start-up, layers one by one, and cores."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .places import Place
 
 __all__ = ["Case", "by_cores", "by_layers", "extraction", "figures", "startup"]
 
-#: What goes into the results: plain values, by name.
+#: A result: plain values by name.
 Case = dict[str, Any]
 Say = Callable[[str], None]
 _OCIROOT = f"{shlex.quote(sys.executable)} -m ociroot"
 
 
 def warm(image: Image) -> None:
-    """Read what is going to be read, so that no run pays for the disk alone."""
+    """Read the files into the page cache, so that no run pays for the disk."""
     for path in (image.archive, *image.blobs):
         digest_of(path)
 
@@ -66,13 +66,13 @@ def extraction(
 
 
 def startup(image: Image, runs: int, where: Place, say: Say) -> Case:
-    """Measure what it takes to start, beside an interpreter that does nothing.
+    """Measure the start-up time, beside that of an interpreter that does nothing.
 
     Args:
-        image: one of a single small file.
-        runs: how many rounds.
-        where: the trees go.
-        say: told of failures.
+        image: an image of a single small file.
+        runs: the number of rounds.
+        where: the directory for the trees.
+        say: reports failures.
     """
     nothing = "python -c pass"
     scripts = {
@@ -109,12 +109,12 @@ def by_layers(
 
     Args:
         image: the image.
-        layers: its layers, plain.
-        tiny: an image of nothing much, which takes what starting takes.
-        cache: where the images of one layer are made.
-        runs: how many rounds.
-        where: the trees go.
-        say: told of failures.
+        layers: its uncompressed layers.
+        tiny: a minimal image, to measure the start-up time.
+        cache: the directory for the images of one layer.
+        runs: the number of rounds.
+        where: the directory for the trees.
+        say: reports failures.
     """
     images = {"image": image, "start-up": tiny}
     for number, layer in enumerate(layers):

@@ -1,13 +1,13 @@
-/* The floor: what this machine needs to extract the layers of an oci-archive, and nothing else.
+/* The lower bound: only the work that this machine needs to extract the layers of an oci-archive.
  *
  *     floor [-s] ARCHIVE ROOT OFFSET,SIZE,COMPRESSION...
  *
  * The same pipeline as ociroot's: a thread reads and hashes the blob, one decompresses, one hashes
  * the diff_id (of a plain layer the digest is the diff_id), and the main thread walks the headers
- * and makes the files in ROOT, an empty directory. No checks, no tree: what is in the way is
- * removed when the kernel says that it is there. It prints what it hashed, a line a layer.
+ * and creates the files in ROOT, an empty directory. No checks, no tree: existing files are removed
+ * when the kernel returns EEXIST. It prints the digests, one line per layer.
  *
- * -s spares fchown(2) and fchmod(2) where creation has already given the owner and the mode.
+ * -s omits fchown(2) and fchmod(2) if creation has already set the owner and the mode.
  */
 #define _GNU_SOURCE
 #include "floor_pipeline.h"
@@ -111,7 +111,7 @@ static void pax(char *body, size_t size, extension *more) {
     }
 }
 
-/* Drop `./` and `/` before, and `/` behind. */
+/* Strip leading `./` and `/`, and trailing `/`. */
 static char *cleaned(char *path) {
     while (*path == '/' || (*path == '.' && (path[1] == '/' || !path[1])))
         path++;

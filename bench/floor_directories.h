@@ -1,4 +1,4 @@
-/* The floor's directories: opened one name at a time, the last few kept open; what is in the way. */
+/* The lower bound's directories: opened one name at a time, the last few kept open; replacement. */
 #include <dirent.h>
 #include <sys/stat.h>
 
@@ -103,7 +103,7 @@ static void discard(int parent, const char *name) {
     empty(fd);
     if (unlinkat(parent, name, AT_REMOVEDIR))
         die("removing %s", name);
-    clock_hand = -1; /* handles of what was below are of no use any more */
+    clock_hand = -1; /* handles of directories below are invalid */
 }
 
 static void empty(int fd) {
@@ -120,7 +120,7 @@ static int by_path(const void *a, const void *b) {
     return order ? order : (left->order > right->order) - (left->order < right->order);
 }
 
-/* Directories get their attributes when everything is in place; the last entry counts. */
+/* Directories get their attributes when all files exist; the last entry counts. */
 static void finish_directories(void) {
     finishing = 1;
     if (directory_count)

@@ -1,4 +1,4 @@
-/* The floor's threads: read and hash the blob, decompress it, hash what comes out. */
+/* The lower bound's threads: read and hash the blob, decompress it, hash the output. */
 #include <errno.h>
 #include <fcntl.h>
 #include <isa-l.h>
@@ -42,7 +42,7 @@ typedef struct {
     {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, {0}, n, 0, 0}
 static channel packed = CHANNEL(PACKED_SLOTS), unpacked = CHANNEL(SLOTS), to_hash = CHANNEL(SLOTS);
 
-/* Chunks are used again: fresh ones would cost a page fault every 4 KiB. */
+/* Chunks are reused: new ones would cost a page fault every 4 KiB. */
 static chunk *spare;
 static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
 

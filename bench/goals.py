@@ -1,4 +1,4 @@
-"""What is to be reached: a table of ratios of wall time on tmpfs, ours to another's."""
+"""The goals: ratios of wall time on tmpfs, ours to that of a peer."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from .measure import Samples, ratio
 __all__ = ["GOALS", "STARTUP", "Goal", "Verdict", "judge"]
 
 _REAL = ("debian", "node_modules", "wheels", "layers")
-#: Seconds more than an interpreter that does nothing that a command may take to start.
+#: The maximum start-up time of a command in seconds, beyond that of an idle interpreter.
 STARTUP = 0.120
 
 
 @dataclass(frozen=True)
 class Goal:
-    """At most this ratio of our wall time to a peer's, on these inputs.
+    """The maximum ratio of our wall time to a peer's, on these inputs.
 
     Attributes:
         peer: the peer's name.
         limit: the ratio.
         compressions: of the layers.
         inputs: the names of the inputs.
-        allowance: seconds that are taken off ours before.
+        allowance: seconds that are subtracted from ours first.
     """
 
     peer: str
@@ -53,7 +53,7 @@ GOALS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a measurement stands to its goal; without one, ``limit`` is None."""
+    """A measurement compared with its goal; ``limit`` is None without a goal."""
 
     ratio: float
     limit: float | None = None
@@ -65,14 +65,14 @@ class Verdict:
 
 
 def judge(name: str, compression: str, peer: str, samples: Samples, against: str) -> Verdict:
-    """Hold our runs against a peer's.
+    """Compare our runs with a peer's.
 
     Args:
         name: the input.
-        compression: of its layers.
-        peer: whose runs.
+        compression: the compression of its layers.
+        peer: the name of the peer.
         samples: the runs.
-        against: which of ours.
+        against: the name of our variant.
     """
     ours, theirs = samples[against], samples[peer]
     for goal in GOALS:

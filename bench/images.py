@@ -1,4 +1,4 @@
-"""OCI images from layers that are tar files: streamed to disk, and the same bytes each time."""
+"""Build OCI images from layers that are tar files: streamed to disk, and reproducible."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["COMPRESSIONS", "Image", "Stored", "digest_of", "make", "single", "st
 OCI = "application/vnd.oci.image"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
-#: How layers are compressed: the end of the media type, and the command from stdin to stdout.
+#: Compressions: the suffix of the media type, and the command from stdin to stdout.
 COMPRESSIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "gzip": ("tar+gzip", ("gzip", "-6", "-n", "-c")),
     "zstd": ("tar+zstd", ("zstd", "-3", "-q", "-c")),
@@ -33,10 +33,10 @@ class Image:
     """An image in one compression.
 
     Attributes:
-        name: what it is called in the tables.
+        name: its name in the tables.
         compression: a key of ``COMPRESSIONS``.
         archive: the oci-archive.
-        layout: the OCI layout directory; its only image is called ``latest``.
+        layout: the OCI layout directory; its only image is named ``latest``.
         blobs: the layers' blobs in the layout, base first.
     """
 
@@ -49,7 +49,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Stored:
-    """Where in an oci-archive a layer's blob lies."""
+    """The location of a layer's blob in an oci-archive."""
 
     offset: int
     size: int
@@ -66,13 +66,13 @@ def digest_of(path: Path) -> str:
 
 
 def make(directory: Path, name: str, layers: Sequence[Path], compression: str) -> Image:
-    """Make an image, as a layout and as an archive of it, unless they are there.
+    """Create an image, as a layout and as an archive, unless they exist.
 
     Args:
-        directory: where to keep it.
-        name: what it is called.
+        directory: the directory for the image.
+        name: its name.
         layers: tar files, base first.
-        compression: of all its layers.
+        compression: the compression of all its layers.
     """
     layout = directory / f"{name}.{compression}"
     archive = directory / f"{name}.{compression}.tar"
@@ -87,7 +87,7 @@ def make(directory: Path, name: str, layers: Sequence[Path], compression: str) -
 
 
 def single(image: Image, number: int, directory: Path, diff_id: str) -> Image:
-    """Make an image of one layer of another one; the blob is a hard link to the other's."""
+    """Create an image of one layer of another image; the blob is a hard link."""
     layout = directory / f"{image.name}-{number}.{image.compression}"
     archive = layout.with_name(layout.name + ".tar")
     if not archive.exists():
@@ -102,7 +102,7 @@ def single(image: Image, number: int, directory: Path, diff_id: str) -> Image:
 
 
 def stored(image: Image) -> list[Stored]:
-    """Say where in the archive the blobs of the layers lie."""
+    """Return the locations of the layers' blobs in the archive."""
     with tarfile.open(image.archive) as archive:
         members = {member.name: member for member in archive}
     found = [members[f"blobs/sha256/{blob.name}"] for blob in image.blobs]
@@ -137,7 +137,7 @@ def _write_layout(layout: Path, layers: Sequence[Path], compression: str) -> Non
 def _write_documents(
     layout: Path, layers: Sequence[tuple[str, int, str]], compression: str
 ) -> None:
-    """Write what is not a layer; each of those is its digest, size and diff_id."""
+    """Write the documents; each layer is given as its digest, size and diff_id."""
 
     def document(kind: str, value: object) -> dict[str, Any]:
         content = json.dumps(value).encode()

@@ -1,6 +1,6 @@
-"""The inputs, from real packages by the registries' ordinary clients; each a list of plain layers.
+"""The inputs, built from real packages with ordinary clients; each is a list of plain layers.
 
-They are made once and kept: a directory of tar files an input, base first. What is packed has
+They are built once and cached: one directory of tar files per input, base first. Packed files have
 fixed times, so that the blobs are the same for the same packages.
 """
 
@@ -46,7 +46,7 @@ WHEELS = (
     "matplotlib==3.11.2",
     "opencv-python-headless==5.0.0.93",
 )
-# Nine steps over the minbase tree: what people's images do, large and small, and undo.
+# Nine steps on the minbase tree: typical changes of images, large and small, and removals.
 STEPS = (
     "apt-get update",
     "apt-get install -y --no-install-recommends ca-certificates curl",
@@ -58,21 +58,21 @@ STEPS = (
     "chown -R 1000:1000 /usr/share/zoneinfo",
     "apt-get clean && rm -rf /var/lib/apt/lists/*",
 )
-# A setting a line, as in apt.conf; %_ is apt-config's blank.
+# One setting per line, as in apt.conf; %_ is apt-config's space.
 _NETWORK = '%F%_"%v";%n'
 _TAR = ("tar", "--format=posix", "--sort=name", "--numeric-owner", "--pax-option=delete=[ac]time")
 
 
 def layers_of(name: str, cache: Path, say: Callable[[str], None]) -> list[Path]:
-    """Return the layers of an input; make them if that has not been done.
+    """Return the layers of an input; build them if necessary.
 
     Args:
         name: a key of ``INPUTS``.
-        cache: where they are kept.
-        say: told what takes its time.
+        cache: the directory of the cached inputs.
+        say: reports progress.
 
     Raises:
-        Failed: they could not be made.
+        Failed: they could not be built.
     """
     directory = cache / name
     if not directory.exists():
@@ -95,7 +95,7 @@ def _run(*command: str | Path, **options: object) -> str:
 
 
 def _pack(tree: Path, prefix: str, out: Path) -> None:
-    """Pack a tree below a path, as root's and with one time."""
+    """Pack a tree below a path, owned by root and with one time."""
     below = tree.parent / "packed"
     (below / prefix).parent.mkdir(parents=True)
     tree.rename(below / prefix)
@@ -104,7 +104,7 @@ def _pack(tree: Path, prefix: str, out: Path) -> None:
 
 
 def _debian(out: Path, work: Path, cache: Path) -> None:
-    """A minbase tree of the running release, from where the machine's own apt takes packages."""
+    """Build a minbase tree of the running release from the machine's apt sources."""
     release = dict(
         line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if line
     )
@@ -117,7 +117,7 @@ def _debian(out: Path, work: Path, cache: Path) -> None:
         *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"),
         *(f"--aptopt={line}" for line in network.splitlines()),
         *(release.get("VERSION_CODENAME", "stable").strip('"'), out / "00.tar"),
-        # Without lists of its own the machine leaves the choice to mmdebstrap.
+        # If the machine has no sources, mmdebstrap chooses them.
         *(["-"] if sources else []),
         input=sources,
         env={**os.environ, "SOURCE_DATE_EPOCH": str(BUILT)},
@@ -146,7 +146,7 @@ def _wheels(out: Path, work: Path, cache: Path) -> None:
 
 
 def _layers(out: Path, work: Path, cache: Path) -> None:
-    """Ten layers: the minbase tree, and nine operations of apt and the like over it."""
+    """Build ten layers: the minbase tree, and nine operations of apt and the like on it."""
     (base,) = layers_of("debian", cache, lambda _: None)
     store, state = work / "store", work / "run"
     settings = ("--root", store, "--runroot", state, "--storage-driver", "vfs")
@@ -177,7 +177,7 @@ def _blob(layout: Path, descriptor: dict[str, str]) -> Path:
     return layout / "blobs" / descriptor["digest"].replace(":", "/")
 
 
-#: What makes each input: given the directory for its layers, one to work in, and the cache.
+#: The builder of each input: takes the directory for its layers, a work directory, and the cache.
 INPUTS: dict[str, Callable[[Path, Path, Path], None]] = {
     "debian": _debian,
     "node_modules": _node_modules,

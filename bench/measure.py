@@ -1,4 +1,4 @@
-"""Running programs and saying what they used."""
+"""Run programs and measure the resources that they use."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 __all__ = ["Failed", "Run", "Samples", "interleaved", "median", "ratio", "run"]
 
-# A process begins with the largest resident set of the one that forked it, so a small one stands
-# between. What it waits for is counted with all the processes that that has waited for: of a
-# pipeline the sum of the times, and the largest of the resident sets.
+# A process inherits the peak resident set of the one that forked it, so a small one is between. The
+# figures include all descendants that were waited for: of a pipeline the sum of the times, and the
+# largest of the resident sets.
 _BETWEEN = """
 import json, os, sys, time
 begin = time.perf_counter()
@@ -28,18 +28,18 @@ print(json.dumps({"seconds": seconds, "user": usage.ru_utime, "system": usage.ru
 
 
 class Failed(Exception):
-    """A program did not do what it was asked to."""
+    """A program failed."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run used.
+    """The resources that one run used.
 
     Attributes:
         seconds: wall time.
-        user: seconds of all its processes in user mode.
-        system: and in the kernel.
-        peak: bytes, the largest resident set of one of its processes.
+        user: seconds in user mode of all its processes.
+        system: seconds in the kernel of all its processes.
+        peak: the largest peak resident set of its processes, in bytes.
     """
 
     seconds: float
@@ -48,7 +48,7 @@ class Run:
     peak: int
 
     def as_dict(self) -> dict[str, float]:
-        """Return what goes into the results."""
+        """Return the figures for the results."""
         return asdict(self)
 
 
@@ -56,7 +56,7 @@ class Run:
 Samples = dict[str, list[Run]]
 
 
-# What is installed has its byte code beside it; where this variable is set, it would never be.
+# Installed programs have byte code files; with this variable set they would never be written.
 _ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
@@ -64,8 +64,8 @@ def run(script: str, environment: Mapping[str, str] | None = None) -> Run:
     """Run a shell script and measure it.
 
     Args:
-        script: what ``sh -eu`` is to do; pipelines fail only with their last command.
-        environment: variables that it gets besides ours.
+        script: the script for ``sh -eu``; pipelines fail only with their last command.
+        environment: variables in addition to ours.
 
     Raises:
         Failed: it did not exit with 0.
@@ -93,16 +93,16 @@ def interleaved(
     one: Callable[[str, int], Run],
     say: Callable[[str], None],
 ) -> tuple[Samples, dict[str, str]]:
-    """Run programs in rounds, each once a round, every round beginning with another one.
+    """Run programs in rounds, each once per round, every round beginning with another one.
 
     Args:
         programs: their names.
-        runs: how many rounds.
-        one: runs the one of a name, in the round of a number.
-        say: told of failures.
+        runs: the number of rounds.
+        one: runs a program, given its name and the number of the round.
+        say: reports failures.
 
     Returns:
-        The runs, and why programs failed; one that has failed once is not run again.
+        The runs, and the reasons of failures; a program that has failed is not run again.
     """
     samples: Samples = {name: [] for name in programs}
     failures: dict[str, str] = {}
@@ -130,13 +130,13 @@ def ratio(ours: Sequence[Run], theirs: Sequence[Run], allowance: float = 0.0) ->
 
     Args:
         ours: our runs.
-        theirs: another program's, in the same rounds.
-        allowance: seconds that are taken off ours.
+        theirs: another program's runs, in the same rounds.
+        allowance: seconds that are subtracted from ours.
     """
     pairs = zip(ours, theirs, strict=True)
     return statistics.median((a.seconds - allowance) / b.seconds for a, b in pairs)
 
 
 def script_path(name: str) -> Path:
-    """Return the path of a file of the bench."""
+    """Return the path of a file of the benchmark."""
     return Path(__file__).parent / name

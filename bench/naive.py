@@ -1,4 +1,4 @@
-"""The naive Python: the standard library's ``tarfile``, layer over layer, nothing verified.
+"""A naive extraction in Python: the standard library's ``tarfile``, without verification.
 
 python naive.py ARCHIVE ROOT
 """
@@ -39,14 +39,14 @@ def extract(path: str, root: str) -> None:
 
 
 def layer(file: IO[bytes], media_type: str) -> tarfile.TarFile:
-    """Open a layer; ``tarfile`` itself knows zstd since Python 3.14."""
+    """Open a layer; ``tarfile`` itself supports zstd since Python 3.14."""
     if media_type.endswith("zstd"):
         return tarfile.open(fileobj=zstd.ZstdFile(file))
     return tarfile.open(fileobj=file)
 
 
 def wanted(tar: tarfile.TarFile, root: str) -> Iterator[tarfile.TarInfo]:
-    """Yield what is to be extracted; remove what is in the way, and what a whiteout names."""
+    """Yield the members to extract; remove what they replace, and what whiteouts name."""
     for member in tar:
         parent, name = os.path.split(os.path.join(root, member.name))
         if name == ".wh..wh..opq":
@@ -61,7 +61,7 @@ def wanted(tar: tarfile.TarFile, root: str) -> Iterator[tarfile.TarInfo]:
 
 
 def remove(path: str) -> None:
-    """Remove what is there, if anything."""
+    """Remove a path if it exists."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     elif os.path.lexists(path):

@@ -1,7 +1,7 @@
-"""Who is measured: each program as the shell script that one would type.
+"""The measured programs, each as a shell script that a user would write.
 
-A script finds the image's paths filled in, and makes its tree below ``{out}``, a directory that is
-there and empty; ``TMPDIR`` is one beside it, on the same file system.
+The image's paths are substituted in a script, which extracts to ``{out}``, an existing empty
+directory; ``TMPDIR`` is beside it on the same file system.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Peer:
     """A program that extracts images.
 
     Attributes:
-        name: what it is called in the tables.
-        script: the shell script; one line a blob where it says ``{blob}``.
-        compressions: those that it is measured with.
-        tools: the programs that it needs.
-        against: which of ours reads the same form of the image.
-        tree: where below ``{out}`` the root file system is.
+        name: its name in the tables.
+        script: the shell script; lines with ``{blob}`` are repeated for each blob.
+        compressions: the compressions that it is measured with.
+        tools: the programs that it requires.
+        against: our variant that reads the same form of the image.
+        tree: the path of the root file system below ``{out}``.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Peer:
 _STORE = "--root {out}/store --runroot {out}/run --storage-driver vfs"
 _TAR = "tar --numeric-owner -C {out}/rootfs -xpf"
 _LAYOUT = "ociroot on a layout"
-#: What another version of ociroot is called.
+#: The name of the other version of ociroot.
 BEFORE = "before"
 
 #: Ours: the archive read in place, and the layout.
@@ -107,11 +107,11 @@ events_logger = "none"
 
 
 def usable(names: Iterable[str] | None, compression: str, before: Path | None = None) -> list[Peer]:
-    """Return the peers that know a compression.
+    """Return the peers that support a compression.
 
     Args:
-        names: of these; None: all. Ours always.
-        compression: of the layers.
+        names: the peers to choose from; None: all. Ours are always included.
+        compression: the compression of the layers.
         before: the Python of an environment that holds another version of ociroot, measured too.
     """
     ours = {each.name for each in OURS}
@@ -125,7 +125,7 @@ def usable(names: Iterable[str] | None, compression: str, before: Path | None = 
 
 
 def script(peer: Peer, image: Image, out: Path, floor: Path) -> str:
-    """Return what a peer has to do for an image."""
+    """Return a peer's script for an image."""
     quoted = {
         "archive": image.archive,
         "layout": image.layout,
@@ -148,13 +148,13 @@ def measure(peer: Peer, image: Image, out: Path, floor: Path) -> Run:
     """Run a peer once.
 
     Args:
-        peer: which.
-        image: what it extracts.
-        out: a directory to make, for all that it makes.
-        floor: the compiled floor.
+        peer: the peer.
+        image: the image to extract.
+        out: a directory to create for its output.
+        floor: the compiled lower bound.
 
     Raises:
-        Failed: it did not do it.
+        Failed: it failed.
     """
     (out / "tmp").mkdir(parents=True)
     (out / "containers.conf").write_text(_SETTINGS.format(out=out))

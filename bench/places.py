@@ -1,4 +1,4 @@
-"""Where the trees go: a fresh directory a run, in memory or on a disk."""
+"""Directories for the trees: a new one for each run, in memory or on a disk."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ ROOM = 10 * 2**30
 class Place:
     """A directory for the trees.
 
-    On a disk nothing is removed before the end, or before its room runs out: ext4 without a journal
-    looks again and again at inodes that were freed a short time ago, which would be measured too.
+    On a disk nothing is removed before the end, or before its space runs out: ext4 without a
+    journal checks recently freed inodes repeatedly, which would be measured too.
 
     Attributes:
         directory: where.
         keep: whether trees stay until the end.
-        short: how often there was no room to keep them.
+        short: how often there was not enough space to keep them.
     """
 
     directory: Path
@@ -40,13 +40,13 @@ class Place:
 
     @contextmanager
     def fresh(self) -> Iterator[Path]:
-        """Give a path where nothing is, and where nobody else writes at the time."""
+        """Provide an unused path that no other run uses at the same time."""
         if self.keep:
             if shutil.disk_usage(self.directory).free < ROOM:
                 self.short += 1
                 self.clear()
             os.sync()
-        # Podman's paths may have 50 characters and no more.
+        # Podman limits its paths to 50 characters.
         path = self.directory / str(next(self._numbers))
         self._made.append(path)
         try:
@@ -63,7 +63,7 @@ class Place:
 
 
 def _remove(path: Path) -> None:
-    # Storages of containers may be mounted on themselves.
+    # Container storages may be mounted on themselves.
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for mount in reversed(mounts):
         if mount.startswith(f"{path}/"):
@@ -91,7 +91,7 @@ def _disk(cache: Path) -> Iterator[Path]:
         yield Path(directory)
 
 
-#: Where trees can go: what gives the directory, and whether trees stay until the end.
+#: The kinds of places: the function that provides the directory, and whether trees are kept.
 PLACES: dict[str, tuple[Callable[[Path], AbstractContextManager[Path]], bool]] = {
     "tmpfs": (_memory, False),
     "disk": (_disk, True),
@@ -100,11 +100,11 @@ PLACES: dict[str, tuple[Callable[[Path], AbstractContextManager[Path]], bool]] =
 
 @contextmanager
 def place(name: str, cache: Path) -> Iterator[Place]:
-    """Give a place, and remove all that was put there.
+    """Provide a place, and remove its content at the end.
 
     Args:
         name: a key of ``PLACES``.
-        cache: a directory on the disk that is meant.
+        cache: a directory on the disk to use.
     """
     where, keep = PLACES[name]
     cache.mkdir(parents=True, exist_ok=True)

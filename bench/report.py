@@ -1,4 +1,4 @@
-"""The results: one JSON document that is added to, and the tables made of it in Markdown."""
+"""The results: one JSON document that is updated, and its tables in Markdown."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ COMPRESSIONS = {"gzip": "gzip -6", "zstd": "zstd -3", "none": "plain"}
 
 
 class Results:
-    """What has been measured so far, by part and by case; each case is written when it is done."""
+    """The measurements so far, by part and case; each case is written when it is complete."""
 
     def __init__(self, directory: Path) -> None:
-        """Go on with what is in a directory, or begin.
+        """Continue with the results in a directory, or begin new ones.
 
         Args:
-            directory: where ``results.json`` and ``results.md`` are.
+            directory: the directory of ``results.json`` and ``results.md``.
         """
         self._json = directory / "results.json"
         self._markdown = directory / "results.md"
@@ -32,7 +32,7 @@ class Results:
             self.document = json.loads(self._json.read_text()) | self.document
 
     def add(self, part: str, case: str, found: object) -> None:
-        """Put a case in the place of what was measured of it before."""
+        """Replace the earlier measurement of a case."""
         self.document.setdefault(part, {})[case] = found
         for path, text in (
             (self._json, json.dumps(self.document, indent=1) + "\n"),
@@ -63,13 +63,13 @@ def machine() -> Document:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return a Markdown table; all columns but the first are figures."""
     marks = ["---", *["---:"] * (len(head) - 1)]
-    # A bar in a cell would be the next cell.
+    # An unescaped bar would begin the next cell.
     safe = [[cell.replace("|", r"\|") for cell in row] for row in (head, marks, *rows)]
     return [f"| {' | '.join(row)} |" for row in safe] + [""]
 
 
 def markdown(document: Document) -> str:
-    """Return the tables of all that has been measured."""
+    """Return the tables of all measurements."""
     lines = ["# What extraction costs", "", _machine(document["machine"]), ""]
     lines += _overview(document)
     lines += _goals(document)
@@ -87,7 +87,7 @@ def _machine(found: Document) -> str:
 
 
 def _goals(document: Document) -> list[str]:
-    """Sum up: how many goals are met, and which are not."""
+    """Summarise how many goals are met, and which are not."""
     goals = []
     for case, found in document.get("extract", {}).items():
         if not case.startswith("tmpfs"):
@@ -113,12 +113,12 @@ def _goals(document: Document) -> list[str]:
 
 
 def _floor(peers: Document, figures: Document) -> str:
-    """Return how the floor stands to a peer: no program could do better than that."""
+    """Return the ratio of the lower bound to a peer: no program could be faster."""
     floor = peers.get("floor")
     return f"{floor['seconds'] / figures['seconds']:.2f}" if floor not in (None, figures) else ""
 
 
-# The columns of the overview: what they are called, and the first of the peers that was measured.
+# The columns of the overview: the heading, and the peers, of which the first measured one counts.
 _COLUMNS = {
     "floor": ("floor",),
     "umoci": ("umoci unpack",),
@@ -133,7 +133,7 @@ _COLUMNS = {
 
 
 def _overview(document: Document) -> list[str]:
-    """Show all ratios at once, with a cross where a goal is missed."""
+    """Show all ratios in one table, with a cross for each missed goal."""
     rows = []
     for case, found in document.get("extract", {}).items():
         peers = found["peers"]

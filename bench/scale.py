@@ -1,4 +1,4 @@
-"""How time and memory grow with entries, bytes and layers."""
+"""Measure how time and memory grow with entries, bytes and layers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["scaled", "tree_size"]
 
 
 def scaled(size: Size, image: Image, runs: int, where: Place, say: Say) -> Case:
-    """Measure an extraction, and the tree of it, at one size."""
+    """Measure an extraction and its tree at one size."""
 
     def one(name: str, number: int) -> Run:
         with where.fresh() as out:
@@ -35,7 +35,7 @@ def scaled(size: Size, image: Image, runs: int, where: Place, say: Say) -> Case:
 
 
 def tree_size(image: Image) -> float:
-    """Return how many bytes the merged tree of an image takes an entry."""
+    """Return the bytes of memory per entry of an image's merged tree."""
     done = subprocess.run(
         [sys.executable, script_path("tree_size.py"), image.archive],
         check=True,

@@ -1,4 +1,4 @@
-"""Layers that are made up, streamed to disk: many entries, many bytes, many layers."""
+"""Synthetic layers, streamed to disk: many entries, many bytes, many layers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Size:
     """The size of an image.
 
     Attributes:
-        name: what it is called.
-        entries: how many files and directories it has.
-        bytes: how many bytes its files have, in all.
-        layers: over how many layers both are spread.
+        name: its name.
+        entries: the number of files and directories.
+        bytes: the bytes of all files.
+        layers: the number of layers with these entries.
     """
 
     name: str
@@ -46,7 +46,7 @@ SCALE = (
 
 
 class _Content(io.RawIOBase):
-    """Bytes without end that shrink to half: random ones, and as many that are easily guessed."""
+    """Endless bytes that compress to half: half of them random, half repetitive."""
 
     def __init__(self, start: int) -> None:
         self._at = start % len(_SAMPLE)
@@ -69,7 +69,7 @@ _SAMPLE = _sample()
 
 
 def layers_of(size: Size, directory: Path) -> list[Path]:
-    """Write the layers of a size, unless they are there; return them, base first."""
+    """Write the layers of a size unless they exist; return them, base first."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
     entries, content = size.entries // size.layers, size.bytes // size.layers
@@ -102,5 +102,5 @@ def _write(path: Path, top: str, entries: int, content: int) -> None:
             member = tarfile.TarInfo(name)
             member.size = content // files
             archive.addfile(member, _Content(number * 9973))
-            # What was written is not looked at again, and a million of them is a lot.
+            # The members are not needed again, and a million of them take much memory.
             archive.members.clear()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Print how many bytes of memory an image's merged tree takes, and how many entries it has.
+"""Print the bytes of memory of an image's merged tree, and its number of entries.
 
 python tree_size.py ARCHIVE
 """
@@ -13,7 +13,7 @@ import ociroot
 
 
 def main() -> None:
-    """Build the tree of the only image of an archive, with no writer behind it."""
+    """Build the tree of the only image of an archive, without a writer."""
     with ociroot.open(sys.argv[1]) as source:
         image = source.image()
         gc.collect()

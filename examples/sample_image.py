@@ -1,13 +1,12 @@
 """Write a small sample image as an oci-archive: ``python examples/sample_image.py OUT.tar``.
 
-An OCI image is a handful of JSON documents and some tar archives that refer to each other by the
-digest of their content::
+An OCI image consists of JSON documents and tar archives that refer to each other by digest::
 
-    index.json ──► manifest ──► config     (how it is started, and the layers' uncompressed digests)
-                           └──► layers     (tar archives, base first: each changes what is below it)
+    index.json ──► manifest ──► config     (execution parameters, digests of uncompressed layers)
+                           └──► layers     (tar archives, base first: changes to the layers below)
 
-Everything but the index lies in ``blobs/sha256/<digest>``, and an oci-archive is that directory as
-one tar. The times are fixed: the same Python writes the same bytes on the same kind of machine.
+Everything but the index is in ``blobs/sha256/<digest>``, and an oci-archive is that directory in a
+tar archive. The times are fixed: the same Python writes the same bytes on the same kind of machine.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ else:
 
 BUILT = 1_700_000_000  # seconds since 1970: 2023-11-14 22:13:20 UTC
 OCI = "application/vnd.oci.image"
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # the machine's name, and Go's
-APP = 1000  # the user and the group that the application runs as
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # the machine's name and GOARCH
+APP = 1000  # uid and gid of the application
 GREETING = "Grüße aus Köln, 你好, здравствуйте\n"
 
 
 class Layer:
-    """A changeset: a tar archive of what is new, what is changed and what is gone."""
+    """A changeset: a tar archive of added, modified and removed files."""
 
     def __init__(self) -> None:
         self._buffer = io.BytesIO()
@@ -54,7 +53,7 @@ class Layer:
         mtime: float = BUILT,
         **more: Any,
     ) -> None:
-        """Append an entry; ``more`` are other attributes of a ``tarfile.TarInfo``."""
+        """Append an entry; ``more`` are further attributes of a ``tarfile.TarInfo``."""
         entry = tarfile.TarInfo(name)
         data = content.encode()
         entry.type, entry.size, entry.mode, entry.mtime = kind, len(data), mode, mtime
@@ -68,17 +67,17 @@ class Layer:
         self.add(name, tarfile.DIRTYPE, mode=mode, **more)
 
     def link(self, name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> None:
-        """Append a symbolic link, or a hard link: then the target is a path in the image."""
+        """Append a symbolic link, or a hard link, whose target is a path in the image."""
         self.add(name, kind, mode=0o777, linkname=target)
 
     def finish(self) -> bytes:
-        """Return the uncompressed archive's bytes."""
+        """Return the bytes of the uncompressed archive."""
         self._tar.close()
         return self._buffer.getvalue()
 
 
 def base() -> bytes:
-    """Return the bottom layer: what looks like a small system."""
+    """Return the bottom layer: a tree like that of a small system."""
     layer = Layer()
     for name in ("dev", "etc", "srv", "usr", "usr/bin", "var", "var/cache", "var/cache/apt"):
         layer.directory(name, mtime=BUILT - 3600)
@@ -98,11 +97,11 @@ def base() -> bytes:
 def application() -> bytes:
     """Return a layer with an application; it removes one file of the base."""
     layer = Layer()
-    # A whiteout: an empty file that removes what has the rest of its name, in the layers below.
+    # A whiteout: an empty file that removes the name after `.wh.` from the layers below.
     layer.add("etc/.wh.motd")
     layer.directory("srv/app", owner=APP, mode=0o2775)
-    # A time with a fraction and an extended attribute do not fit into a tar header's fields, so
-    # both go into a "pax" record before it; tarfile writes that of the time itself.
+    # A tar header has no fields for fractions of seconds and extended attributes, so both are pax
+    # records; tarfile writes the record of the time itself.
     label = {"SCHILY.xattr.user.language": "de, zh, ru"}
     layer.add(
         "srv/app/grüße.txt", content=GREETING, owner=APP, mtime=BUILT + 0.5, pax_headers=label
@@ -113,17 +112,17 @@ def application() -> bytes:
 
 
 def cleanup() -> bytes:
-    """Return a layer that empties the cache, and puts one file where the others were."""
+    """Return a layer that empties the cache directory and adds one file to it."""
     layer = Layer()
     layer.directory("var/cache/apt", mode=0o700)
-    # An opaque whiteout: it removes all that the layers below have in its directory.
+    # An opaque whiteout: it removes all entries of its directory in the layers below.
     layer.add("var/cache/apt/.wh..wh..opq")
     layer.add("var/cache/apt/lock", mode=0o640)
     return layer.finish()
 
 
 def update() -> bytes:
-    """Return the top layer: a directory becomes a link, a file of the base gets a new name."""
+    """Return the top layer: a directory becomes a link, a file of the base is renamed."""
     layer = Layer()
     layer.directory("srv/app/plugins-2", owner=APP, mtime=BUILT + 60)
     layer.add("srv/app/plugins-2/two", content="second\n", owner=APP)
@@ -133,12 +132,12 @@ def update() -> bytes:
 
 
 def to_json(document: Any) -> bytes:
-    """Return a document's bytes, which are what its digest is of."""
+    """Return the bytes of a document, of which its digest is computed."""
     return json.dumps(document, ensure_ascii=False, indent=2).encode()
 
 
 def digest_of(content: bytes) -> str:
-    """Return the digest of some bytes, in the specification's form."""
+    """Return the digest of some bytes in the form of the specification."""
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
@@ -147,13 +146,13 @@ def write(path: Path) -> None:
     blobs: dict[str, bytes] = {}
 
     def blob(media_type: str, content: bytes) -> dict[str, Any]:
-        """Keep some content and return the descriptor that refers to it."""
+        """Add a blob and return its descriptor."""
         digest = digest_of(content)
         blobs[digest] = content
         return {"mediaType": media_type, "digest": digest, "size": len(content)}
 
-    timeless = partial(gzip.compress, mtime=0)  # or it would write down the time of day
-    # What made the layers, base first, and a step that changed the configuration alone.
+    timeless = partial(gzip.compress, mtime=0)  # otherwise it would contain the current time
+    # The steps that created the layers, base first, and one that changed only the configuration.
     history: list[dict[str, Any]] = [
         {"created_by": "ADD base.tar /"},
         {"created_by": "COPY app /srv/app"},
@@ -179,7 +178,7 @@ def write(path: Path) -> None:
             "WorkingDir": "/srv/app",
             "Labels": {"org.opencontainers.image.title": "ociroot sample"},
         },
-        # The digests of the uncompressed layers: the same however they are compressed.
+        # The digests of the uncompressed layers, which do not depend on the compression.
         "rootfs": {"type": "layers", "diff_ids": [digest_of(content) for content, _, _ in stack]},
         "history": [{"created": "2023-11-14T22:13:20Z", **step} for step in history],
     }

@@ -1,1 +1,1 @@
-"""Fuzzing: bytes that nobody would write, thrown at every room that reads an image."""
+"""Fuzzing of every module that reads an image."""

@@ -1,4 +1,4 @@
-"""Fuzz every target for some time, as many at once as there are processors, and say what came out.
+"""Fuzz every target for some time, one per processor in parallel, and print the results.
 
     python -m fuzz.campaign SECONDS [TARGET ...]
 
@@ -23,7 +23,7 @@ _DONE = re.compile(r"^Done (\d+) runs in (\d+) second", re.MULTILINE)
 
 
 class Outcome(NamedTuple):
-    """What came of one target's run."""
+    """The result of one target's run."""
 
     target: str
     inputs: int
@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
 
 
 def fuzz(target: str, seconds: int) -> Outcome:
-    """Run one target in a process of its own; its output goes to a file beside the findings."""
+    """Run one target in a child process; its output goes to a file beside the findings."""
     log = FINDINGS / f"{target}.log"
     command = [sys.executable, "-m", "fuzz.run", target, f"-max_total_time={seconds}"]
     with log.open("wb") as out:
@@ -43,13 +43,13 @@ def fuzz(target: str, seconds: int) -> Outcome:
             command, cwd=HERE.parent, stdout=out, stderr=subprocess.STDOUT, check=False
         )
     outcome = outcome_of(target, log.read_text("utf-8", "replace"))
-    # One that was ended by something that is no finding, as by a mistake in the target.
+    # A run that ended without a finding, for example by a bug in the target.
     failed = process.returncode != 0 and not outcome.findings
     return outcome._replace(findings=1) if failed else outcome
 
 
 def outcome_of(target: str, log: str) -> Outcome:
-    """Read what libFuzzer and the target have written."""
+    """Parse the output of libFuzzer and of the target."""
     status = _STATUS.findall(log)
     inputs, coverage, features, corpus = map(int, status[-1] if status else (0, 0, 0, 0))
     done = _DONE.search(log)
@@ -69,7 +69,7 @@ def table(outcomes: list[Outcome]) -> str:
 
 
 def main(seconds: int, targets: list[str]) -> int:
-    """Run the targets; say what was found and where it is."""
+    """Run the targets; print the findings and their paths."""
     FINDINGS.mkdir(exist_ok=True)
     cores = len(os.sched_getaffinity(0))
     print(f"{len(targets)} targets, {seconds} s each, {cores} at a time", flush=True)

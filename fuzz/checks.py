@@ -1,4 +1,4 @@
-"""What holds whatever an image says: checked around and after every call of a target."""
+"""Invariants for every input, checked around and after every call of a target."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["Finding", "check", "memory_file", "refusal", "undisturbed"]
 
 
 class Finding(Exception):
-    """Something that may not be: no error of ociroot, and none that a target lets through."""
+    """A violated invariant, or an exception that a target does not expect."""
 
 
 def check(holds: bool, what: object) -> None:
-    """Raise a finding unless something holds."""
+    """Raise a finding unless a condition holds."""
     if not holds:
         raise Finding(what)
 
 
 def refusal(error: OcirootError) -> tuple[str, str]:
-    """Check what a user gets to see of a refusal: one printable line, and an exit code.
+    """Check the message of a refusal: one printable line, and an exit code.
 
     Returns:
-        The kind and the problem, for comparing two refusals; without numbers, since how many bytes
-        are missing depends on how many were asked for at once.
+        The kind and the problem, to compare two refusals; without numbers, because the number of
+        missing bytes depends on the size of the reads.
     """
     text = str(error)
     check(bool(text) and text.isprintable(), f"an error that no terminal should see: {text!r}")
@@ -40,7 +40,7 @@ def refusal(error: OcirootError) -> tuple[str, str]:
 
 @contextmanager
 def memory_file(data: bytes) -> Iterator[str]:
-    """Give the path of a file that holds some bytes and lies in memory."""
+    """Provide the path of a file in memory with this content."""
     fd = os.memfd_create("input", os.MFD_CLOEXEC)
     try:
         with open(fd, "wb", closefd=False) as file:
@@ -52,22 +52,22 @@ def memory_file(data: bytes) -> Iterator[str]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Check that the process is afterwards as it was, after a refusal, too."""
+    """Check that the state of the process is unchanged afterwards, also after a refusal."""
     descriptors, tuned = _descriptors(), _tuned()
     yield
     left = _descriptors() - descriptors
     for fd in left:
-        os.close(int(fd))  # or the next inputs would have none
+        os.close(int(fd))  # so that the next inputs have enough
     check(not left, f"descriptors that were left open: {left}")
     check(_tuned() == tuned, f"the process was {tuned} and is {_tuned()}")
 
 
 def _descriptors() -> set[str]:
     found = set(os.listdir("/proc/self/fd"))
-    # Without that of the listing itself.
+    # Without the descriptor of the listing itself.
     return {fd for fd in found if os.path.lexists(f"/proc/self/fd/{fd}")}
 
 
 def _tuned() -> tuple[int, float, bool]:
-    """Return the number of threads, and what the pipeline tunes."""
+    """Return the number of threads, and the process settings that the pipeline changes."""
     return threading.active_count(), sys.getswitchinterval(), gc.isenabled()

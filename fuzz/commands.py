@@ -1,4 +1,4 @@
-"""The target for the commands that look into an image: what they print, and what they copy."""
+"""The target for the commands that read an image: their output and their copies."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _COMMANDS: tuple[tuple[str, ...], ...] = (
 
 
 def commands(data: bytes) -> None:
-    """A stack of layers, looked at: printable or JSON; and a copy of the root is the root."""
+    """Read a stack of layers: the output is printable or JSON, and a copy of the root equals it."""
     stack = Stack.read(data)
     form = "oci-archive" if stack.form == "oci-layout" else stack.form
     with memory_file(pack(files_of(form, stack.layers, stack.compression))) as path, undisturbed():
-        # Not all of them each time: most of the time goes by reading the image.
+        # Not all of them each time: most of the time is spent on reading the image.
         for number in range(3):
             show(path, *_COMMANDS[(zlib.crc32(data) + number * 5) % len(_COMMANDS)])
         with arena() as place:
@@ -55,7 +55,7 @@ def commands(data: bytes) -> None:
 
 
 def show(path: str, *words: str) -> None:
-    """Run a command on an image: a terminal has nothing to obey, and JSON is JSON."""
+    """Run a command on an image: no control characters, and valid JSON."""
     out = io.StringIO()
     arguments = [path if word == "IMAGE" else word for word in words]
     arguments += [path] if path not in arguments else []

@@ -1,4 +1,4 @@
-"""Targets for the JSON documents, and for telling what a file is."""
+"""Targets for the JSON documents, and for the detection of the input form."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _WANTED: tuple[dict[str, str], ...] = (
 
 
 def documents(data: bytes) -> None:
-    """One document of an image: read, written and read again, listed, chosen by, and shown."""
+    """One document of an image: decoded, encoded and decoded again, listed, selected, and shown."""
     kind = DOCUMENTS[(data[0] if data else 0) % len(DOCUMENTS)][0]
     document = data[1:]
     try:
@@ -52,7 +52,7 @@ def documents(data: bytes) -> None:
 
 
 def forms(data: bytes) -> None:
-    """Any file: told apart, or refused with what it looks like."""
+    """Any file: its form is detected, or it is refused with what it looks like."""
     with undisturbed(), memory_file(data) as path:
         _choose(path)
 

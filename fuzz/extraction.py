@@ -1,4 +1,4 @@
-"""Targets for what layers become: the merged tree in memory, and the tree on disk."""
+"""The target for extraction: the tree on disk equals the merged tree in memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CONTENT = b"nobody may change this"
 
 
 def extract(data: bytes) -> None:
-    """A whole extraction: what is on disk is what is in memory, or there is nothing at all."""
+    """A whole extraction: the tree on disk equals the one in memory, or does not exist."""
     stack = Stack.read(data)
     files = files_of(stack.form, stack.layers, stack.compression)
     with undisturbed(), arena() as place:
@@ -45,7 +45,7 @@ def _extract(path: str, root: Path, stack: Stack) -> None:
         merged: ociroot.Merged | None = None
         outcome: tuple[str, str] | None = None
         try:
-            # In place where that can be done: another way through the readers, and the quicker one.
+            # In place if possible: another code path of the readers, and the faster one.
             merged = image.merged(strict=stack.strict, verify=False)
         except OcirootError as error:
             outcome = refusal(error)
@@ -53,7 +53,7 @@ def _extract(path: str, root: Path, stack: Stack) -> None:
             try:
                 report = image.extract(root, strict=stack.strict, replace_anything=replace)
             except DestinationError as error:
-                # What the kernel does not take, such as a name that is too long.
+                # Values that the kernel rejects, such as a name that is too long.
                 refusal(error)
                 check(replace or not os.path.lexists(root), "a destination after a refusal")
                 return
@@ -68,7 +68,7 @@ def _extract(path: str, root: Path, stack: Stack) -> None:
 
 @contextmanager
 def arena() -> Iterator[Path]:
-    """Give a directory, and check that beside the root and the image nothing came or changed."""
+    """Provide a directory, and check that nothing beside the root and the image changed."""
     where = _MEMORY if os.access(_MEMORY, os.W_OK) else None
     place = Path(tempfile.mkdtemp(prefix="ociroot-fuzz-", dir=where))
     try:
@@ -95,6 +95,6 @@ def _remove(place: Path) -> None:
     try:
         shutil.rmtree(place)
     except (OSError, RecursionError):
-        # Too deep for Python, or not ours to enter.
+        # Too deep for Python, or not accessible.
         subprocess.run(["chmod", "-R", "u+rwX", place], check=False, capture_output=True)
         subprocess.run(["rm", "-rf", place], check=True)

@@ -1,7 +1,7 @@
-"""Images built around what is fuzzed, with right digests, so that it is reached.
+"""Images around the fuzzed data, with valid digests, so that the data is reached.
 
-A stack of layers is one input: a byte of options, then the layers as tar archives with a separator
-between them. An input for the documents is a byte that says which one, and the document.
+An input for layers is a byte of options, then the layers as tar archives with a separator between
+them. An input for documents is a byte that selects one, and the document.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FORMS: tuple[Form, ...] = ("oci-archive", "oci-layout", "docker-archive")
 COMPRESSIONS: tuple[Compression, ...] = ("none", "gzip", "zstd")
 LAYOUT = b'{"imageLayoutVersion": "1.0.0"}'
 
-#: A layer below the fuzzed ones, for them to hide, to replace and to go through.
+#: A layer below the fuzzed ones, with names that they can hide, replace and follow.
 BASE = tar(
     [
         directory(b"a", mode=0o2750, uid=7),
@@ -60,13 +60,13 @@ BASE = tar(
 
 
 class Stack(NamedTuple):
-    """Layers to be extracted, and how.
+    """Layers to extract, with options.
 
     Attributes:
-        form: what the image is put into.
-        compression: how its layers are packed.
-        strict: whether a breach of the specification is an error.
-        again: whether it is extracted a second time, over the first.
+        form: the input form of the image.
+        compression: the compression of its layers.
+        strict: whether violations of the specification are errors.
+        again: whether it is extracted a second time over the first result.
         layers: the uncompressed layers.
     """
 
@@ -78,7 +78,7 @@ class Stack(NamedTuple):
 
     @classmethod
     def read(cls, data: bytes) -> Stack:
-        """Read an input; any bytes are one."""
+        """Decode an input; any bytes are valid."""
         number, layers = data[0] if data else 0, data[1:].split(SEPARATOR)
         choices = []
         for count in (3, 3, 2, 2, 2):
@@ -95,7 +95,7 @@ class Stack(NamedTuple):
 
 
 def stack(layers: list[bytes], *choices: int) -> bytes:
-    """Write an input that :meth:`Stack.read` reads: form, compression, base, strict, again."""
+    """Encode an input for :meth:`Stack.read`: form, compression, base, strict, again."""
     number = 0
     for choice, count in zip(reversed(choices), (2, 2, 2, 3, 3)[-len(choices) :], strict=True):
         number = number * count + choice
@@ -227,7 +227,7 @@ DOCKER_DOCUMENT = [
         "Layers": ["0/layer.tar", "1/layer.tar"],
     }
 ]
-#: The documents that are fuzzed, and what they are when nobody has touched them.
+#: The fuzzed documents, with their valid content.
 DOCUMENTS: tuple[tuple[str, object], ...] = (
     ("oci-layout", json.loads(LAYOUT)),
     ("index", INDEX_DOCUMENT),
@@ -241,7 +241,7 @@ DOCUMENTS: tuple[tuple[str, object], ...] = (
 
 
 def with_document(kind: str, document: bytes) -> Files:
-    """Return the files of an image in which one document is another."""
+    """Return the files of an image with one document replaced."""
     top, index, manifest, config = LAYOUT, _json(INDEX_DOCUMENT), _MANIFEST, _PLAIN
     docker: Files = {f"{n}/layer.tar": layer for n, layer in enumerate(LAYERS)}
     docker[str(DOCKER_DOCUMENT[0]["Config"])] = _PLAIN

@@ -1,4 +1,4 @@
-"""A tree on disk held against the same tree in memory."""
+"""Compare a tree on disk with the same tree in memory."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ _TYPES = {
     "block": stat.S_IFBLK,
     "fifo": stat.S_IFIFO,
 }
-# Times that every file system keeps as they are.
+# Times that every file system can store.
 _KEPT = range(2**31)
-# The kernel has a form of its own for the others.
+# The kernel stores the others in another form.
 _AS_GIVEN = (b"user.", b"trusted.")
 _PATH_MAX = 4000
-# Larger files can only be sparse ones, whose holes are not read.
+# Larger files can only be sparse; their holes are not read.
 _WHOLE = 1 << 20
 
 
 def compare(root: Path, merged: Merged, warnings: set[str]) -> None:
-    """Check that a directory holds what the merged tree says.
+    """Check that a directory equals the merged tree.
 
     Args:
         root: the directory.
         merged: the tree in memory.
-        warnings: the codes of the extraction's warnings: what they tell of is left out.
+        warnings: the codes of the extraction's warnings; what they report is not compared.
     """
     base = os.fsencode(root)
     files: dict[Node, bytes] = {}
     _check_node(base, merged.tree.root, warnings)
     for parent, path in _directories(base, merged.tree.root):
         found = set(map(os.fsencode, os.listdir(path)))
-        # Linux has an ordinary user make the character device 0:0, and no other.
+        # Linux allows an ordinary user to create the character device 0:0, and no other.
         absent = {"char", "block"} if "devices" in warnings else set()
         wanted = {
             name
@@ -68,7 +68,7 @@ def _directories(base: bytes, root: Directory) -> Iterator[tuple[Directory, byte
     todo = [(root, base)]
     while todo:
         directory, path = todo.pop()
-        # Deeper ones have no path that the kernel takes.
+        # The paths of deeper ones are too long for the kernel.
         if len(path) > _PATH_MAX:
             continue
         if os.geteuid() != 0 and directory.mode & 0o500 != 0o500:
@@ -115,7 +115,7 @@ def _xattrs(path: bytes) -> dict[bytes, bytes]:
     try:
         names = os.listxattr(path, follow_symlinks=False)
         return {os.fsencode(n): os.getxattr(path, n, follow_symlinks=False) for n in names}
-    except OSError:  # the file system knows none, or a file is not ours to read
+    except OSError:  # not supported by the file system, or the file is not readable
         return {}
 
 
@@ -135,7 +135,7 @@ def _check_content(path: bytes, node: Node, stream: Stream) -> None:
 
 
 def _check_holes(fd: int, node: Node) -> None:
-    """Check that between the segments there are zeros, and no more of them than blocks have."""
+    """Check that the holes read as zeros and take no more blocks than they must."""
     status = os.fstat(fd)
     pages = 2 * len(node.segments or ()) + node.stored_size // 4096
     check(status.st_blocks * 512 <= max(pages, 1) * status.st_blksize, status.st_blocks)

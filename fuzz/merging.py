@@ -1,4 +1,4 @@
-"""The target for the merged tree: two ways through it, and a plain model of the rules."""
+"""The target for the merged tree: one pass, two passes, and the reference model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DEEP = 60
 
 
 def merge(data: bytes) -> None:
-    """A stack of layers: whiteouts first or as they come, and the plain model, all agree."""
+    """A stack of layers: one pass, whiteouts first, and the reference model agree."""
     layers = [_read(layer) for layer in Stack.read(data).layers]
     try:
         plain = _merged(layers, first=False)
@@ -41,7 +41,7 @@ def merge(data: bytes) -> None:
     problem = getattr(first, "problem", "")
     unknown = ("symbolic link to", "at most", "Linux rejects")
     if isinstance(first, LimitExceeded) or any(words in problem for words in unknown):
-        return  # the model knows neither limits nor what the kernel does not take
+        return  # the model has no limits, and accepts values that the kernel rejects
     if any(e.name.count(b"/") + e.target.count(b"/") > _DEEP for layer in layers for e in layer):
         return
     try:
@@ -74,7 +74,7 @@ def _read(layer: bytes) -> list[Entry]:
 
 
 class _Numbered:
-    """Stands for a layer's content: the position is the number of the entry in hand."""
+    """A stand-in for a layer's content: the position is the number of the current entry."""
 
     position = 0
 
@@ -100,7 +100,7 @@ def _merged(layers: list[list[Entry]], *, first: bool) -> Snapshot | OcirootErro
 
 
 def _content(layer: int, number: int) -> bytes:
-    """Return what stands for a file's content: which entry it is of."""
+    """Return the stand-in for a file's content: the number of its entry."""
     return b"%d %d" % (layer, number)
 
 

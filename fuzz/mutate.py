@@ -1,7 +1,7 @@
-"""Mutations that keep an archive or a document whole enough to be read far into.
+"""Mutations that keep the structure of an archive or a document, so that most of it is read.
 
-Every mutator takes the input, the most bytes that it may return, a source of chance, and a mutator
-of plain bytes: libFuzzer's, or :func:`raw` where there is none.
+Every mutator takes the input, the maximum size of the result in bytes, a random generator, and a
+mutator of plain bytes: libFuzzer's, or :func:`raw` without libFuzzer.
 """
 
 from __future__ import annotations
@@ -62,21 +62,21 @@ def raw(random: Random) -> Raw:
 
 
 def tars(data: bytes, limit: int, random: Random, raw: Raw) -> bytes:
-    """Mutate a tar archive: mostly its members, sometimes just its bytes."""
+    """Mutate a tar archive: mostly its members, sometimes its bytes."""
     if random.random() < 0.1:
         return raw(data, limit)
     return mutate_tar(data, random, raw)[:limit]
 
 
 def records(data: bytes, limit: int, random: Random, raw: Raw) -> bytes:
-    """Mutate pax records: mostly as such, so that their lengths are right."""
+    """Mutate pax records: mostly with valid lengths."""
     if random.random() < 0.4:
         return raw(data, limit)
     return mutate_pax(data, random, raw)[:limit]
 
 
 def mutate_stack(data: bytes, limit: int, random: Random, raw: Raw) -> bytes:
-    """Mutate a stack of layers: how it is packed, which layers there are, or one of them."""
+    """Mutate a stack of layers: its options, the list of layers, or one of them."""
     options, layers = data[:1] or b"\0", data[1:].split(SEPARATOR)
     at = random.randrange(len(layers))
     chance = random.random()
@@ -96,7 +96,7 @@ def mutate_stack(data: bytes, limit: int, random: Random, raw: Raw) -> bytes:
 
 
 def mutate_document(data: bytes, limit: int, random: Random, raw: Raw) -> bytes:
-    """Mutate a document: its values, or its bytes; seldom which one it is."""
+    """Mutate a document: its values or its bytes, rarely which document it is."""
     kind, document = data[:1] or b"\0", data[1:]
     if random.random() < 0.02:
         kind = bytes([random.randrange(8)])
@@ -106,7 +106,7 @@ def mutate_document(data: bytes, limit: int, random: Random, raw: Raw) -> bytes:
 
 
 def mutate_form(data: bytes, limit: int, random: Random, raw: Raw) -> bytes:
-    """Mutate a file that may be compressed as a whole: what is in it, or its bytes."""
+    """Mutate a file that may be compressed as a whole: its content or its bytes."""
     if random.random() < 0.3:
         return raw(data, limit)
     if data[:2] == b"\x1f\x8b":
@@ -124,7 +124,7 @@ def mutate_form(data: bytes, limit: int, random: Random, raw: Raw) -> bytes:
 
 
 def units(data: bytes, limit: int, random: Random, raw: Raw) -> bytes:
-    """Mutate compressed bytes: put another member or frame, or padding, behind or before them."""
+    """Mutate compressed bytes: add another member or frame, or padding, before or after them."""
     more = compress(random.randbytes(random.choice((0, 1, 300))), random.choice(_PACKED))
     match random.randrange(10):
         case 0:
@@ -145,7 +145,7 @@ def units(data: bytes, limit: int, random: Random, raw: Raw) -> bytes:
 
 
 def crossed(one: bytes, other: bytes, limit: int, random: Random) -> bytes:
-    """Cross two stacks of layers: members of the other go into layers of the one."""
+    """Cross two stacks of layers: insert members of the other into layers of the first."""
     layers, others = one[1:].split(SEPARATOR), other[1:].split(SEPARATOR)
     at = random.randrange(len(layers))
     layers[at] = splice(layers[at], random.choice(others), random)

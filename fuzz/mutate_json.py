@@ -98,14 +98,14 @@ _TEXTS = (
     b"9" * 5000,
     b"\xff",
 )
-# Stands where one of these will be, since no value is written as them.
+# A placeholder for one of these, which are not the encoding of any value.
 _MARK = "mark"
-#: What a mutator of bytes may put into a document.
+#: Values that are inserted into documents.
 WORDS = [f'"{name}"' for name in _NAMES] + [_DIGEST, "null", "true", "1e999", "\\u0000", "\\ud800"]
 
 
 def mutate_json(document: bytes, random: Random, raw: Raw) -> bytes:
-    """Change a value of a document, or where it stands; one that is none gets other bytes."""
+    """Change a value of a document or its position; mutate the bytes of invalid JSON."""
     try:
         value = json.loads(document)
     except (ValueError, RecursionError):
@@ -132,7 +132,7 @@ def mutate_json(document: bytes, random: Random, raw: Raw) -> bytes:
 
 
 def _places(top: list[Any]) -> list[Place]:
-    """Return every place of a document that holds a value."""
+    """Return the position of every value of a document."""
     found: list[Place] = []
     todo: list[Any] = [top]
     while todo:
@@ -160,7 +160,7 @@ def _remove(holder: Any, key: Any, random: Random, raw: Raw) -> None:
 def _add(holder: Any, key: Any, random: Random, raw: Raw) -> None:
     into = holder[key] if isinstance(holder[key], dict | list) else holder
     value: Any = random.choice((random.choice(_SCALARS), [], {}, holder[key]))
-    # A copy: a value that is in two places would change in both.
+    # A copy: a value shared by two positions would change in both.
     value = json.loads(json.dumps(value))
     if isinstance(into, list):
         into.insert(random.randrange(len(into) + 1), value)

@@ -1,4 +1,4 @@
-"""Mutations of the members of a tar archive, with header checksums that are right again."""
+"""Mutations of the members of a tar archive, with updated header checksums."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Units = list[bytes]
 
 
 def mutate_tar(tar: bytes, random: Random, raw: Raw) -> bytes:
-    """Change a member or a few of an archive."""
+    """Change one or a few members of an archive."""
     units, tail = split(tar)
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         if not units:
@@ -28,7 +28,7 @@ def mutate_tar(tar: bytes, random: Random, raw: Raw) -> bytes:
 
 
 def splice(one: bytes, other: bytes, random: Random) -> bytes:
-    """Put some members of an archive among those of another."""
+    """Insert some members of an archive into another."""
     units, tail = split(one)
     others, _ = split(other)
     if others:
@@ -39,13 +39,13 @@ def splice(one: bytes, other: bytes, random: Random) -> bytes:
 
 
 def fixed(block: bytes) -> bytes:
-    """Return a header with the right checksum."""
+    """Return a header with the correct checksum."""
     total = sum(block[:148]) + sum(block[156:BLOCK]) + 8 * 32
     return block[:148] + b"%06o\0 " % total + block[156:]
 
 
 def mutate_pax(body: bytes, random: Random, raw: Raw) -> bytes:
-    """Change the records of a pax header: which there are, and what they say."""
+    """Change the records of a pax header: add, remove or modify them."""
     records = _records(body)
     at = random.randrange(len(records) + 1)
     match random.randrange(6):
@@ -73,7 +73,7 @@ def mutate_pax(body: bytes, random: Random, raw: Raw) -> bytes:
 
 
 def split(tar: bytes) -> tuple[Units, bytes]:
-    """Return the members, each with the extended headers before it, and what follows them."""
+    """Return the members, each with its extended headers, and the bytes after the last."""
     units: Units = []
     begin = 0
     for at, end in _headers(tar):
@@ -84,7 +84,7 @@ def split(tar: bytes) -> tuple[Units, bytes]:
 
 
 def _headers(tar: bytes) -> list[tuple[int, int]]:
-    """Return where each header is, and where its data ends with the padding."""
+    """Return the offset of each header, and the end of its data with the padding."""
     found = []
     at = 0
     while at + BLOCK <= len(tar) and tar[at : at + BLOCK].strip(b"\0"):
@@ -179,7 +179,7 @@ def _member(random: Random) -> bytes:
 
 
 def sparse_member(random: Random) -> bytes:
-    """Return a sparse file in one of its forms, mostly a right one."""
+    """Return a sparse file in one of the formats, mostly a valid one."""
     start, length = random.choice(((0, 512), (512, 512), (4096, 100), (0, 0), (1 << 40, 7)))
     size = start + length + random.choice((0, 0, 1, 10000, -1))
     data = b"s" * length
@@ -231,14 +231,14 @@ def _insert_sparse(units: Units, random: Random, raw: Raw) -> None:
 def _field(
     change: Callable[[bytearray, int, Random], None],
 ) -> Callable[[Units, Random, Raw], None]:
-    """Make a change of a field one of an archive: of some header, whose checksum is right then."""
+    """Return a mutation of archives from one of a field: it changes a random header."""
 
     def apply(units: Units, random: Random, raw: Raw) -> None:
         which = random.randrange(len(units))
         unit = bytearray(units[which])
         places = _headers(units[which])
         if places:
-            # The entry's own header is the last one.
+            # The entry's own header is the last one of the unit.
             at = places[-1][0] if random.random() < 0.8 else random.choice(places)[0]
             before = unit[at + 148 : at + 156]
             change(unit, at, random)
@@ -280,7 +280,7 @@ def _damage(unit: bytearray, at: int, random: Random) -> None:
 
 
 def _resize(units: Units, random: Random, raw: Raw) -> None:
-    """Give a member other data, and a size that says so."""
+    """Replace the data of a member, and update its size."""
     which = random.randrange(len(units))
     places = _headers(units[which])
     if places:
@@ -293,7 +293,7 @@ def _resize(units: Units, random: Random, raw: Raw) -> None:
 
 
 def _extend(units: Units, random: Random, raw: Raw) -> None:
-    """Put an extended header before a member, or change the one that is there."""
+    """Add an extended header to a member, or change an existing one."""
     which = random.randrange(len(units))
     unit = units[which]
     places = _headers(unit)
@@ -312,7 +312,7 @@ def _extend(units: Units, random: Random, raw: Raw) -> None:
 
 
 def _between(units: Units, random: Random, raw: Raw) -> None:
-    """Put something between a member's extended headers and its own."""
+    """Insert a header between a member's extended headers and its own."""
     which = random.randrange(len(units))
     unit = units[which]
     places = _headers(unit)
@@ -328,7 +328,7 @@ def _between(units: Units, random: Random, raw: Raw) -> None:
 
 
 def _scratch(units: Units, random: Random, raw: Raw) -> None:
-    """Change a member's bytes, and leave the checksum as it is."""
+    """Change a member's bytes without updating the checksum."""
     which = random.randrange(len(units))
     units[which] = raw(units[which], len(units[which]) + BLOCK)
 

@@ -1,4 +1,4 @@
-"""Targets for what reads an archive: the outer one, a layer, and a layer's pax records."""
+"""Targets for the readers: the image archive, a layer, and pax records."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .checks import check, memory_file, refusal, undisturbed
 __all__ = ["archive", "layer", "pax"]
 
 _INT64 = range(-(1 << 63), 1 << 63)
-# What the rest of the program asks an archive for.
+# The members that the rest of the program reads.
 _ASKED = ("oci-layout", "index.json", "manifest.json", "a", "./a/../b", "", "\udcff")
 
 Seen = tuple[list[tuple[object, ...]], tuple[str, str] | None]
 
 
 def archive(data: bytes) -> None:
-    """The outer archive: every member lies inside the file, and is found by its name."""
+    """The image archive: every member is inside the file, and is found by its name."""
     with undisturbed(), memory_file(data) as path:
         fd = os.open(path, os.O_RDONLY)
         try:
@@ -51,7 +51,7 @@ def archive(data: bytes) -> None:
 
 
 def layer(data: bytes) -> None:
-    """A layer: read in odd chunks or in place it is the same, and its entries keep their word."""
+    """A layer: reading in odd chunks and in place agree, and its entries are valid."""
     step = 1 + zlib.crc32(data) % 1021
     chunked = look(ChunkStream(data[at : at + step] for at in range(0, len(data), step)))
     with memory_file(data) as path:
@@ -73,7 +73,7 @@ def layer(data: bytes) -> None:
 
 
 def pax(data: bytes) -> None:
-    """Pax records: written again they read the same, and an entry takes only what it may."""
+    """Pax records: encoding them again gives the same records, and valid entry attributes."""
     body = header(b"PaxHeaders.0/f", b"x", size=len(data)) + padded(data)
     layer(body + header(b"f", size=BLOCK) + bytes(BLOCK) + header(b"g", b"5"))
     try:
@@ -86,13 +86,13 @@ def pax(data: bytes) -> None:
         check(bool(keyword) and b"\0" not in keyword, keyword)
         for decode in (decimal, seconds, number):
             with suppress(MalformedImage):
-                # No field of a header is longer.
+                # The longest numeric field of a header.
                 result = decode(value[:12] or b"\0" if decode is number else value, "number")
                 check((result // 10**9 if decode is seconds else result) in _INT64, result)
 
 
 def look(stream: Stream) -> Seen:
-    """Read a layer, some of its files whole, some in part and some not at all."""
+    """Read a layer: some files completely, some in part and some not at all."""
     seen: list[tuple[object, ...]] = []
     before = -1
     try:
@@ -112,7 +112,7 @@ def look(stream: Stream) -> Seen:
 
 
 def _check_entry(entry: Entry) -> None:
-    """Hold an entry against what its class says of it."""
+    """Check an entry against the documentation of its class."""
     check(0 <= entry.mode <= 0o7777, entry.mode)
     check(0 <= entry.uid <= 2**32 - 2 and 0 <= entry.gid <= 2**32 - 2, (entry.uid, entry.gid))
     check(entry.mtime_ns // 10**9 in _INT64, entry.mtime_ns)

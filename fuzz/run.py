@@ -1,10 +1,9 @@
-"""Fuzz one target with atheris, coverage-guided, from its seeds and what was found before.
+"""Fuzz one target with atheris, coverage-guided, from its seeds and earlier inputs.
 
     python -m fuzz.run TARGET [libFuzzer options]
 
-A finding is written to ``fuzz/findings``, the input and beside it the traceback, once for each
-place that it comes from; then it goes on. A hang or too much memory ends the run, and libFuzzer
-writes the input.
+A finding is written to ``fuzz/findings`` as the input and its traceback, once per origin; then
+fuzzing continues. A hang or excessive memory ends the run, and libFuzzer writes the input.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _OPTIONS = ("-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1", "-repor
 
 
 def signature(error: BaseException) -> str:
-    """Return where an error comes from: the same for all inputs that show the same."""
+    """Return the origin of an error, which is the same for all inputs with the same fault."""
     places = []
     while True:
         frames = traceback.extract_tb(error.__traceback__)
@@ -41,7 +40,7 @@ def signature(error: BaseException) -> str:
 
 
 def keeping(name: str, run: Callable[[bytes], None]) -> Callable[[bytes], None]:
-    """Return a target that writes what it finds and goes on."""
+    """Return a target that writes its findings and continues."""
     seen: dict[str, int] = {}
 
     def one(data: bytes) -> None:
@@ -53,7 +52,7 @@ def keeping(name: str, run: Callable[[bytes], None]) -> Callable[[bytes], None]:
                 return
             if found not in seen:
                 print(f"FINDING {name}-{found}: {type(error).__name__}: {error}"[:500], flush=True)
-            # The smallest input that shows it.
+            # Keep the smallest input.
             seen[found] = len(data)
             FINDINGS.mkdir(exist_ok=True)
             (FINDINGS / f"{name}-{found}").write_bytes(data)
@@ -64,7 +63,7 @@ def keeping(name: str, run: Callable[[bytes], None]) -> Callable[[bytes], None]:
 
 
 def mutators(atheris: Any, target: Target) -> dict[str, Any]:
-    """Return the target's own ways of changing and crossing inputs, as atheris calls them."""
+    """Return the target's mutators, as options of atheris."""
     from .mutate import crossed
 
     def custom_mutator(data: bytes, limit: int, seed: int) -> bytes:
@@ -80,8 +79,8 @@ def mutators(atheris: Any, target: Target) -> dict[str, Any]:
 
 
 def main(name: str, options: list[str]) -> None:
-    """Run one target until libFuzzer's options end it."""
-    # Not imported: the checks of types and the tests do without it.
+    """Run one target until a limit in libFuzzer's options."""
+    # Imported dynamically: type checks and tests run without it.
     atheris: Any = importlib.import_module("atheris")
     with atheris.instrument_imports(include=["ociroot"]):
         targets = importlib.import_module("fuzz.targets")

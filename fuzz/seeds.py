@@ -1,4 +1,4 @@
-"""The inputs that fuzzing starts from: what archivers and tools write, and a trap or two."""
+"""The seeds of fuzzing: output of archivers and tools, and some hostile values."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ _LINKS = [
 def _tars() -> list[bytes]:
     formats: tuple[Format, ...] = ("pax", "gnu")
     volume = header(b"label", b"V")
-    # Not filled up to a record: fuzzing is the quicker the less there is of nothing.
+    # Not padded to a record: short inputs are faster to fuzz.
     plain = [b"".join(entry(member, form) for member in _ODD) + _END for form in formats]
     return [
         b"",
@@ -177,7 +177,7 @@ def _documents() -> list[bytes]:
     for place, (_, value) in enumerate(DOCUMENTS):
         small = value[0] if isinstance(value, list) else value
         seeds += [bytes([place]) + json.dumps(each).encode() for each in (value, small)]
-    # A place that takes any value.
+    # A property that accepts any value.
     config = {**CONFIG_DOCUMENT, "history": [], "config": {"Volumes": {"/data": [0, {}]}}}
     kinds = [kind for kind, _ in DOCUMENTS]
     return [*seeds, bytes([kinds.index("config")]) + json.dumps(config).encode()]
@@ -191,7 +191,7 @@ def _stacks() -> list[bytes]:
     return seeds
 
 
-#: What makes the seeds of a target.
+#: The functions that create the seeds of each target.
 SEEDS: dict[str, Callable[[], list[bytes]]] = {
     "archive": lambda: [*_archives(), *_tars()],
     "layer": _tars,

@@ -1,4 +1,4 @@
-"""The targets: what is fuzzed, how its inputs are changed, and how long they may get."""
+"""The targets: their functions, their mutators, and the maximum length of inputs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["TARGETS", "Target"]
 
 
 class Target(NamedTuple):
-    """One thing to fuzz.
+    """One fuzz target.
 
     Attributes:
-        run: takes an input; what it raises is a finding.
+        run: processes an input; an exception is a finding.
         mutate: changes an input.
-        longest: bytes of the longest input.
+        longest: the maximum length of an input in bytes.
         crosses: whether two inputs can be crossed as stacks of layers.
     """
 

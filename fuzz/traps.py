@@ -1,8 +1,8 @@
-"""What makes trouble in a tar archive: names, numbers and records to choose from."""
+"""Hostile values for tar archives: names, numbers and records."""
 
 from __future__ import annotations
 
-# A name that comes often meets others; one of each trap is enough.
+# Frequent names collide; one of each hostile name is enough.
 PARTS = (b"a", b"a", b"b", b"d", b"f", b"l", b"out", b"up", b"root", b"..", b".", b"")
 NAMES = (
     b".wh.a",

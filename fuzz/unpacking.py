@@ -1,4 +1,4 @@
-"""The target for decompression: members and frames in any number, broken, cut off and padded."""
+"""The target for decompression: any number of members and frames, damaged, truncated, padded."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .checks import check, refusal
 
 __all__ = ["codec"]
 
-# A few bytes can become gigabytes; what comes after this is not looked at.
+# A few bytes can expand to gigabytes; the rest is not compared.
 _MOST = 8 << 20
-# The libraries that are preferred, without which others serve.
+# The preferred libraries, which have fallbacks.
 _PREFERRED = {"isal": None, "backports": None}
 
 
 def codec(data: bytes) -> None:
-    """Compressed bytes: whole, in odd chunks, and by the other libraries, they become the same."""
+    """Compressed bytes: whole, in odd chunks, and with the fallbacks, the output is the same."""
     step = 1 + zlib.crc32(data) % 1021
     whole, chunked = _unpacked(data, CHUNK), _unpacked(data, step)
     with mock.patch.dict(sys.modules, _PREFERRED):
@@ -29,14 +29,14 @@ def codec(data: bytes) -> None:
     if sniff(data[:8]) != "zstd":
         check(whole == chunked, f"{whole}, in chunks of {step} {chunked}")
         check(others[0] == others[1], f"{others[0]}, in chunks of {step} {others[1]}")
-    # The libraries differ in what they refuse; and libzstd overlooks, when it has not the whole
-    # frame at hand, that an empty one is declared to hold something.
+    # The libraries differ in what they refuse; and libzstd, given a frame in parts, does not notice
+    # an empty frame with a declared content size.
     taken = [content for content, refused in (whole, chunked, *others) if refused is None]
     check(len(set(taken)) <= 1, f"chunks of {step} or another library: {taken}")
 
 
 def _unpacked(data: bytes, step: int) -> tuple[bytes, str | None]:
-    """Return the digest of what comes out, and the kind of the refusal that ended it."""
+    """Return the digest of the output, and the kind of the error that ended it."""
     chunks = (data[at : at + step] for at in range(0, len(data), step))
     content, size = hashlib.sha256(), 0
     try:
@@ -47,6 +47,6 @@ def _unpacked(data: bytes, step: int) -> tuple[bytes, str | None]:
             if size >= _MOST:
                 break
     except OcirootError as error:
-        # How much came before it is the chunks' matter.
+        # How much is output before it depends on the chunks.
         return b"", refusal(error)[0]
     return content.digest(), None

@@ -1,1 +1,1 @@
-"""Programs for those who work on ociroot."""
+"""Development tools of ociroot."""

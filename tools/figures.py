@@ -22,7 +22,7 @@ TESTS = (
 
 
 def main() -> int:
-    """Run them and print the table; the exit code is that of the tests."""
+    """Run the tests and print the table; return the exit code of the tests."""
     root = Path(__file__).parent.parent
     with tempfile.NamedTemporaryFile("r") as file:
         code = subprocess.run(
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def table(lines: str) -> str:
-    """Fold what the tests noted into a Markdown table."""
+    """Convert the recorded outcomes to a Markdown table."""
     kinds: dict[str, Counter[str]] = {}
     for line in lines.splitlines():
         kind, outcome, count = json.loads(line)

@@ -1,15 +1,15 @@
 """Run the tests against deliberate faults: ``python -m tools.mutants [NAME...]``.
 
 A test that no fault makes fail asserts nothing. Each file ``tests/mutants/*.patch`` is one small
-fault in the code, with the quick tests that must notice it:
+fault in the code, with the quick tests that must detect it:
 
     # what is broken, in one sentence
     # tests: tests/test_tar.py::test_name tests/test_codec.py
 
     (a unified diff against the checkout)
 
-For each of them a copy of the checkout is patched and these tests are run there. A fault that they
-pass survives: it is printed, and the exit code is 1.
+For each fault, a copy of the checkout is patched and these tests are run there. A fault with which
+they pass survives: it is printed, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from queue import SimpleQueue
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PATCHES = CHECKOUT / "tests" / "mutants"
-# Seconds after which a run of tests has failed: a fault may make them wait for ever.
+# Timeout of a run of tests in seconds: a fault may make them wait for ever.
 TIMEOUT = 600
 # pytest's exit codes (pytest.ExitCode).
 PASSED, FAILED = 0, 1
 
 
 class Unusable(Exception):
-    """A patch that says nothing about the tests: it does not apply, or they do not run."""
+    """A patch without a result: it does not apply, or the tests cannot run."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class Mutant:
     """A deliberate fault.
 
     Attributes:
-        name: the file's name, without its ending.
+        name: the file's name, without its suffix.
         path: the patch.
         fault: what is broken.
-        tests: what pytest is told to run.
+        tests: the arguments of pytest.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Mutant:
         """Read a patch.
 
         Raises:
-            Unusable: its first two lines are not what they should be.
+            Unusable: its first two lines are malformed.
         """
         lines = path.read_text().split("\n")
         marks = ("# ", "# tests: ")
@@ -73,7 +73,7 @@ class Mutant:
 
 
 def mutants(names: list[str] | None = None) -> list[Mutant]:
-    """Return the faults of some names; of all, where there are no names."""
+    """Return the faults with these names, or all faults without names."""
     found = [Mutant.read(path) for path in sorted(PATCHES.glob("*.patch"))]
     known = {mutant.name for mutant in found}
     unknown = sorted(set(names or ()) - known)
@@ -94,7 +94,7 @@ def apply(mutant: Mutant, checkout: Path, *options: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        # A copy is no repository; one around it would have git pass over what is outside of it.
+        # A copy is not a repository; inside another one, git would skip files outside of that one.
         env=os.environ | {"GIT_CEILING_DIRECTORIES": str(checkout.parent)},
     )
     if done.returncode:
@@ -103,7 +103,7 @@ def apply(mutant: Mutant, checkout: Path, *options: str) -> None:
 
 @contextlib.contextmanager
 def copy() -> Iterator[Path]:
-    """Make a copy of the checkout, with an environment that imports its modules."""
+    """Copy the checkout, with an environment that imports its modules."""
     with tempfile.TemporaryDirectory(prefix="ociroot-mutants.") as place:
         Path(place).chmod(0o755)  # tests run programs as another user
         target = Path(place, "checkout")
@@ -127,9 +127,9 @@ def copy() -> Iterator[Path]:
 
 
 def run(checkout: Path, *tests: str) -> tuple[int, str]:
-    """Run tests in a copy; return pytest's exit code, and the line that says what failed."""
+    """Run tests in a copy; return pytest's exit code, and the line of the first failure."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    # Byte code is told from its source by size and time, which a patch may leave as they were.
+    # Byte code is validated by the source's size and time, which a patch may not change.
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     command = [str(checkout / ".venv/bin/python"), "-m", "pytest", "-x", "-q", *tests]
     with tempfile.TemporaryFile("w+") as output:
@@ -155,7 +155,7 @@ def run(checkout: Path, *tests: str) -> tuple[int, str]:
 
 
 def judge(mutant: Mutant, checkout: Path) -> str:
-    """Return what noticed a fault; nothing when it survives.
+    """Return the test that detected a fault; an empty text if it survives.
 
     Raises:
         Unusable: it does not apply, or the tests cannot be run with it.
@@ -171,7 +171,7 @@ def judge(mutant: Mutant, checkout: Path) -> str:
 
 
 def main() -> int:
-    """Run the faults that were asked for; return the exit code."""
+    """Run the requested faults; return the exit code."""
     parser = argparse.ArgumentParser(description="Run the tests against deliberate faults.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="of tests/mutants/NAME.patch")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
@@ -196,7 +196,7 @@ def main() -> int:
             seconds = time.monotonic() - start
             print(f"{outcome} {mutant.name} ({seconds:.0f} s): {about}", flush=True)
 
-        # A test that fails without any fault notices nothing.
+        # A test that fails without any fault detects nothing.
         tests = sorted({test for mutant in wanted for test in mutant.tests})
         checkout = copies.get()
         code, line = run(checkout, *tests)

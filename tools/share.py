@@ -1,8 +1,8 @@
-"""Write the man pages and the shell completions, from the commands themselves, below ``share/``.
+"""Generate the man pages and the shell completions from the commands, below ``share/``.
 
     python tools/share.py [DIRECTORY]
 
-What is below ``share/`` is committed and goes into the wheel; a test holds it against this.
+The files below ``share/`` are committed and part of the wheel; a test checks that they are current.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COMPLETIONS: dict[str, type[ShellComplete]] = {
 
 
 def pages() -> dict[str, str]:
-    """Return every file by its path below ``share/``."""
+    """Return the content of every file by its path below ``share/``."""
     result = {"man/man1/ociroot.1": page(command, "ociroot")}
     for name, each in commands().items():
         result[f"man/man1/ociroot-{name}.1"] = page(each, f"ociroot {name}")
@@ -37,14 +37,14 @@ def pages() -> dict[str, str]:
 
 
 def commands() -> dict[str, click.Command]:
-    """Return the commands by their names."""
+    """Return the commands by name."""
     context = click.Context(command)
     found = {name: command.get_command(context, name) for name in command.list_commands(context)}
     return {name: each for name, each in found.items() if each is not None}
 
 
 def page(each: click.Command, name: str) -> str:
-    """Return a command's man page."""
+    """Return the man page of a command."""
     context = click.Context(each, info_name=name)
     title = name.replace(" ", "-")
     usage = " ".join(each.collect_usage_pieces(context))
@@ -77,7 +77,7 @@ def page(each: click.Command, name: str) -> str:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Return a help text's paragraphs; those that begin with a backspace keep their lines."""
+    """Return the paragraphs of a help text; those that begin with a backspace keep their lines."""
     lines: list[str] = []
     for block in inspect.cleandoc(text).split("\n\n"):
         lines.append(".PP")
@@ -90,7 +90,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _text(text: str) -> str:
-    """Return text with what means something to roff made to mean itself."""
+    """Return text with roff's special characters escaped."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace("`", "\\(ga")
     return f"\\&{text}" if text[:1] in (".", "'") else text
 

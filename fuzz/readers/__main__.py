@@ -1,9 +1,9 @@
-"""Try random inputs with all readers for some time, and say what came out.
+"""Try random inputs with all readers for some time, and print the results.
 
     python -m fuzz.readers SECONDS [SEED [TARGET]]
 
-What differs and has not been decided is written to ``fuzz/findings/``, made small, and beside it
-what the readers see. The same seed makes the same inputs. The table is in Markdown; its lines are
+An undecided difference is written to ``fuzz/findings/``, minimised, with what each reader
+sees. The same seed gives the same inputs. The table is in Markdown; its lines are
 also added to ``fuzz/findings/readers.log``. It exits with 1 when there was a finding.
 """
 
@@ -19,7 +19,7 @@ from ..run import FINDINGS
 from .difference import Difference
 from .targets import TARGETS, Target
 
-# Of one kind of difference: each is made small, which takes a while.
+# Findings kept per kind of difference: minimising each takes a while.
 _MOST = 3
 
 
@@ -27,10 +27,10 @@ class Run:
     """One run of a target.
 
     Attributes:
-        inputs: how many there were.
-        accepted: how many a reader took of those that we took.
-        decided: how often a difference came up that has been decided.
-        found: how often one did that has not been.
+        inputs: the number of inputs.
+        accepted: by reader, the number of inputs that both it and we accepted.
+        decided: by name, the number of decided differences.
+        found: by signature, the number of undecided differences.
     """
 
     def __init__(self, name: str) -> None:
@@ -43,7 +43,7 @@ class Run:
         self.found: Counter[str] = Counter()
 
     def try_next(self, seed: str) -> None:
-        """Make the next input of a seed, read it, and keep what it shows."""
+        """Generate the next input of a seed, read it, and keep its differences."""
         before = time.monotonic()
         data = self.target.make(Random(f"{seed}-{self.name}-{self.inputs}"))
         result = self.target.compare(data)
@@ -57,7 +57,7 @@ class Run:
         self.seconds += time.monotonic() - before
 
     def _keep(self, signature: str, data: bytes) -> None:
-        """Make an input small and write it down."""
+        """Minimise an input and write it to a file."""
 
         def shown(data: bytes) -> list[Difference]:
             found = self.target.compare(data).differences
@@ -72,7 +72,7 @@ class Run:
         (FINDINGS / f"{name}.txt").write_text(text + "\n", "utf-8", "backslashreplace")
 
     def lines(self) -> list[str]:
-        """Return what came of it, one line a reader."""
+        """Return the results, one line per reader."""
         return [
             f"| {self.name} | {reader} | {self.inputs} | {self.accepted['ociroot']} | "
             f"{self.accepted[reader]} | {self.seconds:.0f} | "
@@ -82,7 +82,7 @@ class Run:
 
 
 def main(seconds: float, seed: str, names: list[str]) -> int:
-    """Try inputs of the targets, as long of each; say what was found and where it is."""
+    """Try inputs of the targets for equal times; print the findings and their paths."""
     runs = [Run(name) for name in names]
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""How two readers differ."""
+"""Differences between two readers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["Difference", "Result"]
 
 
 class Difference(NamedTuple):
-    """One thing in which another reader of an input differs from us.
+    """One difference between another reader and us.
 
     Attributes:
         reader: the other reader.
-        attribute: in what: an attribute, or ``entries`` or ``missing`` for what one side lacks.
+        attribute: the attribute, or ``entries`` or ``missing`` if one side lacks it.
         place: the path, or the number of the entry.
         ours: what we see.
         theirs: what the other sees.
-        seen: the entries that have to do with it, as we read them, uppermost layer last.
+        seen: the related entries as we read them, uppermost layer last.
     """
 
     reader: str
@@ -30,7 +30,7 @@ class Difference(NamedTuple):
 
     @property
     def signature(self) -> str:
-        """The same for differences of one kind."""
+        """The kind of the difference."""
         kinds = {seen.kind for seen in self.seen[-1:]}
         return "-".join([self.reader, self.attribute, *sorted(kinds)])
 
@@ -42,12 +42,12 @@ class Difference(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came of one input.
+    """The result of one input.
 
     Attributes:
-        accepted: the readers that took it; ``ociroot`` is one.
-        differences: those between us and the others that nobody has decided.
-        decided: the names of those that have been decided.
+        accepted: the readers that accepted it, ``ociroot`` included.
+        differences: the undecided differences between us and the others.
+        decided: the names of the decided ones.
     """
 
     accepted: frozenset[str]

@@ -1,7 +1,7 @@
-"""The target for documents: which image we and others take an input for.
+"""The target for documents: which image each reader finds in an input.
 
-An input is a byte that says in which form it is read, and an archive of its files. What is compared
-is which manifest, layers and configuration are meant, and the tree that umoci makes of it.
+An input is a byte that selects the form, and an archive of its files. The manifest, layers and
+configuration that are selected are compared, and the tree that umoci extracts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Meaning = dict[str, Any]
 
 
 def compare_documents(data: bytes) -> Result:
-    """Read an input with all readers, and say where they differ from us."""
+    """Read an input with all readers, and return their differences from us."""
     form = FORMS[data[0] % len(FORMS)]
     accepted: set[str] = set()
     found: list[Difference] = []
@@ -55,7 +55,7 @@ def compare_documents(data: bytes) -> Result:
             if meaning is not None:
                 accepted.add(reader)
                 if form == "hybrid" and "docker" in reader and meaning in _all(image):
-                    # manifest.json may list some of the images of index.json only.
+                    # manifest.json may list only some of the images of index.json.
                     continue
                 found += _compare(reader, _place(image, form), ours, meaning)
         if form == "oci-layout":
@@ -78,7 +78,7 @@ def _files(archive: bytes) -> dict[str, bytes]:
 
 
 def _readings(form: str, image: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield who reads an image in which ways: the reader, its name for it, and our reference."""
+    """Yield the readings of an image: the reader, its name for the image, and our reference."""
     if form == "oci-layout":
         yield "skopeo-oci", f"oci:{image}:t", "t"
         yield "skopeo-oci", f"oci:{image}", ""
@@ -90,7 +90,7 @@ def _readings(form: str, image: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _meaning(image: Path, *, ref: str = "", digest: str = "") -> Meaning:
-    """Return what we take an image for.
+    """Return which image we select.
 
     Raises:
         OcirootError: we refuse it.
@@ -106,7 +106,7 @@ def _meaning(image: Path, *, ref: str = "", digest: str = "") -> Meaning:
 
 
 def _all(image: Path) -> list[Meaning]:
-    """Return what all images of a source mean."""
+    """Return all images of a source."""
     with ociroot.open(image) as source:
         digests = [str(each.digest) for each in source.listing().images]
     found = []
@@ -123,7 +123,7 @@ def _skopeo(name: str) -> Meaning | None:
         if done is None:
             return None
         outputs.append(json.loads(done))
-    # Not its digest, which is that of an index where there is one.
+    # Not its digest, which is that of the index if there is one.
     shown, config = outputs
     return {
         "layers": shown["Layers"] or [],
@@ -137,7 +137,7 @@ def _run(command: list[str]) -> bytes | None:
 
 
 def _described(config: Meaning) -> Meaning:
-    """Return the fields of a configuration that both readers know, in one form."""
+    """Return the fields of a configuration that both readers have, in one form."""
     inner = config.get("config") or {}
     return {
         "architecture": config.get("architecture", ""),
@@ -155,7 +155,7 @@ def _described(config: Meaning) -> Meaning:
 
 
 def _place(image: Path, form: str) -> str:
-    """Say what else there is that a reader may take for the image."""
+    """Return a description of other items that a reader may select as the image."""
     with ociroot.open(image) as source:
         listing = source.listing()
     words = [form]
@@ -171,7 +171,7 @@ def _compare(reader: str, place: str, ours: Meaning, theirs: Meaning) -> Iterato
 
 
 def _trees(place: Path) -> tuple[Meaning, Meaning] | None:
-    """Return what is in the files of the trees that we and umoci make, or None."""
+    """Return the file contents of the trees that we and umoci extract, or None."""
     image = place / "image"
     try:
         with ociroot.open(image) as source:

@@ -1,4 +1,4 @@
-"""The differences that have been decided: each with the reason why we read it as we do."""
+"""The decided differences, each with the reason for our reading."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Layers = Sequence[Sequence[Seen]]
 
 
 class Decided(NamedTuple):
-    """One difference that has been decided.
+    """One decided difference.
 
     Attributes:
-        name: what it is called in the figures.
+        name: its name in the figures.
         reason: why we differ.
-        readers: who differs from us.
-        attributes: in what.
-        holds: says whether a difference is this one.
+        readers: the readers that differ from us.
+        attributes: the attributes in which they differ.
+        holds: returns whether a difference is this one.
     """
 
     name: str
@@ -39,19 +39,19 @@ _A_MINUTE = 60 * 10**9
 
 
 def _path(difference: Difference) -> list[bytes]:
-    """Return the parts of the path that a difference of trees is about."""
+    """Return the components of the path of a difference between trees."""
     path = ast.literal_eval(difference.place)
     return [] if path == b"." else path.split(b"/")
 
 
 def _now(difference: Difference) -> bool:
-    """Say whether what the other has is the time of unpacking."""
+    """Return whether the other's value is the time of unpacking."""
     theirs = difference.theirs
     return isinstance(theirs, int) and abs(time.time_ns() - theirs) < _A_MINUTE
 
 
 def _implied(difference: Difference, layers: Layers) -> bool:
-    """Say whether it is a directory that no layer has an entry for, and has what it inherits."""
+    """Return whether it is a directory without an entry, with inherited attributes."""
     ours, theirs = difference.ours, difference.theirs
     if difference.seen or not isinstance(ours, int):
         return False
@@ -65,7 +65,7 @@ def _directory(difference: Difference, layers: Layers) -> bool:
 
 
 def _below_whiteout(difference: Difference, layers: Layers) -> bool:
-    """Say whether it is on the way to an entry that lies below a whiteout."""
+    """Return whether it is a parent of an entry below a whiteout."""
     path = _path(difference)
     names = [clean(each.name).split(b"/") for layer in layers for each in layer]
     hidden = [name for name in names if any(part.startswith(b".wh.") for part in name[:-1])]
@@ -73,7 +73,7 @@ def _below_whiteout(difference: Difference, layers: Layers) -> bool:
 
 
 def _hidden(difference: Difference, layers: Layers) -> bool:
-    """Say whether the uppermost layer hides a directory, and has no entry for it."""
+    """Return whether the uppermost layer hides a directory without an entry for it."""
     path = _path(difference)
     names = [clean(each.name).split(b"/") for each in layers[-1]]
     parents = [path[:length] for length in range(len(path))]
@@ -83,12 +83,12 @@ def _hidden(difference: Difference, layers: Layers) -> bool:
 
 
 def _whiteout(difference: Difference, layers: Layers) -> bool:
-    """Say whether it is a whiteout, or lies below one."""
+    """Return whether it is a whiteout or below one."""
     return b"/.wh." in b"/" + difference.seen[-1].name if difference.seen else False
 
 
 def _whiteout_behind(difference: Difference, layers: Layers) -> bool:
-    """Say whether a layer has a whiteout behind an entry that goes through a link from below."""
+    """Return whether a whiteout follows an entry that goes through a link of a lower layer."""
     for number, layer in enumerate(layers):
         links = {clean(e.name) for below in layers[:number] for e in below if e.kind == "symlink"}
         through = False
@@ -101,7 +101,7 @@ def _whiteout_behind(difference: Difference, layers: Layers) -> bool:
 
 
 def _opaque_link(difference: Difference, layers: Layers) -> bool:
-    """Say whether there is an opaque whiteout on the way to which there is a symbolic link."""
+    """Return whether the path of an opaque whiteout goes through a symbolic link."""
     links = {clean(e.name) for layer in layers for e in layer if e.kind == "symlink"}
     opaque = [clean(each.name) for layer in layers for each in layer]
     parents = [n.removesuffix(b"/.wh..wh..opq") for n in opaque if n.endswith(b"/.wh..wh..opq")]
@@ -109,7 +109,7 @@ def _opaque_link(difference: Difference, layers: Layers) -> bool:
 
 
 def _base64(difference: Difference, layers: Layers) -> bool:
-    """Say whether the attributes stand in records that are none of star's."""
+    """Return whether the attributes are in records other than SCHILY.xattr.*."""
     theirs, ours = difference.theirs, difference.ours
     if not isinstance(theirs, dict) or not isinstance(ours, dict):
         return False
@@ -121,7 +121,7 @@ def _base64(difference: Difference, layers: Layers) -> bool:
 
 
 def _sized(difference: Difference, layers: Layers) -> bool:
-    """Say whether something before it that is no file has a size in its header."""
+    """Return whether an earlier entry that is not a file has a size in its header."""
     before = layers[-1][: int(difference.place.removeprefix("entry ")) + 1]
     sizes = [each.header[124:136].strip(b" \0") for each in before if each.kind != "file"]
     return any(size.strip(b"0") for size in sizes)
@@ -135,7 +135,7 @@ def _empty_value(difference: Difference, layers: Layers) -> bool:
 
 
 def _cut(difference: Difference, layers: Layers) -> bool:
-    """Say whether a hard link's target is what is left behind its last ``..`` or first ``/``."""
+    """Return whether a hard link's target is the part after its last ``..`` or first ``/``."""
     if difference.seen[-1].kind != "link" or not isinstance(difference.ours, bytes):
         return False
     rest = (b"/" + difference.ours).rpartition(b"/../")[2].lstrip(b"/")
@@ -143,7 +143,7 @@ def _cut(difference: Difference, layers: Layers) -> bool:
 
 
 def _long_target(difference: Difference, layers: Layers) -> bool:
-    """Say whether only an extended header says where a link leads."""
+    """Return whether the target of a link is only in an extended header."""
     seen = difference.seen[-1]
     return not seen.header[157] and len(seen.head) > len(seen.header) and not difference.theirs
 
@@ -165,7 +165,7 @@ def _without_layers(difference: Difference, layers: Layers) -> bool:
     return difference.place.startswith("hybrid") and difference.theirs == []
 
 
-#: In what two readers differ that take an input for two images.
+#: The attributes in which two readers differ that select different images.
 _IMAGE = (
     *("layers", "architecture", "os", "diff_ids", "history", "User", "WorkingDir", "StopSignal"),
     *("Env", "Entrypoint", "Cmd", "ExposedPorts", "Volumes", "Labels", "tree"),
@@ -309,7 +309,7 @@ DECIDED: tuple[Decided, ...] = (
 
 
 def decided(difference: Difference, layers: Layers) -> str | None:
-    """Return the name of the decision that a difference comes from; None: there is none."""
+    """Return the name of the decision about a difference, or None."""
     for each in DECIDED:
         if (
             difference.reader in each.readers

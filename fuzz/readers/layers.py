@@ -1,7 +1,7 @@
-"""The target for layers: the trees and the entries that we and others make of them.
+"""The target for layers: the trees and the entries that each reader gets from them.
 
-An input is a byte that says whether there is a layer below, and the layers. They make a tree,
-which is held against umoci's; the last one is held entry by entry against GNU tar and bsdtar.
+An input is a byte that selects a layer below, and the layers. Their tree is compared with umoci's;
+the entries of the last one are compared with those of GNU tar and bsdtar.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _ATTRIBUTES = tuple(field.name for field in fields(Record))
 
 
 def layers_of(data: bytes) -> list[bytes]:
-    """Return the layers that an input stands for."""
+    """Return the layers of an input."""
     layers = data[1:].split(SEPARATOR)
     return [BASE, *layers] if data[:1] > b"\0" else layers
 
 
 def compare_layers(data: bytes) -> Result:
-    """Read an input with all readers, and say where they differ from us."""
+    """Read an input with all readers, and return their differences from us."""
     layers = layers_of(data)
     accepted = {"ociroot"}
     found: list[Difference] = []
@@ -42,7 +42,7 @@ def compare_layers(data: bytes) -> Result:
         image = place / "image"
         trees.put(layers, image)
         try:
-            # What is refused needs no other reader.
+            # Refused inputs are not compared.
             tree, _ = trees.ours(image, place / "root")
             entries = [list(seen.ours(layer)) for layer in layers]
         except OcirootError:
@@ -107,9 +107,9 @@ def _compare_entries(
 
 
 def _compare_contents(tar: Path, ours: Sequence[Seen]) -> Iterator[Difference]:
-    """Hold the contents of all files against GNU tar's, which tells them in one piece.
+    """Compare the contents of all files with those of GNU tar, which outputs them concatenated.
 
-    Those with holes are left out: it does not tell the hole at the end of one.
+    Files with holes are not compared: it does not output a hole at the end.
     """
     if any(each.sparse for each in ours):
         return

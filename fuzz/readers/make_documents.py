@@ -1,4 +1,4 @@
-"""Random images whose documents, or whose outer archive, two readers may read in two ways."""
+"""Random images whose documents or archive readers may interpret differently."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..images import LAYOUT
 
 __all__ = ["FORMS", "LAYERS", "make_documents"]
 
-#: What an image is put into, and read as; the first byte of an input says which.
+#: The forms of an image; the first byte of an input selects one.
 FORMS = ("oci-layout", "oci-archive", "docker-archive", "hybrid")
 LAYERS = [tar([file(b"f", b"%d" % number), file(b"%d" % number)])[:2560] for number in range(3)]
 _DOCKER = ("application/vnd.docker.distribution.manifest.v2+json",)
@@ -44,13 +44,13 @@ _SCALARS: tuple[Any, ...] = (None, True, 0, 1, 2, -1, "", "linux", "x", [], {}, 
 
 
 class Object:
-    """A JSON object as a list, in which a name can stand twice."""
+    """A JSON object as a list, which can have duplicate names."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         self.pairs = pairs
 
     def text(self, random: Random) -> str:
-        """Write it down, seldom with escapes in its names."""
+        """Encode it, rarely with escapes in its names."""
         return (
             "{" + ", ".join(f"{_name(k, random)}: {_text(v, random)}" for k, v in self.pairs) + "}"
         )
@@ -97,7 +97,7 @@ def _objects(value: Any) -> list[Object]:
 
 
 def _folded(name: str, random: Random) -> str:
-    """Return a name that Go takes for the same."""
+    """Return a name that Go treats as the same."""
     return random.choice(
         (
             name.upper(),
@@ -113,7 +113,7 @@ def _folded(name: str, random: Random) -> str:
 
 
 def _change(document: Any, others: dict[str, list[Any]], random: Random) -> None:
-    """Change one place of a document, for what could stand there as well."""
+    """Replace one value of a document with another plausible one."""
     target = random.choice(_objects(document))
     if not target.pairs:
         return
@@ -192,13 +192,13 @@ def _config(layers: list[bytes], number: int) -> dict[str, Any]:
 
 
 def _layout(random: Random) -> dict[str, bytes]:
-    """Return the files of a layout of two images, of which one is called ``t``."""
+    """Return the files of a layout of two images, one of them named ``t``."""
     stacks = [LAYERS[:2], LAYERS[2:]]
     plain = [_config(stack, number) for number, stack in enumerate(stacks)]
     others: dict[str, list[Any]] = {name: [value] for name, value in plain[1].items()}
     others |= {name: [value] for name, value in plain[1]["config"].items()}
     others |= {"diff_ids": [[digest(LAYERS[2])], [digest(LAYERS[0])], []], "type": ["x"]}
-    which = random.randrange(4)  # the document that is changed most
+    which = random.randrange(4)  # the document with the most changes
     chances = [0.6 if which == each else 0.05 for each in range(4)]
     configs = [_written(plain[0], others, random, chances[0]), json.dumps(plain[1]).encode()]
     manifests = []
@@ -256,7 +256,7 @@ def _described(blobs: list[bytes]) -> dict[str, list[Any]]:
 
 
 def _docker(random: Random, layout: dict[str, bytes] | None) -> dict[str, bytes]:
-    """Return the files of a docker-archive of one image, beside those of a layout or not."""
+    """Return the files of a docker-archive of one image, with or without those of a layout."""
     stack = LAYERS[:2]
     names = ["0.tar", "1.tar", "2.tar"]
     plain = _config(stack, 0)
@@ -279,7 +279,7 @@ def _docker(random: Random, layout: dict[str, bytes] | None) -> dict[str, bytes]
 
 
 def _change_members(members: list[Member], random: Random) -> None:
-    """Change a member of the outer archive: its name, another of its name, or a link for it."""
+    """Change a member of the archive: rename it, duplicate it, or replace it with a link."""
     at = random.randrange(len(members))
     member, other = members[at], random.choice(members)
     where = random.randrange(len(members) + 1)

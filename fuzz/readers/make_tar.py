@@ -1,4 +1,4 @@
-"""Random small tar archives, of everything that a header and what comes before it can say."""
+"""Random small tar archives with all kinds of headers and extensions."""
 
 from __future__ import annotations
 
@@ -143,9 +143,9 @@ def make_layers(random: Random) -> bytes:
 
 
 def make_tar(random: Random) -> bytes:
-    """Return an archive: made of members, some of the time changed once more.
+    """Return an archive of random members, sometimes changed once more.
 
-    The odder its parts, the fewer they are: what any reader refuses teaches nothing.
+    Unusual parts are rare in one archive: an input that a reader refuses compares nothing.
     """
     odd = random.choice((0.1, 0.3, 1.0))
     count = 1 if odd == 1.0 else random.choice((1, 2, 3, 4))
@@ -159,7 +159,7 @@ def make_tar(random: Random) -> bytes:
 
 
 def _repaired(tar: bytes, random: Random) -> bytes:
-    """Change some bytes of a header, and make its checksum right."""
+    """Change some bytes of a header, and update its checksum."""
     at = random.randrange(max(1, len(tar) // 512)) * 512
     block = bytearray(tar[at : at + 512])
     if len(block) < 512 or not any(block):
@@ -170,7 +170,7 @@ def _repaired(tar: bytes, random: Random) -> bytes:
 
 
 def _member(random: Random, odd: float) -> bytes:
-    """Return an entry with what comes before it."""
+    """Return an entry with its extensions."""
     if random.random() < 0.07:
         return sparse_member(random)
     before = b""
@@ -207,14 +207,14 @@ def _entry(random: Random, odd: float) -> bytes:
     if random.random() < 0.05:
         head = fixed(head[:508] + random.choice((b"tar\0", b"tar ", b"\1\2\3\4")))
     if random.random() < 0.05:
-        # Times as GNU and star keep them, in the prefix.
+        # Times in the prefix, as in GNU tar and star.
         at = random.choice((345, 357, 476, 488))
         head = fixed(head[:at] + b"13727046234\0" + head[at + 12 :])
     return head + (padded(data) if random.random() < 0.97 else data)
 
 
 def _number(random: Random, odd: float, value: int, width: int) -> bytes:
-    """Write a number as one archiver or another does, or as none should."""
+    """Encode a number as some archiver does, or in an invalid form."""
     digits = b"%o" % value
     full = digits.rjust(width - 1, b"0")
     plain = full + b"\0"

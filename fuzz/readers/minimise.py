@@ -1,4 +1,4 @@
-"""Make an input small while it still shows the same difference."""
+"""Minimise an input that shows a difference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["minimise_documents", "minimise_layers"]
 Shows = Callable[[bytes], bool]
 
 _PLAIN = header(b"a", mode=b"0000644\0")
-# The fields of a header: where they begin and end.
+# The fields of a header: start and end offsets.
 _FIELDS: tuple[tuple[int, int], ...] = (
     (0, 100),
     (100, 108),
@@ -30,12 +30,12 @@ _FIELDS += ((157, 257), (257, 265), (265, 329), (329, 337), (337, 345), (345, 50
 
 
 def minimise_layers(data: bytes, shows: Shows) -> bytes:
-    """Return a smaller stack of layers that shows the same."""
+    """Return a smaller stack of layers that shows the same difference."""
     return _minimise(data, shows, _smaller)
 
 
 def minimise_documents(data: bytes, shows: Shows) -> bytes:
-    """Return a smaller image that shows the same, with right digests in it."""
+    """Return a smaller image that shows the same difference, with valid digests."""
     return _minimise(data, shows, _smaller_image)
 
 
@@ -60,7 +60,7 @@ def _minimise(data: bytes, shows: Shows, smaller: Callable[[bytes], Iterator[byt
 
 
 def _smaller(data: bytes) -> Iterator[bytes]:
-    """Yield inputs with less in them, those that lack the most first."""
+    """Yield smaller inputs, the smallest first."""
     below, layers = data[:1], data[1:].split(SEPARATOR)
     if below > b"\0":
         yield b"\0" + data[1:]
@@ -90,7 +90,7 @@ def _smaller_tar(tar: bytes) -> Iterator[bytes]:
 
 
 def _simpler(block: bytes) -> Iterator[bytes]:
-    """Yield a header with one field as it mostly is."""
+    """Yield a header with one field set to a common value."""
     for start, end in _FIELDS:
         if block[start:end] != _PLAIN[start:end]:
             yield fixed(block[:start] + _PLAIN[start:end] + block[end:])
@@ -111,7 +111,7 @@ def _shorter(block: bytes) -> Iterator[bytes]:
 
 
 def _smaller_image(data: bytes) -> Iterator[bytes]:
-    """Yield images with a member less, or with something less in one of their documents."""
+    """Yield images with one member less, or with a smaller document."""
     units, tail = split(data[1:])
     for number in range(len(units)):
         yield data[:1] + b"".join(units[:number] + units[number + 1 :]) + tail
@@ -127,13 +127,13 @@ def _smaller_image(data: bytes) -> Iterator[bytes]:
 
 
 class _Pairs(tuple[tuple[str, Any], ...]):
-    """A JSON object in which a name can stand twice."""
+    """A JSON object that can have duplicate names."""
 
     __slots__ = ()
 
 
 def _less(value: Any) -> Iterator[Any]:
-    """Yield a value with one thing less in it."""
+    """Yield a value with one item less."""
     if isinstance(value, _Pairs):
         for number, (name, each) in enumerate(value):
             yield _Pairs(value[:number] + value[number + 1 :])
@@ -155,7 +155,7 @@ def _dump(value: Any) -> str:
 
 
 def _exchanged(data: bytes, units: list[bytes], tail: bytes, old: bytes, new: bytes) -> bytes:
-    """Put one document in the place of another, also where others name it by its digest."""
+    """Replace a document, and its digest in the documents that refer to it."""
     changed = {old: new}
     todo = [(old, new)]
     while todo:

@@ -1,4 +1,4 @@
-"""What a reader sees in a tar archive, entry by entry, in one form for all readers."""
+"""The entries that a reader sees in a tar archive, in one form for all readers."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ __all__ = ["Seen", "contents", "named", "ours"]
 
 
 class Seen(NamedTuple):
-    """One entry. What a reader does not tell is None.
+    """One entry. Attributes that a reader does not report are None.
 
     Attributes:
         kind: as :attr:`ociroot.tar.entry.Entry.kind`.
-        name: as it stands in the archive, but for slashes that mean nothing.
+        name: as in the archive, without redundant slashes.
         mode: the permission, set-id and sticky bits.
         uid: the owner.
         gid: the group.
         mtime_ns: the modification time in nanoseconds.
-        size: bytes of a regular file, holes included; 0 of all else.
-        target: what a link points to.
+        size: bytes of a regular file, holes included; 0 for other types.
+        target: the target of a link.
         rdev: the numbers of a device.
         content: the digest of a regular file's content.
         xattrs: the extended attributes.
-        sparse: whether it has holes (of ours only).
-        head: the entry's headers with what belongs to them (of ours only).
+        sparse: whether it has holes (only in our reading).
+        head: the entry's headers and extensions (only in our reading).
     """
 
     kind: str
@@ -53,14 +53,14 @@ class Seen(NamedTuple):
 
 
 def named(name: bytes) -> bytes:
-    """Return a name without the slashes that mean nothing: at its end, and behind another."""
+    """Return a name without trailing and repeated slashes."""
     while b"//" in name:
         name = name.replace(b"//", b"/")
     return name if name == b"/" else name.removesuffix(b"/")
 
 
 class _Noting(ChunkStream):
-    """Knows where the last header was."""
+    """A stream that records the position of the last header."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(iter((data,)))
@@ -90,7 +90,7 @@ def _content(entry: Entry, stream: Stream) -> bytes:
 
 
 def ours(tar: bytes) -> Iterator[Seen]:
-    """Yield what we see in an archive.
+    """Yield the entries that we see in an archive.
 
     Raises:
         OcirootError: we refuse it.

@@ -20,9 +20,9 @@ class Target(NamedTuple):
     """One kind of input.
 
     Attributes:
-        make: makes a random one.
-        compare: reads one with all readers.
-        smaller: makes one smaller, as long as it shows something.
+        make: generates a random input.
+        compare: reads an input with all readers.
+        smaller: minimises an input that shows a difference.
         readers: the other readers.
     """
 

@@ -1,4 +1,4 @@
-"""What GNU tar and bsdtar see in a tar archive."""
+"""Read a tar archive with GNU tar and bsdtar."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _LINE = re.compile(
 
 
 def _run(command: list[str], tar: Path) -> bytes | None:
-    """Run a program on an archive; return its output, or None when it refuses the archive.
+    """Run a program on an archive; return its output, or None if it refuses the archive.
 
-    A program that does not come to an end, or writes more and more, is taken for one that refuses.
+    A program that runs too long or writes too much counts as one that refuses it.
     """
     with (
         tar.open("rb") as archive,
@@ -63,7 +63,7 @@ def _run(command: list[str], tar: Path) -> bytes | None:
 
 
 def by_gnu_tar(tar: Path) -> list[Seen] | None:
-    """List an archive with GNU tar; None: it refuses it."""
+    """List an archive with GNU tar; None if it refuses the archive."""
     listed = _run(
         ["tar", "-tvR", "--numeric-owner", "--full-time", "--quoting-style=c", "-f", "-"], tar
     )
@@ -77,7 +77,7 @@ def by_gnu_tar(tar: Path) -> list[Seen] | None:
                 continue
             raise ValueError(f"a line of tar -t: {line!r}")
         if match["kind"] in "VMN":
-            continue  # labels and the like are no files
+            continue  # volume labels and the like
         kind = _KINDS.get(match["kind"], "unknown " + match["kind"])
         device = kind in ("char", "block")
         major, _, minor = match["size"].partition(",")
@@ -98,7 +98,7 @@ def by_gnu_tar(tar: Path) -> list[Seen] | None:
 
 
 def contents_by_gnu_tar(tar: Path) -> str | None:
-    """Return the digest of all files' contents, one after the other; None: GNU tar refuses it."""
+    """Return the digest of the concatenated file contents; None if GNU tar refuses the archive."""
     content = _run(["tar", "-xO", "-f", "-"], tar)
     return None if content is None else hashlib.sha256(content).hexdigest()
 
@@ -121,7 +121,7 @@ def _mode(text: str) -> int:
 def _nanoseconds(date: str) -> int | None:
     whole, _, fraction = date.partition(".")
     if " " not in whole:
-        return None  # beyond the calendar
+        return None  # a time outside the calendar
     year, rest = whole.split("-", 1) if not whole.startswith("-") else ("0", "")
     if not 1000 <= int(year) <= 9999:
         return None
@@ -131,13 +131,13 @@ def _nanoseconds(date: str) -> int | None:
 
 
 def by_bsdtar(tar: Path) -> list[Seen] | None:
-    """Have bsdtar write an archive anew, in plain pax, and look at that; None: it refuses it."""
-    # -P: from 3.7 on it cuts off a leading slash otherwise.
+    """Convert an archive to plain pax with bsdtar and read that; None if it refuses the archive."""
+    # -P: from 3.7 on it would strip a leading slash.
     written = _run(["bsdtar", "-cPf", "-", "--format=pax", "@-"], tar)
     if written is None:
         return None
     try:
-        # Plain pax as libarchive writes it, whatever it was before.
+        # Plain pax as libarchive writes it, whatever the format was before.
         return [each._replace(sparse=None, head=b"") for each in seen.ours(written)]
     except OcirootError:
         return None

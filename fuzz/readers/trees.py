@@ -1,4 +1,4 @@
-"""The tree that a stack of layers becomes: by us and by umoci, each in a directory."""
+"""Extract a stack of layers with ociroot and with umoci, each to a directory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ..images import files_of, write
 __all__ = ["by_umoci", "ours", "put"]
 
 _SECONDS = 20
-# Larger files are sparse ones, of which each reader writes gigabytes of zeros.
+# Larger files are sparse, and umoci would write gigabytes of zeros.
 LARGEST = 1 << 20
 _LIMITS = msgspec.structs.replace(DEFAULTS, file_size=LARGEST)
 
 
 def put(layers: Sequence[bytes], where: Path) -> None:
-    """Write a layout with one image, whose name is ``t``."""
+    """Write a layout with one image named ``t``."""
     files = files_of("oci-layout", list(layers), "none")
     index = json.loads(files["index.json"])
     index["manifests"][0]["annotations"] = {"org.opencontainers.image.ref.name": "t"}
@@ -44,7 +44,7 @@ def ours(layout: Path, root: Path) -> tuple[Snapshot, set[str]]:
 
 
 def by_umoci(layout: Path, root: Path) -> Snapshot | None:
-    """Unpack a layout with umoci; None: it refuses it."""
+    """Unpack a layout with umoci; None if it refuses the image."""
     done = subprocess.run(
         ["umoci", "raw", "unpack", "--image", f"{layout}:t", os.fspath(root)],
         capture_output=True,

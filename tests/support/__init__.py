@@ -1,1 +1,1 @@
-"""What the tests share: builders, snapshots, and what a test needs of the machine."""
+"""Shared helpers of the tests: builders, snapshots, and checks of the machine."""

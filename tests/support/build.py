@@ -1,7 +1,7 @@
-"""Layers and oci-archives for tests, made byte by byte, so that they can also be made wrong.
+"""Build layers and oci-archives for tests byte by byte, so that they can also be malformed.
 
-`tarfile` would clean up names and refuse what attacks are made of; the header writer here puts down
-whatever bytes it is given. Nothing of ociroot is used.
+`tarfile` normalises names and refuses hostile values; the header writer here writes the bytes that
+it is given. Nothing of ociroot is used.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TYPEFLAGS: dict[str, bytes] = {
 }
 BLOCK = 512
 RECORD = 10240
-DEFAULT_MTIME = 1_500_000_000  # not 0, which is what a directory without an entry gets
+DEFAULT_MTIME = 1_500_000_000  # not 0, the time of a directory without an entry
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -64,11 +64,11 @@ class Member:
     rdev: tuple[int, int] = (0, 0)
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
     pax: dict[bytes, bytes] = field(default_factory=dict)  # more pax records, put last
-    typeflag: bytes | None = None  # instead of the one of the kind
+    typeflag: bytes | None = None  # instead of that of the kind
 
     @property
     def permissions(self) -> int:
-        """The mode that is written."""
+        """The mode in the header."""
         if self.mode is not None:
             return self.mode
         return {"dir": 0o755, "symlink": 0o777}.get(self.kind, 0o644)
@@ -76,9 +76,9 @@ class Member:
 
 @dataclass(frozen=True)
 class Layer:
-    """A changeset and how it becomes a blob."""
+    """A changeset, and how it is stored as a blob."""
 
-    content: bytes | Sequence[Member]  # a tar (or whatever shall stand for one), or its members
+    content: bytes | Sequence[Member]  # the bytes of the tar archive, or its members
     compression: Compression = "none"
     media_type: str | None = None  # None: the one that fits the compression
     format: Format = "pax"
@@ -100,22 +100,22 @@ class Layer:
 class Image:
     """One image of an archive: layers, and overrides of every document about them.
 
-    A dict is laid over the document, where the value `...` takes the name out; bytes replace the
-    document whole.
+    A dict overrides members of the document, where the value `...` removes one; bytes replace the
+    whole document.
     """
 
     layers: Sequence[Layer | bytes | Sequence[Member]]
     config: Document | bytes | None = None
     diff_ids: Sequence[str] | None = None
     manifest: Document | bytes | None = None
-    platform: tuple[str, ...] = HOST  # os, architecture and, if there, variant
+    platform: tuple[str, ...] = HOST  # os, architecture and optionally variant
     descriptor: Document = field(default_factory=dict)  # of the manifest, in the index
     config_descriptor: Document = field(default_factory=dict)
     algorithm: str = "sha256"
 
 
 def file(name: bytes, data: bytes = b"", **rest: Any) -> Member:
-    """A regular file."""
+    """Return a regular file."""
     return Member(name, "file", data, **rest)
 
 
@@ -135,12 +135,12 @@ def link(name: bytes, target: bytes, **rest: Any) -> Member:
 
 
 def seconds(nanoseconds: int) -> Fraction:
-    """An mtime from nanoseconds."""
+    """Convert nanoseconds to an mtime in seconds."""
     return Fraction(nanoseconds, 1_000_000_000)
 
 
 def compress(data: bytes, compression: Compression) -> bytes:
-    """One gzip member or zstd frame, or the data itself; the same bytes each time."""
+    """Return one gzip member or zstd frame, or the data itself; deterministic."""
     if compression == "gzip":
         return gzip.compress(data, 6, mtime=0)
     if compression == "zstd":
@@ -149,12 +149,12 @@ def compress(data: bytes, compression: Compression) -> bytes:
 
 
 def digest(data: bytes, algorithm: str = "sha256") -> str:
-    """A digest as documents write it."""
+    """Return a digest in the form of documents."""
     return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
 
 
 def describe(media_type: str, data: bytes, algorithm: str = "sha256", **rest: Any) -> Document:
-    """A right descriptor of the data, with `rest` added."""
+    """Return a valid descriptor of the data, with `rest` added."""
     size = len(data)
     return {"mediaType": media_type, "digest": digest(data, algorithm), "size": size, **rest}
 
@@ -163,7 +163,7 @@ def describe(media_type: str, data: bytes, algorithm: str = "sha256", **rest: An
 
 
 def tar(members: Iterable[Member], format: Format = "pax") -> bytes:
-    """The members as a tar archive, with its end marker and filled up to a record."""
+    """Return the members as a tar archive, with an end marker and padded to a record."""
     out = io.BytesIO()
     for member in members:
         out.write(entry(member, format))
@@ -173,14 +173,14 @@ def tar(members: Iterable[Member], format: Format = "pax") -> bytes:
 
 
 def entry(member: Member, format: Format = "pax") -> bytes:
-    """One member's headers and data."""
+    """Return the headers and the data of a member."""
     typeflag = member.typeflag or TYPEFLAGS[member.kind]
     records: dict[bytes, bytes] = {}
     before = b""
     name, prefix, target = member.name, b"", member.target
 
     if format == "gnu":
-        # A link name comes first, as GNU tar writes them.
+        # The link name comes first, as GNU tar writes it.
         if len(target) > 100:
             before += _gnu_long(b"K", target)
         if len(name) > 100:
@@ -213,7 +213,7 @@ def entry(member: Member, format: Format = "pax") -> bytes:
         if 0 <= value < 8 ** (width - 1):
             return b"%0*o\0" % (width - 1, value)
         if format == "pax" and width != 8:
-            return b"%0*o\0" % (width - 1, 0)  # the record has it
+            return b"%0*o\0" % (width - 1, 0)  # it is in the pax record
         _must(format != "ustar", "ustar: number out of range", member)
         return base256(value, width)
 
@@ -252,7 +252,7 @@ def header(
     prefix: bytes = b"",
     checksum: bytes | None = None,
 ) -> bytes:
-    """One header block from raw fields; the checksum is right unless one is given."""
+    """Return a header block from raw fields, with the correct checksum unless one is given."""
     if isinstance(size, int):
         size = b"%011o\0" % size
     start = name.ljust(100, b"\0") + mode + uid + gid + size + mtime
@@ -266,19 +266,19 @@ def header(
 
 
 def padded(data: bytes) -> bytes:
-    """The data filled up to a block."""
+    """Return the data padded to a block."""
     return data + bytes(-len(data) % BLOCK)
 
 
 def base256(value: int, width: int) -> bytes:
-    """A number as GNU tar writes what octal cannot: first bit set, then two's complement."""
+    """Return a number in GNU tar's base-256: first bit set, then two's complement."""
     raw = bytearray(value.to_bytes(width, "big", signed=True))
     raw[0] |= 0x80
     return bytes(raw)
 
 
 def pax_records(records: dict[bytes, bytes]) -> bytes:
-    """Length, key and value, where the length counts itself."""
+    """Return records of length, key and value; the length includes itself."""
     lines = []
     for key, value in records.items():
         rest = b" %b=%b\n" % (key, value)
@@ -290,7 +290,7 @@ def pax_records(records: dict[bytes, bytes]) -> bytes:
 
 
 def pax_global(records: dict[bytes, bytes]) -> bytes:
-    """A global extended header, to be put between entries."""
+    """Return a global extended header."""
     data = pax_records(records)
     return header(b"pax_global_header", b"g", size=len(data)) + padded(data)
 
@@ -371,9 +371,9 @@ def archive_of(
 ) -> Path:
     """Write an oci-archive of several images.
 
-    `blobs` are more blobs or other content for those there are, by digest, and `files` the same by
-    name; None takes one out. `prefix` is put before every name (`b"./"`), and `directories` says
-    whether the directories have entries of their own.
+    `blobs` adds blobs or replaces their content, by digest, and `files` does so by name; None
+    removes one. `prefix` precedes every name (`b"./"`), and `directories` adds entries for the
+    directories.
     """
     store: dict[str, bytes | None] = {}
     manifests = [_add_image(store, image) for image in images]
@@ -400,8 +400,8 @@ def archive_of(
 
 
 def unpacked(archive: Path, layout: Path) -> Path:
-    """Make the layout directory that is in an oci-archive."""
-    # Debian 12's Python has no filters, without which later ones warn of `extractall`.
+    """Unpack an oci-archive to a layout directory."""
+    # Debian 12's Python has no extraction filters; later versions warn without one.
     with tarfile.open(archive) as tar:
         for member in tar:
             content = tar.extractfile(member)
@@ -413,12 +413,12 @@ def unpacked(archive: Path, layout: Path) -> Path:
 
 
 def as_layer(layer: Layer | bytes | Sequence[Member]) -> Layer:
-    """The layer itself, or what is short for an uncompressed one."""
+    """Return the layer itself, or an uncompressed one from its bytes or members."""
     return layer if isinstance(layer, Layer) else Layer(layer)
 
 
 def _add_image(store: dict[str, bytes | None], image: Image) -> Document:
-    """Put an image's blobs in the store; return the descriptor of its manifest."""
+    """Add an image's blobs to the store; return the descriptor of its manifest."""
 
     def put(media_type: str, data: bytes, overrides: Document) -> Document:
         store[digest(data, image.algorithm)] = data

@@ -1,4 +1,4 @@
-"""The command, run as a process."""
+"""Run the command as a process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from typing import Any
 
 
 def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run it to its end, with what it says as text."""
+    """Run it to completion, with its output as text."""
     command = [sys.executable, "-m", "ociroot", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)

@@ -1,4 +1,4 @@
-"""How much work something is, in calls and bytes and not in seconds."""
+"""Measure work in calls and bytes instead of seconds."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 
 
 class Counts:
-    """What has been counted.
+    """The counters.
 
     Attributes:
         reads: calls that read from a file.
-        bytes_read: bytes that they gave.
-        looks: calls that look at a path, or at one name on the way to it.
+        bytes_read: bytes that they returned.
+        looks: calls that look up a path, or one name of it.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Counts:
 
 @contextmanager
 def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
-    """Count what this process asks the kernel for."""
+    """Count system calls of this process."""
     counts = Counts()
     pread, lstat = os.pread, os.lstat
 
@@ -50,7 +50,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
 
 
 def steps(work: Callable[[], object]) -> int:
-    """Return how many instructions of Python some work runs, each as often as it does."""
+    """Return how many Python instructions some work executes."""
     count = 0
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:

@@ -1,4 +1,4 @@
-"""Runs that are killed in the middle, so that they leave what a killed run leaves."""
+"""Kill runs in the middle, so that they leave left-overs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import ociroot
 from ociroot import linux
 
-#: What changes something, on the way from an image to a destination.
+#: The functions that change something during an extraction.
 CHANGES = (
     *("mkdir", "rename", "rmdir", "unlink", "fchmod", "chmod", "fchown", "utime", "symlink"),
     *("removexattr", "setxattr", "fsync"),
@@ -20,7 +20,7 @@ _OF_LINUX = ("renameat2", "syncfs")
 
 
 def in_a_fork(work: Callable[[], None]) -> int:
-    """Call something in another process; return its exit status."""
+    """Call a function in a child process; return its exit status."""
     child = os.fork()
     if child == 0:
         try:
@@ -34,13 +34,13 @@ def in_a_fork(work: Callable[[], None]) -> int:
 
 
 def leave(image: Path, root: Path, **options: Any) -> None:
-    """Have a run killed when it is at work."""
+    """Kill a run in the middle of its work."""
     killed = in_a_fork(lambda: _extract(image, root, progress=_die, **options))
     assert killed == -signal.SIGKILL
 
 
 def killed_at(number: int, image: Path, root: Path, **options: Any) -> bool:
-    """Have a run killed right before the nth call that changes something; say whether it was."""
+    """Kill a run before its nth call that changes something; return whether it was killed."""
 
     def work() -> None:
         count = 0

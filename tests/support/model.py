@@ -1,11 +1,11 @@
-"""What the specification says a stack of layers becomes: slow, plain and independent of ociroot.
+"""A reference model of the specification: slow, simple and independent of ociroot.
 
-Written from the image-spec's layer.md and the project's table of decisions, to be read beside them.
-There is no cleverness here on purpose: each layer is applied in two phases to nodes in memory.
+It follows the image-spec's layer.md and the project's table of decisions. Each layer is applied in
+two phases to nodes in memory:
 
-1. Its whiteouts act on the tree below it, all at once: "Whiteout files MUST only apply to resources
-   in lower/parent layers."
-2. Its other entries act on what is then there, in the order of the archive.
+1. Its whiteouts apply to the tree of the lower layers, all at once: "Whiteout files MUST only apply
+   to resources in lower/parent layers."
+2. Its other entries apply to the result, in the order of the archive.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ HIGHEST_OWNER = 2**32 - 2
 
 
 class ModelRefusal(Exception):
-    """The stack is one that must be refused."""
+    """The stack must be refused."""
 
 
 class _NotThere(Exception):
-    """A path leads nowhere (or not to a directory where one is needed)."""
+    """A path does not exist, or is not a directory where one is required."""
 
 
 class _TooManyLinks(Exception):
-    """A path goes through more symbolic links than any honest one."""
+    """A path goes through too many symbolic links."""
 
 
 @dataclass(eq=False)
 class Node:
-    """An inode; hard links are names for the same one."""
+    """An inode; hard links share it."""
 
     kind: str
     mode: int = 0o755
@@ -54,7 +54,7 @@ class Node:
 
 
 def expected(layers: Iterable[Sequence[Member]]) -> dict[bytes, Record]:
-    """The tree that the layers make, from the lowest up, as a snapshot of it would look."""
+    """Apply the layers, the lowest first; return the tree as a snapshot."""
     root = Node("dir")
     for members in layers:
         _apply(root, members)
@@ -62,7 +62,7 @@ def expected(layers: Iterable[Sequence[Member]]) -> dict[bytes, Record]:
 
 
 def clean(name: bytes) -> list[bytes]:
-    """The components of a name: no empty ones, no `.`, `..` undone, never above the root."""
+    """Return the components of a name, without empty ones and `.`, and with `..` resolved."""
     parts: list[bytes] = []
     for part in name.split(b"/"):
         if part in (b"", b"."):
@@ -92,7 +92,7 @@ def _apply(root: Node, members: Sequence[Member]) -> None:
         elif path[-1] == OPAQUE or not path[-1].startswith(AUFS):
             whiteouts.append(path)
 
-    # Phase 1. Found first and removed then, so that their order cannot matter.
+    # Phase 1. All are found before any is removed, so that their order does not matter.
     hidden: list[tuple[Node, bytes]] = []
     for path in whiteouts:
         hidden += _hidden(root, path)
@@ -110,13 +110,13 @@ def _apply(root: Node, members: Sequence[Member]) -> None:
 
 
 def _hidden(root: Node, path: list[bytes]) -> list[tuple[Node, bytes]]:
-    """The names that one whiteout hides, in the tree below its layer."""
+    """Return the names that a whiteout hides in the tree of the lower layers."""
     parents, name = path[:-1], path[-1]
     try:
         if name != OPAQUE:
             return [(_find_directory(root, parents), name[len(WHITEOUT) :])]
         directory = root
-        if parents:  # that last step does not go through a link
+        if parents:  # the last component is not followed
             there = _find_directory(root, parents[:-1]).children.get(parents[-1])
             if there is None or there.kind != "dir":
                 return []
@@ -140,7 +140,7 @@ def _add(root: Node, path: list[bytes], member: Member) -> None:
         directory, target = _find_link_target(root, member)
         if there is target:
             return
-        # What is in the way goes first, and the place that the target was found at with it.
+        # What is replaced is removed first, possibly with the directory of the target.
         if there is not None and _is_within(directory, there):
             raise ModelRefusal(f"hard link to what it replaces: {member.name!r}")
         parent.children[name] = target
@@ -161,7 +161,7 @@ def _add(root: Node, path: list[bytes], member: Member) -> None:
 
 
 def _find_link_target(root: Node, member: Member) -> tuple[Node, Node]:
-    """The directory that the target is in, links on the way followed, and the target itself."""
+    """Return the directory of the target, with links in the path followed, and the target."""
     path = clean(member.target)
     if not path:
         raise ModelRefusal(f"hard link to the root: {member.name!r}")
@@ -182,7 +182,7 @@ def _is_within(node: Node, top: Node) -> bool:
 
 
 def _find_directory(root: Node, path: list[bytes], create: bool = False) -> Node:
-    """The directory at a path, following symbolic links as the kernel would after a chroot."""
+    """Return the directory at a path, following symbolic links as the kernel does in a chroot."""
     trail = [root]  # the directories we went through, for `..`
     waiting = list(path)
     links = 0
@@ -214,7 +214,7 @@ def _find_directory(root: Node, path: list[bytes], create: bool = False) -> Node
 
 
 def _set_attributes(node: Node, member: Member) -> None:
-    """All of them: what the entry does not say is gone."""
+    """Set all attributes; those that the entry does not have are removed."""
     if not (0 <= member.uid <= HIGHEST_OWNER and 0 <= member.gid <= HIGHEST_OWNER):
         raise ModelRefusal(f"impossible owner: {member.name!r}")
     # Linux has no modes for symbolic links.
@@ -222,7 +222,7 @@ def _set_attributes(node: Node, member: Member) -> None:
     node.uid, node.gid = member.uid, member.gid
     nanoseconds = Fraction(member.mtime) * 10**9
     node.mtime_ns = nanoseconds.numerator // nanoseconds.denominator
-    # The kernel gives user.* to files and directories only.
+    # The kernel supports user.* only on files and directories.
     carries = node.kind in ("file", "dir")
     node.xattrs = {
         key: value

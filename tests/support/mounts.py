@@ -1,4 +1,4 @@
-"""File systems of many kinds, mounted for a test and gone after it."""
+"""Mount file systems of many kinds for the duration of a test."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 
 @contextmanager
 def mounted(place: Path, *arguments: str | Path) -> Iterator[Path]:
-    """Mount something at a new directory; the arguments are mount(8)'s but for that.
+    """Mount something at a new directory; the arguments are those of mount(8).
 
-    Where root may not (in a container without that capability, or without loop devices) the test
-    is skipped with what mount says: that is the machine, and no missing program.
+    If root may not mount (in a container without the capability or without loop devices), the test
+    is skipped with mount's message.
     """
     place.mkdir(parents=True, exist_ok=True)
     command = ["mount", *arguments, place]
@@ -31,9 +31,9 @@ def mounted(place: Path, *arguments: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def disk(place: Path, kind: str, size: str, *options: str) -> Iterator[Path]:
-    """Make a file system of a kind and a size in a file, and mount it; its root is empty.
+    """Create a file system in a file and mount it; its root is empty.
 
-    Where this kernel has no such file system the test is skipped: that is not a missing program.
+    The test is skipped if this kernel does not support the file system.
     """
     known = Path("/proc/filesystems").read_text().split()
     image = place.with_name(place.name + ".img")
@@ -53,9 +53,9 @@ def disk(place: Path, kind: str, size: str, *options: str) -> Iterator[Path]:
 
 @contextmanager
 def fat(place: Path, size: str) -> Iterator[Path]:
-    """Make a FAT file system in a file, and mount it by FUSE: few kernels have one of their own.
+    """Create a FAT file system in a file and mount it with FUSE.
 
-    Where there is no FUSE the test is skipped: that is not a missing program.
+    The test is skipped without FUSE.
     """
     image = place.with_name(place.name + ".img")
     subprocess.run(["truncate", "-s", size, image], check=True)
@@ -72,7 +72,7 @@ def fat(place: Path, size: str) -> Iterator[Path]:
 
 
 def room(place: Path) -> tuple[int, int]:
-    """The bytes and the inodes that are free in a file system, all written that is to be."""
+    """Return the free bytes and inodes of a file system after a sync."""
     os.sync()
     status = os.statvfs(place)
     return status.f_bfree * status.f_frsize, status.f_ffree

@@ -1,4 +1,4 @@
-"""What a test needs of the machine: skipped with a reason where it is missing, a failure in CI."""
+"""Requirements on the machine: a test without one is skipped with a reason, and fails in CI."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 def _missing(reason: str) -> None:
-    # CI installs every tool, so there a skip would hide a hole in the setup.
+    # CI installs every tool, so a skip there would hide an incomplete set-up.
     if os.environ.get("CI") == "true":
         pytest.fail(f"missing in CI: {reason}")
     pytest.skip(reason)
@@ -23,7 +23,7 @@ def need_root() -> None:
 
 
 def besides_owners(codes: Iterable[str]) -> list[str]:
-    """Return codes of warnings without the one that an ordinary user gets whatever the image is."""
+    """Return codes of warnings without the one that an ordinary user gets for every image."""
     return [code for code in codes if code != "owners" or os.geteuid() == 0]
 
 

@@ -1,6 +1,6 @@
-"""The steps of a tree's life that the real images record as layers: odd files, changes, removals.
+"""Changes to a tree that the real images record as layers: unusual files, changes, removals.
 
-Each function changes a tree in place, as root, with the calls that any program would use.
+Each function changes a tree in place, as root, with ordinary system calls.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CAP_NET_RAW = struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0)
 # 2023-11-14 and some nanoseconds; no two attributes of these trees are equal by chance.
 MOMENT = 1_700_000_000_123_456_789
 SECOND = 10**9
-# Above 2^21-1, the most that seven octal digits can hold.
+# Above 2^21-1, the maximum of seven octal digits.
 BIG_ID = 3_000_000_000
 
 
@@ -40,7 +40,7 @@ def _touch(path: Path, moment: int) -> None:
 
 
 def add_oddities(root: Path) -> None:
-    """Add one of everything that a layer can hold."""
+    """Add one of everything that a layer can contain."""
     odd = _directory(root / "srv/odd")
     _modes_and_owners(odd)
     _extended_attributes(odd)
@@ -73,7 +73,7 @@ def _extended_attributes(odd: Path) -> None:
     noted = _write(odd / "user-xattr", "noted")
     os.setxattr(noted, "user.text", "größe".encode())
     os.setxattr(noted, "user.binary", bytes(range(256)))
-    # Neither a name with = nor an empty value: Go's archive/tar writes none of them.
+    # No name with = and no empty value: Go's archive/tar does not write them.
     os.setxattr(noted, "user.like-a-record", b"a=b\n1 c=d\n")
     os.setxattr(_directory(odd / "user-xattr-directory"), "user.dir", b"\x00dir\x00")
     os.setxattr(odd / "user-xattr-directory", "trusted.note", b"trusted")
@@ -160,7 +160,7 @@ def _times(odd: Path) -> None:
 
 
 def _before_the_changes(root: Path) -> None:
-    """Make what `swap_types` and `remove` will find."""
+    """Create what `swap_types` and `remove` change."""
     swap = root / "srv/swap"
     _write(swap / "directory-to-link/inside", "old")
     _write(swap / "directory-to-file/sub/inside", "old")
@@ -185,7 +185,7 @@ def _before_the_changes(root: Path) -> None:
 
 
 def swap_types(root: Path) -> None:
-    """Replace directories by links and the reverse, and files by all else."""
+    """Replace directories with links and vice versa, and files with other types."""
     swap = root / "srv/swap"
     shutil.rmtree(swap / "directory-to-link")
     (swap / "directory-to-link").symlink_to("target")
@@ -199,7 +199,7 @@ def swap_types(root: Path) -> None:
     (swap / "file-to-link").symlink_to("target/inside")
     (swap / "file-to-fifo").unlink()
     os.mkfifo(swap / "file-to-fifo")
-    # The names part: one is written anew, the other keeps the old inode.
+    # The hard links separate: one name gets a new inode, the other keeps the old one.
     (swap / "linked-a").unlink()
     _write(swap / "linked-a", "apart")
     os.removexattr(swap / "attributes", "user.old")
@@ -211,13 +211,13 @@ def swap_types(root: Path) -> None:
 
 
 def directory_to_file(root: Path) -> None:
-    """Replace a directory that holds something by a file."""
+    """Replace a non-empty directory with a file."""
     shutil.rmtree(root / "srv/swap/directory-to-file")
     _write(root / "srv/swap/directory-to-file", "new", 0o600)
 
 
 def remove(root: Path) -> None:
-    """Remove a file and a directory, and one directory that is made again with other content."""
+    """Remove a file and a directory; replace another directory with one of other content."""
     shutil.rmtree(root / "srv/gone")
     shutil.rmtree(root / "srv/made-again")
     _write(root / "srv/made-again/both", "new")
@@ -252,7 +252,7 @@ def package(directory: Path, version: str) -> Path:
 
 
 def archive_by_tar(root: Path) -> None:
-    """Fill a directory with what umoci and buildah lose and tar can record."""
+    """Fill a directory with what umoci and buildah lose but tar can store."""
     _write(root / "nanoseconds", "now")
     with (root / "sparse").open("wb") as file:
         for island in range(1, 40):

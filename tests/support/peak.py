@@ -1,4 +1,4 @@
-"""How much memory a command takes, as the kernel counts it."""
+"""Measure the peak memory of a command as the kernel reports it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-# execve(2) keeps the largest resident set of the process that forked, which here is pytest with
-# all that it has loaded; so a small process stands between. Its last words are the figure.
+# execve(2) keeps the peak resident set of the process that forked, which is pytest with all of its
+# modules; so a small process is between. Its last line of output is the figure.
 _MEASURE = """
 import os, sys
 pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
@@ -19,15 +19,15 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 class Measured(NamedTuple):
-    """What a run of the command came to."""
+    """The result of a run of the command."""
 
     code: int
     err: str
-    peak: int  # bytes of its largest resident set
+    peak: int  # peak resident set in bytes
 
 
 def measured(*arguments: str | Path) -> Measured:
-    """Run `ociroot` in a process of its own; what it prints on stdout is dropped."""
+    """Run `ociroot` in a child process; its stdout is discarded."""
     command = [sys.executable, "-m", "ociroot", *map(str, arguments)]
     done = subprocess.run(
         [sys.executable, "-c", _MEASURE, *command],

@@ -1,8 +1,8 @@
-"""Real images, built by the tools that people use, and the trees that others make of them.
+"""Images built by real tools, and the trees that other tools extract from them.
 
-Everything is a plain file below one temporary directory: the storage of buildah and podman is
-given by `--root` and `--runroot` with the vfs driver, and podman's locks are files there, too. What
-stays is the cache in which their library notes which blobs are the same in another compression.
+Everything is below one temporary directory: the storage of buildah and podman is set by `--root`
+and `--runroot` with the vfs driver, and podman's locks are files there, too. Only their cache of
+equal blobs in other compressions is outside.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ TOOLS = (
 )
 COMPRESSIONS = ("none", "gzip", "zstd")
 PACKAGES = ("iputils-ping", "libcap2-bin", "less")
-# A setting a line, as in apt.conf; %_ is apt-config's blank.
+# One setting per line, as in apt.conf; %_ is apt-config's space.
 NETWORK = '%F%_"%v";%n'
-# What a session puts on disk at its peak is about 5 GiB.
+# A session needs about 5 GiB of disk at its peak.
 ROOM = 8 * 2**30
 
 
 @dataclass(frozen=True)
 class Debian:
-    """A minbase tree of the running release, and packages to install over it."""
+    """A minbase tree of the running release, and packages to install in it."""
 
     tree: Path
     packages: Path
@@ -46,7 +46,7 @@ class Debian:
 
 @dataclass(frozen=True)
 class RealImage:
-    """One image in several encodings."""
+    """One image in several forms."""
 
     name: str
     archives: dict[str, Path]
@@ -54,7 +54,7 @@ class RealImage:
 
     @functools.cached_property
     def by_umoci(self) -> Snapshot:
-        """The tree that `umoci unpack` makes of it."""
+        """Return the tree that `umoci unpack` extracts."""
         layout, bundle = self.workshop / f"{self.name}.oci", self.workshop / f"{self.name}.bundle"
         # umoci reads no archives and, before 0.5, no zstd.
         run("skopeo", "copy", "-q", f"oci-archive:{self.archives['gzip']}", f"oci:{layout}:latest")
@@ -66,13 +66,13 @@ class RealImage:
 
     @functools.cached_property
     def by_podman(self) -> Snapshot:
-        """The tree that `podman pull` and `podman image mount` make of it."""
+        """Return the tree of `podman pull` and `podman image mount`."""
         with podman_mounted(self.workshop, self.archives["gzip"]) as mounted:
             return snapshot(mounted)
 
 
 def run(*command: str | Path, **options: object) -> str:
-    """Run a program and return what it printed; a failure shows what it complained about."""
+    """Run a program and return its output; a failure shows its messages."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
     if done.returncode != 0:
         shown = " ".join(map(str, command))
@@ -86,7 +86,7 @@ def _storage(tool: str, workshop: Path) -> tuple[str | Path, ...]:
 
 
 def podman_in(workshop: Path) -> Callable[..., str]:
-    """Podman with a storage and settings of its own."""
+    """Run podman with a storage and settings of its own."""
     settings = workshop / "containers.conf"
     settings.write_text(
         f'[engine]\nlock_type = "file"\ntmp_dir = "{workshop}/podman-tmp"\nevents_logger = "none"\n'
@@ -97,7 +97,7 @@ def podman_in(workshop: Path) -> Callable[..., str]:
 
 @contextmanager
 def podman_mounted(workshop: Path, archive: Path) -> Iterator[Path]:
-    """Let podman unpack an archive into a storage of its own and show the tree."""
+    """Unpack an archive with podman into a storage of its own and mount the tree."""
     podman = podman_in(workshop)
     image = podman("pull", "--quiet", f"oci-archive:{archive}")
     try:
@@ -109,7 +109,7 @@ def podman_mounted(workshop: Path, archive: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def workshop() -> Iterator[Path]:
-    """Give a directory with room for trees, in memory if the machine has it."""
+    """A directory with space for trees, in memory if possible."""
     need_tools(*TOOLS)
     with roomy_directory(ROOM) as directory:
         yield directory
@@ -117,7 +117,7 @@ def workshop() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def debian(workshop: Path) -> Debian:
-    """Bootstrap a minbase tree of this machine's Debian from where its own apt takes packages."""
+    """Bootstrap a minbase tree of this machine's Debian from its own apt sources."""
     release = dict(
         line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if line
     )
@@ -138,11 +138,11 @@ def debian(workshop: Path) -> Debian:
         *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"),
         *(f"--aptopt={line}" for line in network.splitlines()),
         *(f"--customize-hook={fetch}", suite, made.tree),
-        # Without lists of its own the machine leaves the choice to mmdebstrap.
+        # If the machine has no sources, mmdebstrap chooses them.
         *(["-"] if sources else []),
         input=sources,
     )
-    # umoci and buildah record whole seconds: one rounds, the other cuts.
+    # umoci and buildah record whole seconds: one rounds, the other truncates.
     for path in (made.tree, *made.tree.rglob("*")):
         second = path.lstat().st_mtime_ns // 10**9
         os.utime(path, (second, second), follow_symlinks=False)
@@ -202,12 +202,12 @@ def _copied_by_skopeo(workshop: Path, name: str) -> RealImage:
 
 
 def buildah_in(workshop: Path) -> Callable[..., str]:
-    """Buildah with a storage of its own."""
+    """Run buildah with a storage of its own."""
     return functools.partial(run, *_storage("buildah", workshop))
 
 
 def _without_raising_limits() -> Iterator[str]:
-    """The options of `buildah from` with which it raises no limits: not every root may."""
+    """Yield options of `buildah from` that avoid raising limits, which root may not be allowed."""
     processes = min(32768, resource.getrlimit(resource.RLIMIT_NPROC)[1])
     yield f"--ulimit=nproc={processes}:{processes}"
     yield "--ulimit=nofile=1024:1024"
@@ -218,7 +218,7 @@ def debian_by_buildah(workshop: Path, debian: Debian) -> RealImage:
     """Build the minbase tree in one layer, by `buildah mount` and `buildah commit`."""
     buildah = buildah_in(workshop)
     container = buildah("from", "scratch")
-    # `buildah add` would give everything to root.
+    # `buildah add` would change all owners to root.
     run("cp", "-a", f"{debian.tree}/.", buildah("mount", container))
     buildah("config", "--env", "ORIGIN=buildah", "--cmd", "/bin/sh", container)
     buildah("commit", "--rm", "--format", "oci", container, "localhost/debian")

@@ -1,4 +1,4 @@
-"""A place for what is too large, or too many files, for the disk of just any machine."""
+"""A directory for large or many files."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ MEMORY = Path("/dev/shm")
 
 @contextmanager
 def roomy_directory(size: int) -> Iterator[Path]:
-    """Give a directory, in memory if there is room for `size` bytes, else among the temporary.
+    """Provide a directory, in memory if there is space for `size` bytes, else in TMPDIR.
 
-    It is removed at the end, unlike pytest's, of which three sessions are kept.
+    It is removed at the end, unlike pytest's, which are kept for three sessions.
     """
     place = MEMORY if MEMORY.is_dir() and _good(MEMORY, size) else None
     directory = Path(tempfile.mkdtemp(prefix="ociroot-test-", dir=place))
@@ -27,7 +27,7 @@ def roomy_directory(size: int) -> Iterator[Path]:
 
 
 def _good(place: Path, size: int) -> bool:
-    """Whether the place is large enough, carries what images have, and runs programs."""
+    """Return whether the directory has enough space, supports xattrs, and allows execution."""
     status = os.statvfs(place)
     if status.f_bavail * status.f_frsize < size or status.f_flag & os.ST_NOEXEC:
         return False

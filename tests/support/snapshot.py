@@ -1,4 +1,4 @@
-"""What a tree on disk looks like, as a value: taken without following a link, compared in tests."""
+"""Snapshots of trees on disk, taken without following links, for comparison in tests."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ KINDS = {
 }
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Where SELinux is on, the kernel gives each file a label of its own, whoever makes it. Elsewhere
-# the attribute is like any other: it is there when somebody has set it.
+# With SELinux, the kernel labels every new file. Elsewhere the attribute is like any other.
 _LABELLED = ("security.selinux",) if Path("/sys/fs/selinux/enforce").exists() else ()
 
 
 @dataclass(frozen=True)
 class Record:
-    """One name of a tree with all that stat(2), readlink(2), listxattr(2) and read(2) say of it."""
+    """One name of a tree, with the results of stat(2), readlink(2), listxattr(2) and read(2)."""
 
     kind: str
     mode: int
@@ -43,7 +42,7 @@ class Record:
 
 
 Snapshot = dict[bytes, Record]
-# An attribute's name and the path: True says that they may differ there.
+# Takes an attribute's name and the path; returns True if they may differ there.
 Ignore = Container[str] | Callable[[bytes, str], bool]
 
 
@@ -85,16 +84,16 @@ def snapshot(root: Path) -> Snapshot:
 
 
 def _walk(root: bytes) -> Iterator[tuple[bytes, int, bytes, os.stat_result]]:
-    """Yield (path, handle of a directory, name in it, stat) for the root and all below.
+    """Yield (path, descriptor of the directory, name in it, stat) for the root and all below.
 
-    One handle is open at a time and `..` leads back, so depth is limited by neither the stack,
-    PATH_MAX nor the number of open files. The tree must stand still.
+    One descriptor is open at a time and `..` leads back, so depth is not limited by the stack,
+    PATH_MAX or the number of open files. The tree must not change meanwhile.
     """
     handle = os.open(root, _OPEN_DIR)
     try:
         yield b".", handle, b".", os.fstat(handle)
         prefix = b""
-        waiting: list[list[bytes]] = []  # the subdirectories still to enter, a list a level
+        waiting: list[list[bytes]] = []  # the subdirectories still to enter, one list per level
         lengths: list[int] = []  # of the prefixes to go back to
         while True:
             below: list[bytes] = []
@@ -134,7 +133,7 @@ def _xattrs(directory: int, name: bytes) -> dict[bytes, bytes]:
     path = _proc(directory, name)
     try:
         names = os.listxattr(path, follow_symlinks=False)
-    except OSError:  # the file system knows none
+    except OSError:  # the file system does not support them
         return {}
     return {
         os.fsencode(key): os.getxattr(path, key, follow_symlinks=False)
@@ -152,7 +151,7 @@ ATTRIBUTES = tuple(field.name for field in fields(Record))
 
 
 def differences(a: Snapshot, b: Snapshot, ignore: Ignore = ()) -> list[str]:
-    """Readable lines, one an attribute that differs; empty when the trees are equal.
+    """Return a line of text for each attribute that differs; empty if the trees are equal.
 
     `ignore` is a set of attributes (of `Record`, or `missing` for a path that only one side has)
     or a function of path and attribute. Where the kinds differ nothing else is compared.

@@ -1,4 +1,4 @@
-"""Random stacks of layers, drawn from so few names that everything collides with everything."""
+"""Random stacks of layers, drawn from few names so that they collide often."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ shallow_paths = st.lists(parts, min_size=1, max_size=2).map(b"/".join)
 
 @st.composite
 def names(draw: st.DrawFn) -> bytes:
-    """A path as archives write it: now and then not in its shortest form."""
+    """Draw a path as archives write it: sometimes not in its shortest form."""
     path = draw(st.one_of(shallow_paths, paths))
     form = draw(st.integers(0, 15))
     if form == 0:
@@ -70,7 +70,7 @@ _KINDS += ["whiteout"] * 4 + ["opaque"] * 2 + ["char", "block", "fifo", "root", 
 
 @st.composite
 def members(draw: st.DrawFn) -> Member:
-    """Any entry."""
+    """Draw any entry."""
     kind = draw(st.sampled_from(_KINDS))
     if kind in ("whiteout", "opaque", "strange"):
         return draw(whiteouts(kind))
@@ -95,7 +95,7 @@ def members(draw: st.DrawFn) -> Member:
 
 @st.composite
 def whiteouts(draw: st.DrawFn, what: str) -> Member:
-    """A whiteout, mostly an empty file, sometimes another type."""
+    """Draw a whiteout, mostly an empty file, sometimes another type."""
     head, slash, last = draw(names()).rpartition(b"/")
     if what == "opaque":
         last = b".wh..wh..opq"
@@ -114,10 +114,10 @@ def whiteouts(draw: st.DrawFn, what: str) -> Member:
 
 
 def repaired(stack: Sequence[Sequence[Member]]) -> Stack:
-    """The stack without the entries for which it would be refused.
+    """Return the stack without the entries for which it would be refused.
 
-    Half of what chance makes goes through a file or links to nothing; what comes after the first
-    such entry would never be looked at.
+    Half of the random entries go through a file or link to nothing; what follows the first such
+    entry would never be tested.
     """
     kept: Stack = []
     for layer in stack:
@@ -134,7 +134,7 @@ def repaired(stack: Sequence[Sequence[Member]]) -> Stack:
 raw_stacks = st.lists(st.lists(members(), max_size=8), min_size=1, max_size=4)
 good_stacks = raw_stacks.map(repaired)
 
-# Nothing but names, links and whiteouts, as close together as can be: here order is everything.
+# Only names, links and whiteouts, close together, so that their order matters.
 few = st.lists(st.sampled_from([b"a", b"b"]), min_size=1, max_size=3).map(b"/".join)
 few_targets = st.one_of(
     few,
@@ -154,19 +154,19 @@ dense_stacks = st.lists(st.lists(dense_members, max_size=5), min_size=2, max_siz
 
 
 def hide(path: bytes) -> bytes:
-    """The name of the whiteout of a path."""
+    """Return the name of the whiteout of a path."""
     head, slash, last = path.rpartition(b"/")
     return head + slash + b".wh." + last
 
 
 @st.composite
 def blobs(draw: st.DrawFn, stack: Stack) -> list[Layer]:
-    """The layers of a stack, each packed in one of the ways there are."""
+    """Draw the layers of a stack, each stored in one of the formats."""
     layers = []
     for layer in stack:
         compression: Compression = draw(st.sampled_from(["none", "gzip", "zstd"]))
         format: Format = "pax"
-        # GNU headers have no place for these.
+        # GNU headers cannot store these.
         plain = all(not m.xattrs and Fraction(m.mtime).denominator == 1 for m in layer)
         if plain and draw(st.booleans()):
             format = "gnu"

@@ -1,4 +1,4 @@
-"""What the tests have tried and what came of it, for whoever wants the figures."""
+"""Count what the tests have tried, and the outcomes (``make figures``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def tally(kind: str, outcome: str, count: int = 1) -> None:
-    """Note an outcome, where OCIROOT_TALLY names a file for it; else nothing happens."""
+    """Record an outcome in the file that OCIROOT_TALLY names; do nothing without it."""
     name = os.environ.get("OCIROOT_TALLY")
     if name:
         with Path(name).open("a") as file:

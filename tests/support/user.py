@@ -1,4 +1,4 @@
-"""Running a piece of a test as an ordinary user, when we are root."""
+"""Run a part of a test as an ordinary user, when we are root."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ NOBODY = 65534
 
 
 def as_ordinary_user(work: Callable[[], T]) -> T:
-    """Call `work` in a child without privileges; return or raise what it does.
+    """Call `work` in an unprivileged child; return its result or raise its exception.
 
-    A fork and not another program: nobody may be allowed to read the checkout's modules.
+    A fork instead of a new program: the user may not be able to read the checkout's modules.
     """
     if os.geteuid() != 0:
         return work()
@@ -49,9 +49,9 @@ def as_ordinary_user(work: Callable[[], T]) -> T:
 
 @contextmanager
 def workshop() -> Iterator[Path]:
-    """A directory for anyone to write in, in memory where there is such a place.
+    """A world-writable directory, in memory if possible.
 
-    It goes away with whatever is in it: too deep for Python's rmtree, not writable, anything.
+    It is removed with its content, even if that is too deep for Python's rmtree or not writable.
     """
     memory = Path("/dev/shm")
     name = tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None)
@@ -63,14 +63,14 @@ def workshop() -> Iterator[Path]:
 
 
 def remove(tree: Path) -> None:
-    """Remove a tree, also one with directories that their owner may not write."""
+    """Remove a tree, even with directories that their owner may not write to."""
     if os.geteuid() != 0:
         run(["chmod", "-R", "u+rwX", tree], check=False, capture_output=True)
     run(["rm", "-rf", tree], check=True)
 
 
 def unprivileged(messages: str) -> str:
-    """Return messages without the warnings that everyone gets who is not root."""
+    """Return messages without the warnings that every ordinary user gets."""
     if os.geteuid() == 0:
         return messages
     expected = ("owners were not kept", "set-id bits were dropped")
