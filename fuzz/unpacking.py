@@ -17,7 +17,7 @@ __all__ = ["codec"]
 # A few bytes can expand to gigabytes; the rest is not compared.
 _MOST = 8 << 20
 # The preferred libraries, which have fallbacks.
-_PREFERRED = {"isal": None, "backports": None}
+_PREFERRED = {"isal": None, "backports": None, "compression": None}
 
 
 def codec(data: bytes) -> None:

@@ -9,6 +9,7 @@ import importlib
 import lzma
 import random
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -237,10 +238,12 @@ class Watched:
         return found
 
 
+# The standard library's since Python 3.14.
+ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 LIBRARIES = {
     "isal": ("isal.igzip_lib", "IgzipDecompressor", "best", gzip.compress),
     "zlib": ("zlib", "decompressobj", "fallback", gzip.compress),
-    "backports.zstd": ("backports.zstd", "ZstdDecompressor", "best", zstd),
+    "zstd": (ZSTD, "ZstdDecompressor", "best", zstd),
     "zstandard": ("zstandard", "ZstdDecompressor", "fallback", zstd),
     "bz2": ("bz2", "BZ2Decompressor", "best", bz2.compress),
     "lzma": ("lzma", "LZMADecompressor", "best", lzma.compress),

@@ -107,11 +107,14 @@ def extract(path: Path, root: Path, **options: Any) -> tuple[str, ...]:
     return tuple(warning.code for warning in report.warnings)
 
 
+XFS = (b"trusted.SGI_", b"trusted.xfs:")
+
+
 def seen(root: Path) -> Snapshot:
-    """Return a snapshot without what xfs adds: it shows an ACL under two names."""
+    """Return a snapshot without what xfs adds: a second name of an ACL, a setting of its own."""
     found = snapshot(root)
     for path, record in found.items():
-        kept = {n: v for n, v in record.xattrs.items() if not n.startswith(b"trusted.SGI_")}
+        kept = {n: v for n, v in record.xattrs.items() if not n.startswith(XFS)}
         found[path] = replace(record, xattrs=kept)
     return found
 

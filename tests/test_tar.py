@@ -589,9 +589,11 @@ def test_other_programs_read_the_same(what: str, program: str, tmp_path: Path) -
     # Not listed: GNU tar skips data that a V7 directory does not have.
     (tmp_path / "out").mkdir()
     run = [program, "-xf", str(tmp_path / "a.tar"), "-C", str(tmp_path / "out")]
-    # bsdtar warns of a second pax header as malformed.
-    subprocess.run(run, check=False, stderr=subprocess.DEVNULL)
+    # libarchive warns of a second pax header as malformed; from 3.8 on it refuses the archive.
+    done = subprocess.run(run, check=False, stderr=subprocess.DEVNULL)
     found = {os.fsencode(path.name) for path in (tmp_path / "out").iterdir()}
+    if (program, what) == ("bsdtar", "two pax headers") and done.returncode and not found:
+        return
     assert found == {name.rstrip(b"/") for name in names(archive)}
 
 

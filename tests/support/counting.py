@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,20 @@ from types import FrameType
 from typing import Any
 
 import pytest
+
+
+def kept_by_libraries() -> int:
+    """Return how many descriptors an interpreter keeps open with ctypes, beside the standard ones.
+
+    libffi from 3.5 on may keep a file open for its trampolines.
+    """
+    code = (
+        "import ctypes, os\n"
+        "ctypes.CFUNCTYPE(None)(print)\n"
+        "print(len(os.listdir('/proc/self/fd')))"  # and one for the list itself
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
+    return int(done.stdout) - 4
 
 
 class Counts:
