@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api.extraction import Report
+    from .api.fileinfo import FileInfo
+    from .api.filesystem import FileSystem
     from .api.image import Image
     from .api.layer import Layer
     from .api.merged import Merged
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
         LimitExceeded,
         MalformedImage,
         OcirootError,
+        PathError,
+        PathIsDirectory,
+        PathNotDirectory,
+        PathNotFound,
         SourceError,
         Unsupported,
         UsageError,
@@ -53,6 +59,8 @@ __all__ = [
     "Digest",
     "Directory",
     "Entry",
+    "FileInfo",
+    "FileSystem",
     "FoundImage",
     "Image",
     "ImageWarning",
@@ -68,6 +76,10 @@ __all__ = [
     "NonImage",
     "OcirootError",
     "OpenedSource",
+    "PathError",
+    "PathIsDirectory",
+    "PathNotDirectory",
+    "PathNotFound",
     "Platform",
     "Progress",
     "Report",
@@ -93,6 +105,8 @@ _HOMES = {
     "Digest": "spec.digest",
     "Directory": "rootfs.nodes",
     "Entry": "tar.entry",
+    "FileInfo": "api.fileinfo",
+    "FileSystem": "api.filesystem",
     "FoundImage": "images.found",
     "Image": "api.image",
     "ImageWarning": "notices",
@@ -108,6 +122,10 @@ _HOMES = {
     "NonImage": "images.found",
     "OcirootError": "errors",
     "OpenedSource": "api.source",
+    "PathError": "errors",
+    "PathIsDirectory": "errors",
+    "PathNotDirectory": "errors",
+    "PathNotFound": "errors",
     "Platform": "spec.platform",
     "Progress": "progress",
     "Report": "api.extraction",

@@ -19,6 +19,10 @@ __all__ = [
     "LimitExceeded",
     "MalformedImage",
     "OcirootError",
+    "PathError",
+    "PathIsDirectory",
+    "PathNotDirectory",
+    "PathNotFound",
     "SourceError",
     "Unsupported",
     "UsageError",
@@ -141,7 +145,7 @@ class SourceError(OcirootError):
 
 
 class ClosedSource(SourceError, ValueError):
-    """The source has been closed, so its images can no longer be read."""
+    """The source, or a file system of one of its images, has been closed."""
 
 
 class UsageError(OcirootError):
@@ -212,3 +216,53 @@ class DestinationError(OcirootError):
         code = _errno.errorcode.get(error.errno or 0, "")
         reason = os.strerror(error.errno) if error.errno else str(error)
         return cls(f"cannot {what}: {reason} {code}".rstrip(), member=member, errno=error.errno)
+
+
+class PathError(OcirootError, OSError):
+    """A path inside the root file system cannot be used so, as the kernel would say it.
+
+    Attributes:
+        errno: what the kernel would answer.
+        strerror: that as text.
+        filename: the path.
+    """
+
+    def __init__(self, errno: int, filename: str | bytes, problem: str = "") -> None:
+        OSError.__init__(self, errno, os.strerror(errno), filename)
+        shown = (
+            filename if isinstance(filename, bytes) else filename.encode("utf-8", "surrogateescape")
+        )
+        self.problem = problem or os.strerror(errno)
+        self.source = self.layer = self.offset = self.remedy = None
+        self.member = shown
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _path_error, (type(self), self.errno, self.filename), self.__dict__
+
+
+def _path_error(kind: type[PathError], errno: int, filename: str | bytes) -> PathError:
+    """Make an error of a path as it was before it was pickled."""
+    error = kind.__new__(kind)
+    PathError.__init__(error, errno, filename)
+    return error
+
+
+class PathNotFound(PathError, FileNotFoundError):
+    """There is nothing at a path."""
+
+    def __init__(self, filename: str | bytes) -> None:
+        super().__init__(_errno.ENOENT, filename)
+
+
+class PathNotDirectory(PathError, NotADirectoryError):
+    """A path leads through what is no directory, or to it where a directory is needed."""
+
+    def __init__(self, filename: str | bytes) -> None:
+        super().__init__(_errno.ENOTDIR, filename)
+
+
+class PathIsDirectory(PathError, IsADirectoryError):
+    """A path leads to a directory where a file is needed."""
+
+    def __init__(self, filename: str | bytes) -> None:
+        super().__init__(_errno.EISDIR, filename)

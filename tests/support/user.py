@@ -22,13 +22,31 @@ def as_ordinary_user(work: Callable[[], T]) -> T:
     """
     if os.geteuid() != 0:
         return work()
+
+    def change() -> None:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+
+    return _in_child(change, work)
+
+
+def in_root(root: Path, work: Callable[[], T]) -> T:
+    """Call `work` in a child whose root is a directory; return or raise what it does."""
+
+    def change() -> None:
+        os.chroot(root)
+        os.chdir("/")
+
+    return _in_child(change, work)
+
+
+def _in_child(change: Callable[[], None], work: Callable[[], T]) -> T:
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            os.setgroups([])
-            os.setresgid(NOBODY, NOBODY, NOBODY)
-            os.setresuid(NOBODY, NOBODY, NOBODY)
+            change()
             try:
                 outcome: tuple[bool, object] = (True, work())
             except BaseException as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..errors import Unsupported, UsageError, located, printable
 from ..images.found import ChosenImage
@@ -23,6 +24,9 @@ from ..spec.platform import Platform
 from .extraction import Report, extract
 from .layer import Layer
 from .merged import Merged
+
+if TYPE_CHECKING:
+    from .filesystem import FileSystem
 
 __all__ = ["Image"]
 
@@ -45,9 +49,14 @@ class Image:
     """
 
     def __init__(
-        self, source: Source, found: ChosenImage, warnings: tuple[ImageWarning, ...]
+        self,
+        source: Source,
+        found: ChosenImage,
+        warnings: tuple[ImageWarning, ...],
+        tmpdir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._source = source
+        self._tmpdir = tmpdir
         self._found = found
         self._blobs = resolve_layers(source, found)
         self.digest: Digest = found.digest
@@ -188,6 +197,39 @@ class Image:
             return apply_with_retry(
                 self._blobs, strict, attempt, verify=verify, limits=self._source.limits, only=layer
             )
+
+    def filesystem(
+        self,
+        *,
+        layer: int | None = None,
+        strict: bool = False,
+        tmpdir: str | os.PathLike[str] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> FileSystem:
+        """Return the root file system, to be read as Python reads files.
+
+        Args:
+            layer: the number, from 1, of a layer that is looked at alone, as for :meth:`merged`.
+            strict: whether a warning that is a breach of the specification is an error.
+            tmpdir: where compressed layers are decompressed to; None: where the source was opened
+                with, or the system's place.
+            progress: called now and then while the layers are read and merged.
+
+        Returns:
+            The file system; a context manager. Nothing is read before it is used.
+
+        Raises:
+            UsageError: there is no such layer.
+            Unsupported: it is an image for Windows.
+        """
+        from .filesystem import FileSystem  # extraction does without
+        from .merged_layers import MergedLayers, MergeOptions
+
+        self._check()
+        if layer is not None:
+            self._check_number(layer)
+        options = MergeOptions(layer, strict, tmpdir or self._tmpdir, progress)
+        return FileSystem(MergedLayers(self._source, self._blobs, options))
 
     def verified_layer(self, number: int) -> Layer:
         """Read a layer to its end and verify it.

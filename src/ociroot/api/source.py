@@ -29,9 +29,12 @@ __all__ = ["OpenedSource", "open"]
 class OpenedSource:
     """A source of images; a context manager that closes it."""
 
-    def __init__(self, source: Source, ref: str = "") -> None:
+    def __init__(
+        self, source: Source, ref: str = "", tmpdir: str | os.PathLike[str] | None = None
+    ) -> None:
         self._source = source
         self._ref = ref
+        self._tmpdir = tmpdir
         self._catalog = Catalog(source)
 
     def __repr__(self) -> str:
@@ -93,7 +96,7 @@ class OpenedSource:
     def _load(self, found: FoundImage, warnings: tuple[ImageWarning, ...]) -> Image:
         self._source.check_open()
         with located(source=self._source.name):
-            return Image(self._source, self._catalog.load(found), warnings)
+            return Image(self._source, self._catalog.load(found), warnings, self._tmpdir)
 
     def image(
         self,
@@ -149,7 +152,8 @@ def open(
             one of skopeo's transports, too: ``oci:DIR[:REF]``, ``oci-archive:FILE[:REF]`` or
             ``docker-archive:FILE[:REF]``, unless something of just that name is there.
         shared_blobs: where the blobs of a layout directory lie, when several share them.
-        tmpdir: where a compressed archive is decompressed to; None: the system's place.
+        tmpdir: where a compressed archive is decompressed to, and compressed layers by
+            :meth:`Image.filesystem`; None: the system's place.
         progress: called while an archive is decompressed or copied.
         limits: what the image may ask for; whatever is done with it is held against them.
 
@@ -171,4 +175,4 @@ def open(
     except SourceError as error:
         error.remedy = error.remedy or remedy_for_absent(path)
         raise
-    return OpenedSource(source, ref)
+    return OpenedSource(source, ref, tmpdir)

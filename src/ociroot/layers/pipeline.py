@@ -2,7 +2,8 @@
 
     reader     reads a blob in chunks and hashes them          → the digest
     decoder    decompresses them, and fans the result out to   → the compression, the size
-    hasher     hashes the uncompressed bytes                   → the diff_id
+    hasher     hashes the uncompressed bytes, and keeps them   → the diff_id, the spool
+               where a spool is given
     (caller)   parses and writes, on the caller's own thread
 
 Each stage hands chunks of 1 MiB to the next through a bounded channel, and goes on with the next
@@ -31,6 +32,7 @@ from ..limits import DEFAULTS, Limits
 from ..sources.blob import head
 from ..spec.descriptor import LAYER_TYPES
 from ..spec.digest import Digest
+from .spool import LayerSpool
 
 __all__ = ["LayerContent", "Pipeline", "compression_of", "diagnose", "tuned"]
 
@@ -90,6 +92,11 @@ class _Failure(NamedTuple):
 
 class _EndOfBlob(NamedTuple):
     digest: Digest | None  # None: nobody has said what it should be
+
+
+class _StartOfLayer(NamedTuple):
+    layer: LayerBlob
+    kept: bool  # whether its bytes go to the spool
 
 
 class _EndOfLayer(NamedTuple):
@@ -182,18 +189,25 @@ class Pipeline:
     For each layer in turn: iterate :meth:`chunks` to its end, then call :meth:`finish`.
     """
 
-    def __init__(self, layers: Sequence[LayerBlob], limits: Limits = DEFAULTS) -> None:
+    def __init__(
+        self,
+        layers: Sequence[LayerBlob],
+        limits: Limits = DEFAULTS,
+        spool: LayerSpool | None = None,
+    ) -> None:
         """Make a pipeline.
 
         Args:
             layers: the layers in the order in which they are wanted.
             limits: on what decompressing them takes and gives.
+            spool: keeps the uncompressed bytes of compressed layers, too; None: nothing does.
         """
         self._layers = layers
         self._limits = limits
+        self._spool = spool
         self._packed: _Channel[bytes | _EndOfBlob] = _Channel(_PACKED_SLOTS)
         self._unpacked: _Channel[bytes | _EndOfLayer] = _Channel(_SLOTS)
-        self._to_hash: _Channel[bytes | Digest | None] = _Channel(_SLOTS)
+        self._to_hash: _Channel[bytes | _StartOfLayer | None] = _Channel(_SLOTS)
         self._diff_ids: _Channel[Digest] = _Channel(len(layers) + 1)
         self._channels = (self._packed, self._unpacked, self._to_hash, self._diff_ids)
         self._next = 0
@@ -206,7 +220,7 @@ class Pipeline:
             for name, stage in (
                 ("reader", (self._read, self._packed)),
                 ("decoder", (self._decode, self._unpacked, self._to_hash)),
-                ("hasher", (self._hash, self._diff_ids)),
+                ("hasher", (self._hash, self._diff_ids, self._unpacked)),
             )
         ]
 
@@ -312,14 +326,16 @@ class Pipeline:
             compression = sniff(head)
             if compression not in ("gzip", "zstd", "none"):
                 raise Unsupported(f"compressed with {compression} (layers have gzip, zstd or none)")
+            kept = self._spool is not None and self._spool.wants(layer, compression)
             # A plain layer is its own diff_id.
             hashed = (
-                compression != "none"
+                kept
+                or compression != "none"
                 or layer.digest is None
                 or layer.digest.algorithm != layer.diff_id.algorithm
             )
             if hashed:
-                self._to_hash.put(layer.diff_id)
+                self._to_hash.put(_StartOfLayer(layer, kept))
             size = 0
             blob = chain((head,), chunks)
             for chunk in _gathered(decompress(compression, blob, self._limits, meter)):
@@ -337,13 +353,20 @@ class Pipeline:
 
     def _hash(self) -> None:
         while True:
-            wanted = self._to_hash.get()
-            if not isinstance(wanted, Digest):
-                raise TypeError(wanted)
-            hasher = wanted.hasher()
+            start = self._to_hash.get()
+            if not isinstance(start, _StartOfLayer):
+                raise TypeError(start)
+            layer, spool = start.layer, self._spool if start.kept else None
+            if spool is not None and not spool.begin(layer):
+                spool = None
+            hasher = layer.diff_id.hasher()
             while isinstance(chunk := self._to_hash.get(), bytes):
                 hasher.update(chunk)
-            self._diff_ids.put(Digest(wanted.algorithm, hasher.hexdigest()))
+                if spool is not None:
+                    spool.write(chunk)
+            if spool is not None:
+                spool.end()
+            self._diff_ids.put(Digest(layer.diff_id.algorithm, hasher.hexdigest()))
 
 
 def compression_of(layer: LayerBlob) -> str:

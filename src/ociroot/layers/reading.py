@@ -19,6 +19,7 @@ from ..tar.reader import entries
 from ..tar.stream import ChunkStream, FileStream, Stream
 from .changeset import Change, changes
 from .pipeline import LayerContent, Pipeline, compression_of, diagnose, tuned
+from .spool import LayerSpool
 
 __all__ = ["LayerReader", "OutOfOrder", "Plan"]
 
@@ -35,6 +36,7 @@ class Plan(msgspec.Struct, frozen=True):
         verify: whether plain layers are read whole, for their digests, or their headers alone.
         limits: what the layers may ask for.
         only: the number, from 1, of the one layer that is looked at alone; None: all are merged.
+        spool: keeps the uncompressed bytes of compressed layers; None: nothing does.
     """
 
     layers: tuple[LayerBlob, ...]
@@ -43,6 +45,7 @@ class Plan(msgspec.Struct, frozen=True):
     verify: bool = True
     limits: Limits = DEFAULTS
     only: int | None = None
+    spool: LayerSpool | None = None
 
 
 class OutOfOrder(Exception):
@@ -87,7 +90,7 @@ class LayerReader:
             }
         flowing = [layer for layer in layers if layer.number not in self._in_place]
         self.total = sum(layer.blob.size for layer in flowing)
-        self._pipeline = Pipeline(flowing, plan.limits)
+        self._pipeline = Pipeline(flowing, plan.limits, plan.spool)
         self._stack = ExitStack()
 
     @property

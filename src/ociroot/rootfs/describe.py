@@ -11,7 +11,15 @@ from typing import Any
 from ..spec.config import Config, History
 from .nodes import Node
 
-__all__ = ["as_text", "created_by", "described", "history_of_layers", "mode_string", "time_string"]
+__all__ = [
+    "as_text",
+    "created_by",
+    "described",
+    "file_mode",
+    "history_of_layers",
+    "mode_string",
+    "time_string",
+]
 
 _FORMATS = {
     "file": stat.S_IFREG,
@@ -26,6 +34,11 @@ _FORMATS = {
 def as_text(name: bytes) -> str:
     """Return a name as text that can be turned back into it (``surrogateescape``), for JSON."""
     return name.decode("utf-8", "surrogateescape")
+
+
+def file_mode(node: Node) -> int:
+    """Return a node's mode with the type of file in it, as stat(2) has it in ``st_mode``."""
+    return _FORMATS[node.kind] | node.mode
 
 
 def mode_string(kind: str, mode: int) -> str:

@@ -114,10 +114,15 @@ def is_glob(path: bytes) -> bool:
     return any(char in path for char in b"*?[")
 
 
-def name_matcher(part: bytes) -> Callable[[bytes], bool]:
-    """Return what says whether a name is meant by a name or by a pattern of one."""
+def name_matcher(part: bytes, *, hidden: bool = False) -> Callable[[bytes], bool]:
+    """Return what says whether a name is meant by a name or by a pattern of one.
+
+    Args:
+        part: the name or the pattern.
+        hidden: whether a pattern matches a leading dot that is not written.
+    """
     if not is_glob(part):
         return part.__eq__
     matches = re.compile(fnmatch.translate(as_text(part))).match
-    dot = part[:1] == b"."
+    dot = hidden or part[:1] == b"."
     return lambda name: (dot or name[:1] != b".") and matches(as_text(name)) is not None

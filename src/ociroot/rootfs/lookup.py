@@ -149,6 +149,11 @@ class Way:
         """Whether no names remain."""
         return not any(name not in (b"", b".") for name in self._todo)
 
+    @property
+    def needs_directory(self) -> bool:
+        """Whether what it has come to must be a directory: a name, ``.`` or ``/`` follows."""
+        return bool(self._todo)
+
     def advance(self) -> bool:
         """Advance to the next name that is not a directory.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..errors import DestinationError
 from ..limits import Limits
 from ..space import SpaceBudget
 
-__all__ = ["spool"]
+__all__ = ["SpoolFile", "spool"]
 
 _REMEDY = "--tmpdir names another directory"
 _NO_RESERVE = "; --max-spool, of what it may take, does without this reserve"
@@ -33,28 +34,98 @@ def spool(
         DestinationError: the file system would be full, or nearly so.
         LimitExceeded: it is more than the limit that somebody has set.
     """
-    import tempfile  # 4 ms that most images do not need
-
-    directory = os.fspath(tmpdir) if tmpdir is not None else tempfile.gettempdir()
+    file = SpoolFile(tmpdir, limits)
     try:
-        with tempfile.TemporaryFile(dir=directory) as file:
-            # As for the destination, not where the user has said how much it may be.
-            reserved = limits.spool is None
-            budget = SpaceBudget(
-                file.fileno(),
-                remedy=_REMEDY + (_NO_RESERVE if reserved else ""),
-                reserved=reserved,
-                so_far=lambda: f" to decompress it in {directory}",
-            )
-            budget.require(least, f"no space for {least} bytes to decompress it in {directory}")
-            for chunk in chunks:
-                budget.claim(len(chunk))
-                limits.check("spool", budget.claimed)
-                file.write(chunk)
-            file.flush()
-            return os.dup(file.fileno())
-    except OSError as error:
-        failed = DestinationError.from_os(error, f"decompress it into {directory}")
-        if failed.is_full:
-            failed.remedy = _REMEDY
-        raise failed from error
+        file.require(least)
+        for chunk in chunks:
+            file.write(chunk)
+    except BaseException:
+        file.close()
+        raise
+    return file.fd
+
+
+class SpoolFile:
+    """A file without a name that is written within the limits, and is gone when it is closed.
+
+    Attributes:
+        fd: its descriptor.
+        size: how many bytes have been written.
+    """
+
+    def __init__(self, tmpdir: str | os.PathLike[str] | None, limits: Limits) -> None:
+        """Make the file.
+
+        Args:
+            tmpdir: where it lies; None: the system's place.
+            limits: on its size.
+
+        Raises:
+            DestinationError: it cannot be made there.
+        """
+        import tempfile  # 4 ms that most images do not need
+
+        self._directory = os.fspath(tmpdir) if tmpdir is not None else tempfile.gettempdir()
+        self._limits = limits
+        self.size = 0
+        with self._errors(), tempfile.TemporaryFile(dir=self._directory) as file:
+            self.fd = os.dup(file.fileno())
+        self._budget = self._new_budget()
+
+    def _new_budget(self) -> SpaceBudget:
+        # As for the destination, not where the user has said how much it may be.
+        reserved = self._limits.spool is None
+        return SpaceBudget(
+            self.fd,
+            remedy=_REMEDY + (_NO_RESERVE if reserved else ""),
+            reserved=reserved,
+            so_far=lambda: f" to decompress it in {self._directory}",
+        )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            failed = DestinationError.from_os(error, f"decompress it into {self._directory}")
+            if failed.is_full:
+                failed.remedy = _REMEDY
+            raise failed from error
+
+    def require(self, size: int) -> None:
+        """Refuse to begin where there is no space for some bytes.
+
+        Raises:
+            DestinationError: there is none.
+        """
+        directory = self._directory
+        self._budget.require(size, f"no space for {size} bytes to decompress it in {directory}")
+
+    def write(self, data: bytes) -> None:
+        """Write bytes at the end.
+
+        Raises:
+            DestinationError: the file system would be full, or nearly so.
+            LimitExceeded: it is more than the limit that somebody has set.
+        """
+        self._budget.claim(len(data))
+        self._limits.check("spool", self.size + len(data))
+        left = memoryview(data)
+        with self._errors():
+            while left:
+                written = os.pwrite(self.fd, left, self.size)
+                self.size += written
+                left = left[written:]
+
+    def truncate(self, size: int) -> None:
+        """Forget what was written behind some bytes."""
+        with self._errors():
+            os.ftruncate(self.fd, size)
+        self.size = size
+        self._budget = self._new_budget()
+
+    def close(self) -> None:
+        """Close it, which removes it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1

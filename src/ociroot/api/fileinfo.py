@@ -1,0 +1,65 @@
+"""What is known of a file in an image, as a caller holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from ..rootfs.describe import as_text, file_mode
+from ..rootfs.nodes import Node
+
+__all__ = ["FileInfo", "info_of"]
+
+
+class FileInfo(msgspec.Struct, frozen=True):
+    """What is known of a file of any kind.
+
+    Attributes:
+        kind: ``file``, ``dir``, ``symlink``, ``char``, ``block`` or ``fifo``.
+        mode: the type of file and the permissions, as for :func:`stat.S_ISREG` and
+            :func:`stat.filemode`.
+        size: bytes of a regular file, holes included; of a symbolic link those of its target.
+        uid: the owner.
+        gid: the group.
+        mtime_ns: the modification time, in nanoseconds since 1970.
+        nlink: how many names a file has that is no directory.
+        layer: the number of the layer that brought it, from 1; of a directory, of the last one that
+            brought it or something below it.
+        target: where a symbolic link points to, else None.
+        device: major and minor number of a device, else None.
+        xattrs: the extended attributes.
+    """
+
+    kind: Literal["file", "dir", "symlink", "char", "block", "fifo"]
+    mode: int
+    size: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    nlink: int
+    layer: int
+    target: str | None
+    device: tuple[int, int] | None
+    xattrs: Mapping[str, bytes]
+
+
+def info_of(node: Node) -> FileInfo:
+    """Return what is known of a node of the tree."""
+    kind = node.kind
+    assert kind != "link"  # noqa: S101 - no node is one
+    xattrs = node.xattrs or {}
+    return FileInfo(
+        kind,
+        file_mode(node),
+        len(node.target) if kind == "symlink" else node.size,
+        node.uid,
+        node.gid,
+        node.mtime_ns,
+        node.links,
+        node.layer,
+        as_text(node.target) if kind == "symlink" else None,
+        node.rdev if kind in ("char", "block") else None,
+        {as_text(name): value for name, value in xattrs.items()},
+    )

@@ -1,0 +1,429 @@
+"""An image's root file system, read as Python reads files: paths, binary files, ``stat``.
+
+with ociroot.open("image.tar") as source, source.image().filesystem() as fs:
+    print(fs.read_text("/etc/os-release"))
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, overload
+
+from ..errors import (
+    OcirootError,
+    PathError,
+    PathIsDirectory,
+    PathNotDirectory,
+    PathNotFound,
+    printable,
+)
+from ..notices import ImageWarning
+from ..rootfs.file import NodeFile
+from ..rootfs.lookup import Lookup, Place
+from ..rootfs.nodes import Directory, Node
+from .fileinfo import FileInfo, info_of
+from .merged_layers import MergedLayers
+from .paths import AnyPath, as_bytes, cleaned, returner
+
+if TYPE_CHECKING:
+    from .paths import P
+
+__all__ = ["FileSystem"]
+
+_BUFFER = 64 << 10
+# Bytes of a file that files() reads at once, which takes less than half the time.
+_SMALL = 64 << 10
+
+# What files() is to read: a pattern, or what says of a path whether it is meant.
+_Predicate = Callable[[str, FileInfo], object]
+
+
+class FileSystem:
+    """The root file system of an image, to be read without extracting it; a context manager.
+
+    Nothing is read before the first use. Then all layers are read and verified once, as for
+    :meth:`Image.extract`, and merged in memory. The contents of files come from plain layers in
+    place. A compressed layer is decompressed once more when the first of its files is opened, into
+    a temporary file that has no name, and verified before anything of it is given out; later files
+    are read from there. :meth:`files` fills that file in the first pass where it can.
+
+    A path is text, ``bytes`` or ``PurePosixPath``, from the root with a leading ``/`` or without.
+    Bytes that are no UTF-8 are surrogate escapes in text, as in :mod:`os`. Paths that are returned
+    begin with ``/`` and have the type of the one that was given. Symbolic links are followed inside
+    the root, out of which neither ``/`` nor ``..`` leads.
+
+    Errors are those of Python beside being :class:`OcirootError`: ``FileNotFoundError``,
+    ``NotADirectoryError``, ``IsADirectoryError``, and ``OSError`` with ``errno.ELOOP``. After
+    :meth:`close`, or when the source has been closed, every use is a :class:`ClosedSource`.
+
+    Several threads may use it.
+
+    >>> with ociroot.open("sample.tar") as source, source.image().filesystem() as fs:
+    ...     print(fs.read_text("/etc/os-release"), end="")
+    ...     print(sorted(fs.glob("/usr/bin/h*")))
+    ...     print(fs.stat("/bin/hello").nlink)
+    NAME="ociroot sample"
+    ID=sample
+    ['/usr/bin/hello', '/usr/bin/hi']
+    3
+    """
+
+    def __init__(self, layers: MergedLayers) -> None:
+        """See :meth:`Image.filesystem`."""
+        self._layers = layers
+
+    def __repr__(self) -> str:
+        state = ", closed" if self._layers.closed else ""
+        return f"<{type(self).__name__} of {printable(self._layers.source_name)}{state}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the temporary file; the open files of the file system cannot be read any more."""
+        self._layers.close()
+
+    @property
+    def warnings(self) -> tuple[ImageWarning, ...]:
+        """What came up when the layers were merged."""
+        return self._layers.merged().warnings
+
+    # What is at a path.
+
+    def stat(self, path: AnyPath) -> FileInfo:
+        """Return what is known of a file, of a symbolic link what is known of its target.
+
+        Raises:
+            PathNotFound: there is nothing at the path; also a ``FileNotFoundError``.
+            PathNotDirectory: it leads through a file; also a ``NotADirectoryError``.
+            PathError: it leads through a loop of links; also an ``OSError``.
+        """
+        return info_of(self._find(path)[2])
+
+    def lstat(self, path: AnyPath) -> FileInfo:
+        """Return what is known of a file, of a symbolic link what is known of itself.
+
+        Raises:
+            PathError: as :meth:`stat`.
+        """
+        return info_of(self._find(path, follow=False)[2])
+
+    def exists(self, path: AnyPath) -> bool:
+        """Say whether there is something at a path; not at a link that leads to nothing."""
+        return self._kind(path) is not None
+
+    def is_file(self, path: AnyPath) -> bool:
+        """Say whether there is a regular file at a path, or a link to one."""
+        return self._kind(path) == "file"
+
+    def is_dir(self, path: AnyPath) -> bool:
+        """Say whether there is a directory at a path, or a link to one."""
+        return self._kind(path) == "dir"
+
+    def is_symlink(self, path: AnyPath) -> bool:
+        """Say whether there is a symbolic link at a path."""
+        return self._kind(path, follow=False) == "symlink"
+
+    def _kind(self, path: AnyPath, *, follow: bool = True) -> str | None:
+        try:
+            return self._find(path, follow=follow)[2].kind
+        except PathError:
+            return None
+
+    def samefile(self, path: AnyPath, other: AnyPath) -> bool:
+        """Say whether two paths lead to one file, as those of hard links do.
+
+        Raises:
+            PathError: as :meth:`stat`.
+        """
+        return self._find(path)[2] is self._find(other)[2]
+
+    def readlink(self, path: P) -> P:
+        """Return where a symbolic link points to.
+
+        Raises:
+            PathError: as :meth:`stat`; or it is no link (``errno.EINVAL``).
+        """
+        node = self._find(path, follow=False)[2]
+        if node.kind != "symlink":
+            raise PathError(errno.EINVAL, _shown(path), "it is no symbolic link")
+        target: P = returner(path)(node.target)
+        return target
+
+    def _find(self, path: AnyPath, *, follow: bool = True) -> Place:
+        """Return what is at a path, as a process in the root would see it."""
+        raw = as_bytes(path)
+        merged = self._layers.merged()
+        lookup = Lookup(merged.tree.root, merged.limits, counted=False)
+        way = lookup.way(raw)
+        while way.advance():
+            node = way.node
+            if node is None:
+                raise PathNotFound(_shown(path))
+            if node.kind == "symlink" and (follow or way.needs_directory):
+                try:
+                    followed = way.follow()
+                except OcirootError:  # the limit on the names on one path
+                    followed = False
+                if not followed:
+                    raise PathError(errno.ELOOP, _shown(path))
+            elif way.needs_directory:
+                raise PathNotDirectory(_shown(path))
+            else:
+                return way.directory, way.name, node
+        directory = way.directory
+        return directory.parent or directory, directory.name, directory
+
+    def _directory(self, path: AnyPath) -> Directory:
+        node = self._find(path)[2]
+        if not isinstance(node, Directory):
+            raise PathNotDirectory(_shown(path))
+        return node
+
+    # Directories.
+
+    @overload
+    def iterdir(self) -> Iterator[str]: ...
+    @overload
+    def iterdir(self, path: P) -> Iterator[P]: ...
+    def iterdir(self, path: AnyPath = "/") -> Iterator[Any]:
+        """Yield the paths of what is in a directory, in the order of their names.
+
+        Raises:
+            PathError: as :meth:`stat`; or it is no directory.
+        """
+        give, above = returner(path), _above(path)
+        for name in sorted(self._directory(path).entries):
+            yield give(above + name)
+
+    @overload
+    def scan(self) -> Iterator[tuple[str, FileInfo]]: ...
+    @overload
+    def scan(self, path: P) -> Iterator[tuple[P, FileInfo]]: ...
+    def scan(self, path: AnyPath = "/") -> Iterator[tuple[Any, FileInfo]]:
+        """Yield all that is below a directory, with what is known of it, as :meth:`lstat`.
+
+        A directory comes before what is in it, names in order. Symbolic links are not followed.
+
+        >>> for path, info in fs.scan("/srv"):
+        ...     print(info.layer, path)
+        4 /srv/app
+        2 /srv/app/grüße.txt
+        4 /srv/app/plugins
+        4 /srv/app/plugins-2
+        4 /srv/app/plugins-2/two
+        1 /srv/app/start
+
+        Raises:
+            PathError: as :meth:`stat`; or it is no directory.
+        """
+        give = returner(path)
+        todo = [_sorted(self._directory(path), _above(path))]
+        while todo:
+            for raw, node in todo[-1]:
+                yield give(raw), info_of(node)
+                if isinstance(node, Directory):
+                    todo.append(_sorted(node, raw + b"/"))
+                    break
+            else:
+                todo.pop()
+
+    @overload
+    def walk(self, *, topdown: bool = True) -> Iterator[tuple[str, list[str], list[str]]]: ...
+    @overload
+    def walk(self, top: P, *, topdown: bool = True) -> Iterator[tuple[P, list[P], list[P]]]: ...
+    def walk(
+        self, top: AnyPath = "/", *, topdown: bool = True
+    ) -> Iterator[tuple[Any, list[Any], list[Any]]]:
+        """Walk through directories as :func:`os.walk` does.
+
+        Args:
+            top: the directory to begin at.
+            topdown: whether a directory comes before those in it; then the list of its directories
+                may be changed, and only those are walked that are left in it.
+
+        Yields:
+            The path of each directory, and the names of the directories and of the other files in
+            it. A link to a directory is among the directories, and is not followed.
+
+        Raises:
+            PathError: as :meth:`stat`; or it is no directory.
+        """
+        give = returner(top)
+        todo: list[tuple[bytes, Directory | None, Any]] = [
+            (_above(top), self._directory(top), None)
+        ]
+        while todo:
+            above, directory, result = todo.pop()
+            if directory is None:
+                yield result
+                continue
+            names: list[Any] = []
+            files: list[Any] = []
+            below: dict[Any, tuple[bytes, Directory]] = {}
+            for name, node in sorted(directory.entries.items()):
+                shown = give(name)
+                if isinstance(node, Directory):
+                    below[shown] = above + name + b"/", node
+                is_directory = node.kind == "dir" or self._leads_to_directory(above + name, node)
+                (names if is_directory else files).append(shown)
+            result = give(above[:-1] or b"/"), names, files
+            if topdown:
+                yield result
+            else:
+                todo.append((above, None, result))
+            todo += [(*below[name], None) for name in reversed(names) if name in below]
+
+    def _leads_to_directory(self, path: bytes, node: Node) -> bool:
+        return node.kind == "symlink" and self._kind(path) == "dir"
+
+    def glob(self, pattern: P) -> Iterator[P]:
+        """Yield the paths that a pattern matches, a directory before what is in it.
+
+        ``*``, ``?`` and ``[…]`` match within one name, also a leading dot. ``**`` as a name matches
+        any number of names, none as well: ``/etc/**/*.conf``; at the end of a pattern, all that is
+        below. It goes through no symbolic link; the rest of a pattern does. A ``/`` at the end
+        matches directories alone.
+
+        Raises:
+            LimitExceeded: links make more of the pattern than there may be.
+        """
+        give = returner(pattern)
+        for raw, _ in self._glob(as_bytes(pattern)):
+            yield give(b"/" + raw)
+
+    def _glob(self, pattern: bytes) -> Iterator[tuple[bytes, Node]]:
+        from ..rootfs.recursive import recursive_glob  # the other methods do without
+
+        merged = self._layers.merged()
+        return recursive_glob(merged.tree, pattern, merged.limits)
+
+    # Contents.
+
+    def open(self, path: AnyPath) -> io.BufferedReader:
+        """Open a regular file for reading, in binary mode.
+
+        Returns:
+            A file that can be read and sought in like any other; the holes of a sparse file are
+            zeros. For text, wrap it: ``io.TextIOWrapper(fs.open(path), "utf-8")``.
+
+        Raises:
+            PathIsDirectory: it is a directory; also an ``IsADirectoryError``.
+            PathError: as :meth:`stat`; or it is a device or a FIFO (``errno.ENXIO``).
+            DestinationError: there is no space to decompress its layer.
+            VerificationError: its layer has been changed since it was verified.
+        """
+        node = self._find(path)[2]
+        if node.kind == "dir":
+            raise PathIsDirectory(_shown(path))
+        if node.kind != "file":
+            raise PathError(errno.ENXIO, _shown(path), f"it is a {node.kind}, not a file")
+        return self._open(node)
+
+    def _contents(self, node: Node) -> BinaryIO:
+        """Open a file that is read from its beginning, most likely: a small one in one go."""
+        if node.size <= _SMALL and node.segments is None:
+            return io.BytesIO(self._layers.bytes_of(node.layer).read(node.offset, node.size))
+        return self._open(node)
+
+    def _open(self, node: Node) -> io.BufferedReader:
+        return io.BufferedReader(NodeFile(node, self._layers.bytes_of(node.layer)), _BUFFER)
+
+    def read_bytes(self, path: AnyPath) -> bytes:
+        """Return the content of a regular file.
+
+        Raises:
+            OcirootError: as :meth:`open`.
+        """
+        with self.open(path) as file:
+            return file.read()
+
+    def read_text(self, path: AnyPath, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the content of a regular file as text, with every line's end as a newline.
+
+        Raises:
+            UnicodeDecodeError: it is no text in this encoding.
+            OcirootError: as :meth:`open`.
+        """
+        with io.TextIOWrapper(self.open(path), encoding, errors) as file:
+            return file.read()
+
+    @overload
+    def files(
+        self, selection: _Predicate | None = None
+    ) -> Iterator[tuple[str, FileInfo, BinaryIO]]: ...
+    @overload
+    def files(self, selection: P) -> Iterator[tuple[P, FileInfo, BinaryIO]]: ...
+    def files(
+        self, selection: AnyPath | _Predicate | None = None
+    ) -> Iterator[tuple[Any, FileInfo, BinaryIO]]:
+        """Go through regular files with their contents, in the order in which the layers have them.
+
+        This is the fast way: where nothing has been read yet, it decompresses each layer once for
+        everything. A file with several names comes once for each of them, one after the other;
+        symbolic links are not followed, but for those on the way in a pattern.
+
+        >>> for path, info, file in fs.files("/srv/**/*.txt"):
+        ...     print(path, info.size, file.read().decode().split()[0])
+        /srv/app/grüße.txt 52 Grüße
+
+        Args:
+            selection: which files: a pattern as for :meth:`glob`; or what is called with a path as
+                text and a :class:`FileInfo` and says whether the file is meant; None: all.
+
+        Yields:
+            The path, what is known of the file, and the file, open for reading in binary mode. It
+            need not be read, and is closed when the loop goes on: later reads are a ``ValueError``.
+
+        Raises:
+            DestinationError: there is no space to decompress the layers.
+            OcirootError: the layers cannot be read, or are not what they should be.
+        """
+        tree = self._layers.merged(spool=True).tree
+        found: Iterable[tuple[Node, Directory | None, bytes]]
+        if selection is None or callable(selection):
+            give, keep = returner(""), selection
+            found = ((node, parent, name) for parent, name, node in tree.root.walk())
+        else:
+            give, keep = returner(selection), None
+            found = ((node, None, b"/" + raw) for raw, node in self._glob(as_bytes(selection)))
+        files = sorted((each for each in found if each[0].kind == "file"), key=_place)
+        last, above = None, b""
+        for node, parent, name in files:
+            if parent is not last and parent is not None:
+                last, above = parent, b"/" + parent.path_of(b"")
+            path, info = give(above + name), info_of(node)
+            if keep is None or keep(path, info):
+                with self._contents(node) as file:
+                    yield path, info, file
+
+
+def _place(found: tuple[Node, Directory | None, bytes]) -> tuple[int, int]:
+    node = found[0]
+    return node.layer, node.offset
+
+
+def _sorted(directory: Directory, above: bytes) -> Iterator[tuple[bytes, Node]]:
+    return ((above + name, node) for name, node in sorted(directory.entries.items()))
+
+
+def _above(path: AnyPath) -> bytes:
+    """Return what goes before the names in a directory."""
+    clean = cleaned(as_bytes(path))
+    return b"/" + clean + b"/" if clean else b"/"
+
+
+def _shown(path: AnyPath) -> str | bytes:
+    """Return a path as an error has it in its ``filename``."""
+    return path if isinstance(path, (str, bytes)) else str(path)

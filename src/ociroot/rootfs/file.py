@@ -1,0 +1,179 @@
+"""The content of a regular file of the tree, at any place: a raw binary file as Python has them."""
+
+from __future__ import annotations
+
+import io
+import os
+from bisect import bisect_right
+from collections.abc import Callable
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from ..errors import OcirootError, SourceError
+from ..sources.blob import FileRange, LocalBlob
+from .nodes import Node
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = ["LayerBytes", "NodeFile"]
+
+_ZEROS = bytes(64 << 10)
+
+
+class LayerBytes:
+    """The uncompressed bytes of a layer, to be read at any place.
+
+    They have been verified by whoever makes this.
+    """
+
+    def __init__(
+        self, blob: LocalBlob, label: str, source: str, check_open: Callable[[], None]
+    ) -> None:
+        """Say where they are.
+
+        Args:
+            blob: the bytes: the layer's own blob, if it is not compressed.
+            label: what messages call the layer.
+            source: what they call the image's source.
+            check_open: raises when they may not be read any more.
+        """
+        self._blob = blob
+        self._label = label
+        self._source = source
+        self._check_open = check_open
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read exactly some bytes.
+
+        Args:
+            offset: where they begin.
+            size: how many they are.
+
+        Raises:
+            ClosedSource: the source or the file system has been closed.
+            SourceError: they cannot be read.
+        """
+        self._check_open()
+        blob = self._blob
+        try:
+            if isinstance(blob, FileRange):  # the quick way: nothing is to be opened
+                return _read(blob.file.fileno(), blob.offset + offset, size)
+            with blob.opened() as fd:
+                return _read(fd, blob.offset + offset, size)
+        except OcirootError as error:
+            error.locate(source=self._source, layer=self._label)
+            raise
+
+
+class NodeFile(io.RawIOBase):
+    """A regular file of the tree, open for reading; the holes of a sparse one are zeros."""
+
+    def __init__(self, node: Node, layer: LayerBytes) -> None:
+        """Open a file.
+
+        Args:
+            node: the file.
+            layer: the bytes of its layer.
+        """
+        self._size = node.size
+        self._offset = node.offset
+        self._layer = layer
+        self._at = 0
+        self._runs = node.segments
+        # Of a sparse file that is read: where in it each run of data begins, and how many bytes
+        # come before it in the layer.
+        self._starts: list[int] = []
+        self._before: list[int] = []
+
+    def readable(self) -> bool:
+        """See :class:`io.IOBase`."""
+        return True
+
+    def seekable(self) -> bool:
+        """See :class:`io.IOBase`."""
+        return True
+
+    def tell(self) -> int:
+        """See :class:`io.IOBase`."""
+        self._check_not_closed()
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """See :class:`io.IOBase`."""
+        self._check_not_closed()
+        if whence not in (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END):
+            raise ValueError(f"whence is {whence}, not 0, 1 or 2")
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"a position before the file: {base + offset}")
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """See :class:`io.RawIOBase`."""
+        self._check_not_closed()
+        view = memoryview(buffer).cast("B")
+        size = min(len(view), max(self._size - self._at, 0))
+        if self._runs is None:
+            view[:size] = self._layer.read(self._offset + self._at, size) if size else b""
+        else:
+            self._read_sparse(view[:size])
+        self._at += size
+        return size
+
+    def readall(self) -> bytes:
+        """See :class:`io.RawIOBase`."""
+        self._check_not_closed()
+        size = max(self._size - self._at, 0)
+        if self._runs is None:
+            data = self._layer.read(self._offset + self._at, size) if size else b""
+        else:
+            # What no memory can hold is found out at once.
+            whole = bytearray(size)
+            self._read_sparse(memoryview(whole))
+            data = bytes(whole)
+        self._at += size
+        return data
+
+    def _read_sparse(self, view: memoryview) -> None:
+        runs = self._runs or []
+        if len(self._starts) != len(runs):
+            self._starts = [start for start, _ in runs]
+            self._before = list(accumulate((length for _, length in runs), initial=0))
+        at, end = self._at, self._at + len(view)
+        position = at
+        index = max(bisect_right(self._starts, at) - 1, 0)
+        while index < len(runs) and runs[index][0] < end:
+            start, length = runs[index]
+            first, last = max(start, at), min(start + length, end)
+            if first < last:
+                _clear(view[position - at : first - at])
+                place = self._offset + self._before[index] + first - start
+                view[first - at : last - at] = self._layer.read(place, last - first)
+                position = last
+            index += 1
+        _clear(view[position - at :])
+
+    def _check_not_closed(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+
+
+def _read(fd: int, offset: int, size: int) -> bytes:
+    try:
+        data = os.pread(fd, size, offset)
+        while len(data) < size:
+            more = os.pread(fd, size - len(data), offset + len(data))
+            if not more:
+                raise SourceError("the file ends inside a layer")
+            data += more
+    except OSError as error:
+        raise SourceError(f"cannot read: {os.strerror(error.errno or 0)}") from error
+    return data
+
+
+def _clear(view: memoryview) -> None:
+    for at in range(0, len(view), len(_ZEROS)):
+        part = view[at : at + len(_ZEROS)]
+        part[:] = _ZEROS[: len(part)]
