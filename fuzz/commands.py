@@ -10,10 +10,10 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import ociroot
+from ociroot.api.copying import copy_directory
 from ociroot.cli import command
 from ociroot.errors import OcirootError
 from ociroot.notices import Notices
-from ociroot.outputs.copy import copy_directory
 
 from .checks import Finding, check, memory_file, refusal, undisturbed
 from .extraction import arena

@@ -710,8 +710,8 @@ def test_looking_agrees_with_extracting(stack: Stack) -> None:
                     real = os.fsencode(where) + b"/root/" + name
                     with open(real, "rb") as file:  # noqa: PTH123
                         assert b"".join(merged.read(node)) == file.read()
+            from ociroot.api.copying import copy_directory
             from ociroot.notices import Notices
-            from ociroot.outputs.copy import copy_directory
 
             copy_directory(merged.tree.root, merged.files, where / "copy", Notices())
         assert not differences(extracted, snapshot(where / "copy"))

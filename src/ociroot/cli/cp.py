@@ -96,9 +96,9 @@ def cp(
       docker save app | ociroot cp -:/srv/app/. ./app
       ociroot cp --layer 2 app.tar:/etc/removed-by-layer-3 .
     """  # noqa: D301
+    from ..api.copying import copy_directory, copy_file
     from ..errors import UsageError, printable
     from ..notices import Notices
-    from ..outputs.copy import copy_directory, copy_file
     from ..rootfs.nodes import Directory
     from .contents import BinaryData, write_content
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 import msgspec
 
 from .. import linux
-from ..errors import DestinationError, OcirootError, printable
+from ..errors import DestinationError
 from ..linux import OPEN_DIRECTORY
 from ..notices import Notices
 from .inside import closed_to_others, held, move_up
@@ -29,10 +29,12 @@ from .mounts import is_mount_point
 from .probes import check_moving
 from .replacing import check_old
 from .signals import first_signal_waits
-from .staging import StagingDirectory, staging_directory
+from .staged import Staged, entered, notice_leftover, sync_names, translated
+from .staging import StagingDirectory, staging_directory, under_way
 
 __all__ = ["PublishOptions", "Staging", "room_for", "staged"]
 
+_WHAT = "use the destination"
 #: What sets the attributes of a root, given its descriptor.
 Finish = Callable[[int], None]
 
@@ -62,20 +64,13 @@ class PublishOptions(msgspec.Struct, frozen=True, kw_only=True):
 _DEFAULTS = PublishOptions()
 
 
-class Staging:
-    """An empty directory that will be the destination.
-
-    Attributes:
-        fd: its descriptor.
-    """
+class Staging(Staged):
+    """An empty directory that will be the destination."""
 
     def __init__(
         self, place: StagingDirectory, holder: str, given: str, publish: Callable[[Finish], None]
     ) -> None:
-        self.fd = place.fd
-        self._place = place
-        self._holder = holder
-        self._given = given
+        super().__init__(place, holder, given)
         self._publish = publish
 
     def publish(self, finish: Finish) -> None:
@@ -88,30 +83,8 @@ class Staging:
         Raises:
             DestinationError: something has come in the way meanwhile; then nothing is visible.
         """
-        with _translated(self._given):
+        with translated(self._given, _WHAT):
             self._publish(finish)
-
-    @property
-    def left(self) -> str:
-        """The path of what could not be removed, once all is done; empty: nothing is left."""
-        return os.path.join(self._holder, self._place.left) if self._place.left else ""
-
-    def explain(self, error: BaseException) -> None:
-        """Say in an error what there is now."""
-        state = []
-        if self._place.published:
-            state.append(f"{printable(self._given)} is complete")
-        if self.left:
-            state.append(f"{printable(self.left)} was left behind")
-        if isinstance(error, DestinationError):
-            # It names the member; whose file system is full is the destination's.
-            error.locate(source=self._given)
-            if error.is_full and not state:
-                state.append("nothing was left behind")
-        if isinstance(error, OcirootError):
-            error.problem = "; ".join([error.problem, *state])
-        elif state:
-            error.add_note("; ".join(state))
 
 
 @contextmanager
@@ -130,35 +103,12 @@ def staged(
     """
     given = os.fspath(destination)
     manager = contextmanager(_staged)(given, notices, options)
-    with _translated(given):
-        staging = manager.__enter__()
-    try:
-        try:
-            yield staging
-        except BaseException as error:
-            # What the caller raises is the caller's, an OSError too.
-            manager.__exit__(type(error), error, error.__traceback__)
-            raise
-        with _translated(given):
-            manager.__exit__(None, None, None)
-    except BaseException as error:
-        staging.explain(error)
-        raise
-
-
-@contextmanager
-def _translated(given: str) -> Iterator[None]:
-    """Turn what the kernel says into our error, which names the destination."""
-    try:
-        yield
-    except DestinationError as error:
-        raise error.locate(source=given) from error.__cause__
-    except OSError as error:
-        raise DestinationError.from_os(error, "use the destination").locate(source=given) from error
+    with entered(given, _WHAT, manager) as staging:
+        yield staging
 
 
 def _staged(given: str, notices: Notices, options: PublishOptions) -> Iterator[Staging]:
-    with opened_parent(given, parents=options.parents) as where:
+    with opened_parent(given, parents=options.parents, remedy="--parents makes it") as where:
         try:
             fd = os.open(where.name or ".", OPEN_DIRECTORY, dir_fd=where.parent_fd)
         except FileNotFoundError:
@@ -191,7 +141,7 @@ class _Way:
         """
         where, options = self._where, self._options
         if clean_up(fd, where.name, self._notices):
-            raise _under_way()
+            raise under_way()
         status = os.fstat(fd)
         mounted = is_mount_point(fd, where.parent_fd)
         stands_in = os.path.samestat(os.stat("."), status)
@@ -232,7 +182,7 @@ class _Way:
         where, sync = self._where, self._options.sync
         in_use = clean_up(where.parent_fd, where.name, self._notices)
         if in_use and exists:
-            raise _under_way()
+            raise under_way()
         with staging_directory(where.parent_fd, where.name, self._notices, old_fd=old_fd) as place:
 
             def publish(finish: Finish) -> None:
@@ -240,7 +190,7 @@ class _Way:
                 self._synchronize(where.parent_fd)
 
             yield Staging(place, where.directory, self._given, publish)
-        self._tell(place, where.directory)
+        notice_leftover(place, where.directory, self._notices)
 
     def _inside(self, fd: int, *, mounted: bool) -> Iterator[Staging]:
         """Stage in the destination."""
@@ -262,23 +212,11 @@ class _Way:
                 self._synchronize(fd)
 
             yield Staging(place, holder, self._given, publish)
-        self._tell(place, holder)
+        notice_leftover(place, holder, self._notices)
 
     def _synchronize(self, fd: int) -> None:
-        """Write the names in a directory to the disk, if that is wanted; the result is there."""
         if self._options.sync:
-            try:
-                os.fsync(fd)
-            except OSError as error:
-                self._notices.add("not-synced", os.strerror(error.errno or 0))
-
-    def _tell(self, place: StagingDirectory, holder: str) -> None:
-        if place.left:
-            self._notices.add("left-over", f"{os.path.join(holder, place.left)}: {place.why}")
-
-
-def _under_way() -> DestinationError:
-    return DestinationError("another extraction to it is under way")
+            sync_names(fd, self._notices)
 
 
 def room_for(path: str) -> str | None:

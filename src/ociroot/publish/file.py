@@ -1,7 +1,8 @@
-"""A single file that appears at its path at once and whole."""
+"""A single file that appears at its path at once and whole: an archive, a disk image, a copy."""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,69 +13,110 @@ from ..notices import Notices
 from .leftovers import clean_up
 from .location import opened_parent
 from .signals import first_signal_waits
-from .staging import staging_directory
+from .staged import Staged, entered, notice_leftover, sync_names, translated
+from .staging import StagingDirectory, staging_directory
 
 __all__ = ["StagedFile", "staged_file"]
 
+_WHAT = "write it"
 
-class StagedFile:
+
+class StagedFile(Staged):
     """A directory in which one file is made that will be at the destination.
 
+    It is beside the destination, so in the same file system: the file may be as large as that
+    allows, and is not copied.
+
     Attributes:
-        fd: the directory's descriptor.
         name: the file's name in it.
     """
 
-    def __init__(self, fd: int, name: bytes, publish: Callable[[], None]) -> None:
-        self.fd = fd
+    def __init__(
+        self,
+        place: StagingDirectory,
+        holder: str,
+        given: str,
+        name: bytes,
+        publish: Callable[[], None],
+    ) -> None:
+        super().__init__(place, holder, given)
         self.name = name
         self._publish = publish
 
     def publish(self) -> None:
-        """Move the file to the destination, in one step."""
-        self._publish()
+        """Move the file to the destination, in one step.
+
+        Raises:
+            DestinationError: something is there meanwhile.
+        """
+        with translated(self._given, _WHAT):
+            self._publish()
 
 
 @contextmanager
-def staged_file(destination: str, notices: Notices, *, force: bool = False) -> Iterator[StagedFile]:
+def staged_file(
+    destination: str,
+    notices: Notices,
+    *,
+    force: bool = False,
+    sync: bool = False,
+) -> Iterator[StagedFile]:
     """Make a directory for a file that is to be at a path, and remove it at the end.
 
     Args:
         destination: the path that the file is to have.
-        notices: told of what could not be removed.
+        notices: told of what could not be removed, or not be synchronized.
         force: whether a file that is there is replaced; a directory never is, and of a symbolic
             link that link.
+        sync: whether the file is on the disk before it is visible, and its name after.
 
     Raises:
         DestinationError: the path is taken, or cannot be written.
     """
-    name = os.path.basename(destination)
+    manager = contextmanager(_staged)(destination, notices, force, sync)
+    with entered(destination, _WHAT, manager) as staged:
+        yield staged
+
+
+def _staged(given: str, notices: Notices, force: bool, sync: bool) -> Iterator[StagedFile]:
+    name = os.path.basename(given)
+    if name in ("", ".", ".."):
+        raise DestinationError("it is a directory")
+    with opened_parent(given, follow=False) as where:
+        clean_up(where.parent_fd, name, notices)
+        with staging_directory(where.parent_fd, name, notices) as place:
+
+            def publish() -> None:
+                if sync:
+                    linux.syncfs(place.fd)
+                with first_signal_waits():
+                    if force:
+                        os.rename(name, name, src_dir_fd=place.fd, dst_dir_fd=where.parent_fd)
+                    else:
+                        _move_to_new(name, place.fd, where.parent_fd)
+                    place.published = True
+                if sync:
+                    sync_names(where.parent_fd, notices)
+
+            yield StagedFile(place, where.directory, given, os.fsencode(name), publish)
+        notice_leftover(place, where.directory, notices)
+
+
+def _move_to_new(name: str, from_fd: int, to_fd: int) -> None:
+    """Move a name to where there is none.
+
+    Raises:
+        DestinationError: there is one.
+        OSError: the kernel refuses it.
+    """
     try:
-        if name in ("", ".", ".."):
-            raise DestinationError("it is a directory")
-        with opened_parent(destination, follow=False) as where:
-            clean_up(where.parent_fd, name, notices)
-            with staging_directory(where.parent_fd, name, notices) as place:
-
-                def publish() -> None:
-                    with first_signal_waits():
-                        if force:
-                            os.rename(name, name, src_dir_fd=place.fd, dst_dir_fd=where.parent_fd)
-                        else:
-                            linux.renameat2(
-                                place.fd, name, where.parent_fd, name, linux.RENAME_NOREPLACE
-                            )
-                        place.published = True
-
-                yield StagedFile(place.fd, os.fsencode(name), publish)
-            if place.left:
-                notices.add("left-over", f"{where.path(place.left)}: {place.why}")
+        try:
+            linux.renameat2(from_fd, name, to_fd, name, linux.RENAME_NOREPLACE)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):
+                raise
+            # Such as NFS: a further name is never given over one that is there. The first one goes
+            # with the staging directory.
+            os.link(name, name, src_dir_fd=from_fd, dst_dir_fd=to_fd, follow_symlinks=False)
     except FileExistsError as error:
-        raise DestinationError(
-            "it exists", source=destination, remedy="--force replaces it"
-        ) from error
-    except DestinationError as error:
-        raise error.locate(source=destination) from error.__cause__
-    except OSError as error:
-        failed = DestinationError.from_os(error, "write it")
-        raise failed.locate(source=destination) from error
+        raise DestinationError("it exists", remedy="--force replaces it") from error

@@ -87,7 +87,9 @@ class _Made:
 
 
 @contextmanager
-def opened_parent(path: str, *, parents: bool = False, follow: bool = True) -> Iterator[Location]:
+def opened_parent(
+    path: str, *, parents: bool = False, follow: bool = True, remedy: str | None = None
+) -> Iterator[Location]:
     """Find where a result is to be.
 
     Args:
@@ -95,6 +97,7 @@ def opened_parent(path: str, *, parents: bool = False, follow: bool = True) -> I
             in a directory like /tmp.
         parents: whether missing directories are made. On an error they are removed again.
         follow: whether the last name may be a link, which is followed.
+        remedy: what to do about a missing directory.
 
     Raises:
         DestinationError: there is no such place, or a link of another user is on the way.
@@ -105,7 +108,11 @@ def opened_parent(path: str, *, parents: bool = False, follow: bool = True) -> I
     made = _Made()
     parent_fd = -1
     try:
-        handle, name, directory = _resolve(path, made if parents else None, follow=follow)
+        try:
+            handle, name, directory = _resolve(path, made if parents else None, follow=follow)
+        except _Missing as error:
+            error.remedy = remedy
+            raise
         try:
             parent_fd = os.open(".", OPEN_DIRECTORY, dir_fd=handle)
         finally:
@@ -153,7 +160,7 @@ def _resolve(path: str, made: _Made | None, *, follow: bool) -> tuple[int, str, 
                 if not waiting:
                     return fd, name, at
                 if made is None:
-                    raise _missing(os.path.join(at, name)) from None
+                    raise _Missing(os.path.join(at, name)) from None
                 below = made.make(name, fd)
             if not waiting and name != "..":
                 os.close(below)
@@ -181,10 +188,11 @@ def _names(path: str) -> list[str]:
     return [name for name in reversed(path.split("/")) if name not in ("", ".")]
 
 
-def _missing(path: str) -> DestinationError:
-    return DestinationError(
-        f"its parent directory {printable(path)} does not exist", remedy="--parents makes it"
-    )
+class _Missing(DestinationError):
+    """A directory on the way is not there."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"its parent directory {printable(path)} does not exist")
 
 
 def _target(name: str, dir_fd: int, at: str) -> str | None:

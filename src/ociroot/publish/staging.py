@@ -29,7 +29,7 @@ from .probes import exchanging
 from .removal import empty_directory, open_own
 from .signals import first_signal_waits
 
-__all__ = ["StagingDirectory", "staging_directory"]
+__all__ = ["StagingDirectory", "staging_directory", "under_way"]
 
 # The end of the name where there may be but one.
 _ONLY = "0" * 12
@@ -296,7 +296,7 @@ def staging_directory(
                 if place.make(prefix_of(name) + (_ONLY if exclusive else os.urandom(6).hex())):
                     break
                 if exclusive and clean_up(parent_fd, name, notices):
-                    raise DestinationError("another extraction to it is under way")
+                    raise under_way()
             else:
                 raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         yield place
@@ -331,6 +331,11 @@ def _make_private(fd: int) -> None:
     os.fchmod(fd, 0o700)
     with suppress(PermissionError):
         os.fchown(fd, os.geteuid(), os.getegid())
+
+
+def under_way() -> DestinationError:
+    """Return what to raise when another process is at work for the same destination."""
+    return DestinationError("another extraction to it is under way")
 
 
 def _in_the_way() -> DestinationError:

@@ -1,4 +1,4 @@
-"""The records of the tree (:mod:`ociroot.rootfs.tree`): inodes, and directories of names."""
+"""The records of the tree: inodes, and directories with the names in them."""
 
 from __future__ import annotations
 

@@ -8,12 +8,12 @@ from contextlib import ExitStack, contextmanager
 
 from ..errors import DestinationError
 from ..notices import Notices
+from ..outputs.directory.writer import DirectoryWriter
+from ..outputs.policy import OutputPolicy, without_privileges
+from ..outputs.sink import Files, feed
 from ..publish.directory import Staging, staged
 from ..publish.file import staged_file
 from ..rootfs.nodes import Directory, Node
-from .directory.writer import DirectoryWriter
-from .policy import OutputPolicy, without_privileges
-from .sink import Files, feed
 
 __all__ = ["copy_directory", "copy_file"]
 
