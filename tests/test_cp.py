@@ -323,7 +323,7 @@ def test_a_reserve_is_left(tmp_path: Path, small: Path) -> None:
     for source in ("/d", "/all"):
         refused = run("cp", f"{path}:{source}", small / "copy")
         assert refused.code == 7
-        assert "a reserve of 209715 bytes is left" in refused.err
+        assert "a reserve of 209715 bytes is kept" in refused.err
         assert list(small.iterdir()) == []
         good("cp", "--max-size=1G", f"{path}:{source}", small / "copy")
         shutil.rmtree(small / "copy") if source == "/d" else (small / "copy").unlink()

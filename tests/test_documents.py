@@ -222,7 +222,7 @@ def test_chain_ids() -> None:
         ({"config_descriptor": {"size": 1}}, VerificationError, "descriptor says 1"),
         ({"descriptor": {"size": 1 << 40}}, LimitExceeded, "exceeds the limit of"),
         ({"descriptor": {"digest": "sha256:../x"}}, MalformedImage, "digest"),
-        ({"config_descriptor": {"digest": ZEROS}}, MalformedImage, "is not there"),
+        ({"config_descriptor": {"digest": ZEROS}}, MalformedImage, "is missing"),
         ({"index": {"schemaVersion": 3}}, MalformedImage, "schemaVersion"),
         ({"index": {"layers": []}}, MalformedImage, "both an index"),
         ({"index": {"mediaType": build.MANIFEST}}, MalformedImage, "index.json"),
@@ -319,7 +319,7 @@ def test_known_layer_types(tmp_path: Path, media_type: str) -> None:
 
 def test_a_layer_that_is_not_there(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.tar", [LAYER], blobs={build.digest(build.tar(LAYER)): None})
-    refused(path, MalformedImage, "layer 1/1 .*is not there")
+    refused(path, MalformedImage, "layer 1/1 .*is missing")
 
 
 def test_a_layer_of_another_size(tmp_path: Path) -> None:
@@ -476,7 +476,7 @@ def test_member_names(tmp_path: Path, prefix: bytes) -> None:
         (b"", MalformedImage, "empty"),
         (b"\x1f\x8b" + bytes(600), MalformedImage, "broken gzip"),
         (b"hello, world\n" * 100, MalformedImage, "not a tar archive"),
-        (build.tar([Member(b"etc/passwd")]), MalformedImage, "no image in it, only etc/passwd"),
+        (build.tar([Member(b"etc/passwd")]), MalformedImage, "contains no image, only etc/passwd"),
         (build.tar([Member(b"manifest.json", data=b"[]")]), Unsupported, "no container image"),
         (build.tar([Member(b"oci-layout", data=b"{}")])[:513], MalformedImage, "truncated"),
     ],
@@ -491,7 +491,7 @@ def test_what_is_no_oci_archive(
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     refused(tmp_path / "absent", SourceError, "No such file")
-    refused(tmp_path, MalformedImage, "no image in it: it is empty")
+    refused(tmp_path, MalformedImage, "contains no image: it is empty")
     os.mkfifo(tmp_path / "fifo")
     refused(tmp_path / "fifo", SourceError, "regular file")
 

@@ -181,7 +181,7 @@ def test_a_small_reserve_is_left(place: Path, members: list[Member]) -> None:
     """It is a few hundred kilobytes here, and a file takes more than its bytes."""
     image = archive(place / "image", [Layer(members, "gzip")])
     with tmpfs(place, 20 << 10, 10_000) as fs:
-        with pytest.raises(DestinationError, match="a reserve of 209715 bytes is left"):
+        with pytest.raises(DestinationError, match="a reserve of 209715 bytes is kept"):
             extract(image, fs / "root", limits=Limits())
         assert list(fs.iterdir()) == []
 
@@ -259,7 +259,7 @@ def free_at_the_end(
     with ociroot.open(image) as source:
         chosen = source.image()
         monkeypatch.setattr(os, "scandir", scandir)
-        words = f"a reserve of {reserve(fs)} bytes is left"
+        words = f"a reserve of {reserve(fs)} bytes is kept"
         with pytest.raises(DestinationError, match=words):
             chosen.extract(fs / "root", writer_process=writer_process)
     return free[0]
@@ -368,5 +368,5 @@ def test_a_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "write", limited)
     text = refused(image, tmp_path / "root")
-    assert "quota is used up after" in text
+    assert "quota is exceeded after" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image"]

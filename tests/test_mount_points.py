@@ -309,7 +309,7 @@ def test_where_mounts_cannot_be_told_nothing_is_replaced(
     leave(image, place / "other")
     before = snapshot(root)
     monkeypatch.setattr(linux, "mount_id", lambda _: None)
-    with pytest.raises(DestinationError, match="cannot be known without /proc"):
+    with pytest.raises(DestinationError, match="cannot be determined without /proc"):
         extract(image, root, replace=True)
     assert differences(before, snapshot(root)) == []
     # Everything else works; left-overs of other runs are not removed.
@@ -363,7 +363,7 @@ def test_blobs_of_a_layout_behind_a_bind_mount_of_the_destination(place: Path) -
     before = snapshot(root)
     subprocess.run(["mount", "--bind", root / "blobs", layout / "blobs"], check=True)
     try:
-        with pytest.raises(DestinationError, match="the image lies in it"):
+        with pytest.raises(DestinationError, match="the image is inside it"):
             extract(layout, root, replace=True)
         assert differences(before, snapshot(root)) == []
     finally:
@@ -390,12 +390,12 @@ def test_an_image_behind_a_bind_mount_of_its_destination(
             path = bound(root, other, stack) / "images/more/image"
         before = snapshot(root)
         if proc:
-            with pytest.raises(DestinationError, match="the image lies in it"):
+            with pytest.raises(DestinationError, match="the image is inside it"):
                 extract(path, root, replace=True)
         else:
             done = without_proc("extract", "--replace", path, root)
             assert done.returncode == 7
-            assert "the image lies in it" in done.stderr
+            assert "the image is inside it" in done.stderr
         assert differences(before, snapshot(root)) == []
         # Beside the destination it is allowed.
         extract(path, place / "new")

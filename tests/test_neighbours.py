@@ -55,7 +55,7 @@ def digest_of(path: Path, ref: str) -> str:
 # For each defect: overrides of the image, the error, and its message.
 WAYS: dict[str, tuple[dict[str, Any], type[OcirootError], str]] = {
     "an artifact with an image's config type": ({"config": b"{}"}, MalformedImage, "architecture"),
-    "no configuration": ({"config_descriptor": {"digest": ZEROS}}, MalformedImage, "is not there"),
+    "no configuration": ({"config_descriptor": {"digest": ZEROS}}, MalformedImage, "is missing"),
     "a wrong size": ({"descriptor": called("bad", size=7)}, VerificationError, "says 7"),
     "too large": ({"descriptor": called("bad", size=1 << 40)}, LimitExceeded, "--max-document"),
     "no JSON": ({"manifest": b"hello"}, MalformedImage, "not JSON"),
@@ -267,7 +267,7 @@ def test_only_missing_says_what_and_where_it_may_be(tmp_path: Path) -> None:
         ) as caught:
             source.image()
         assert "--shared-blob-dir" not in str(caught.value), "an archive shares no blobs"
-        with pytest.raises(MalformedImage, match=f"the blob {digests[1]} is not there"):
+        with pytest.raises(MalformedImage, match=f"the blob {digests[1]} is missing"):
             source.image(digest=digests[1])
     assert run("verify", "--all", path)[0] == 5
     archive_of(path, images, blobs={digests[1]: None})

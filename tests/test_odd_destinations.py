@@ -369,7 +369,7 @@ def test_a_mount_point_without_renameat2(place: Path, monkeypatch: pytest.Monkey
     with ExitStack() as stack:
         fs = _tmpfs(place, stack)
         monkeypatch.setattr(linux, "renameat2", cannot)
-        with pytest.raises(DestinationError, match="may replace what is there"):
+        with pytest.raises(DestinationError, match="cannot rename without replacing"):
             extract(image, fs)
         assert list(fs.iterdir()) == []
 

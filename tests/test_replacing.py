@@ -86,7 +86,7 @@ def test_what_does_not_look_like_a_root_is_refused(
     assert done.returncode == 7
     assert done.stderr == (
         f"ociroot: {root}: it does not look like a root file system, and would be removed "
-        "(--replace-anything replaces it all the same)\n"
+        "(--replace-anything replaces it anyway)\n"
     )
     assert differences(before, snapshot(root)) == []
     assert sorted(path.name for path in place.iterdir()) == ["image", "root"]

@@ -202,7 +202,7 @@ def test_a_wrong_config_of_a_docker_archive(tmp_path: Path) -> None:
 
 def test_a_layer_that_is_missing(tmp_path: Path) -> None:
     path = docker_archive(tmp_path / "a", {"1": TARS[0]}, links={"l/layer.tar": "../nowhere"})
-    refused(path, MalformedImage, "layer 1/1 .*l/layer.tar is not there")
+    refused(path, MalformedImage, "layer 1/1 .*l/layer.tar is missing")
 
 
 # Compressed as a whole, and standard input.
@@ -272,7 +272,7 @@ def test_standard_input(oci: Path, tmp_path: Path, pack: Callable[..., bytes]) -
         (build.tar([Member(b"chart/Chart.yaml")]), Unsupported, "Helm"),
         (build.tar([Member(b"Files/x"), Member(b"Hives/y")]), Unsupported, "Windows"),
         (build.tar([Member(b"repositories"), Member(b"a/layer.tar")]), Unsupported, "1.10"),
-        (build.tar([Member(b"index.json")]), MalformedImage, "no oci-layout file"),
+        (build.tar([Member(b"index.json")]), MalformedImage, "not the oci-layout file"),
         (build.tar([Member(b"oci-layout")]), MalformedImage, "index.json is missing"),
         (build.tar([Member(b"x"), Member(b"index.json", "dir")]), MalformedImage, "no image"),
         (build.tar([]), MalformedImage, "it is empty"),
@@ -301,7 +301,7 @@ def test_an_archive_of_very_many_members_is_no_image(tmp_path: Path) -> None:
     with (tmp_path / "many").open("wb") as file:
         for number in range(200_001):
             file.write(build.header(b"file%d" % number))
-    refused(tmp_path / "many", OcirootError, "no image; it begins with file0, file1")
+    refused(tmp_path / "many", OcirootError, "not an image; it begins with file0, file1")
 
 
 # Selection of the image.

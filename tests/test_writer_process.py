@@ -460,7 +460,7 @@ def test_a_reserve_is_left_by_both(tmp_path: Path) -> None:
     ]
     image = archive(tmp_path / "image", [Layer(members, "gzip")])
     with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=64m", "tmpfs") as place:
-        with pytest.raises(DestinationError, match="a reserve of 671088 bytes is left"):
+        with pytest.raises(DestinationError, match="a reserve of 671088 bytes is kept"):
             extract(image, place / "root")
         assert list(place.iterdir()) == []
 

@@ -21,18 +21,18 @@ __all__ = [
     "syncfs",
 ]
 
-#: How a directory is opened to be read, by one name, which must not be a link.
+#: Flags to open a directory for reading, by a single name that must not be a link.
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-#: How anything is opened to be looked at alone, a symbolic link itself.
+#: Flags to open a handle (O_PATH) of any file, or of a symbolic link itself.
 OPEN_HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-#: How a file is made where there is none.
+#: Flags to create a file that must not exist.
 CREATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 
 _AT_EMPTY_PATH = 0x1000
-# openat2(2), since Linux 5.6, which glibc does not wrap: it has this number wherever Debian runs.
+# openat2(2), since Linux 5.6: glibc has no wrapper. The number is the same on all Debian ports.
 _OPENAT2 = 437
 _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x04, 0x08
 _STATX_MNT_ID = 0x1000
@@ -50,7 +50,7 @@ def _call(name: str, *arguments: object) -> None:
     """Call a function of the C library that returns 0 or sets errno.
 
     Raises:
-        OSError: what it set; ENOSYS where the library has no such function.
+        OSError: the error that it set; ENOSYS if the library has no such function.
     """
     function = getattr(_libc(), name, None)
     if function is None:
@@ -78,18 +78,18 @@ class _OpenHow(ctypes.Structure):
 
 
 def open_beneath(fd: int, path: bytes, flags: int) -> int:
-    """Open a path below a directory, following no symbolic link and never leaving it.
+    """Open a path below a directory without following symbolic links or leaving it.
 
     Args:
         fd: the directory's descriptor.
-        path: the path; as long as the kernel takes at once.
+        path: the path, shorter than PATH_MAX.
         flags: as for ``os.open``.
 
     Returns:
         The descriptor.
 
     Raises:
-        OSError: the kernel refused it, or has no openat2(2).
+        OSError: the call failed, or the kernel has no openat2(2).
     """
     how = _OpenHow(flags, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH)
     size = ctypes.c_size_t(ctypes.sizeof(how))
@@ -102,12 +102,12 @@ def open_beneath(fd: int, path: bytes, flags: int) -> int:
 
 
 def syncfs(fd: int) -> None:
-    """Write to the disk what the file system of an open file has in memory."""
+    """Flush the file system of an open file to the disk."""
     _call("syncfs", fd)
 
 
 def clear_acls(fd: int) -> None:
-    """Remove the ACLs that a directory got from its parent, and would hand on."""
+    """Remove the ACLs that a directory has inherited and would pass on."""
     for name in _ACLS:
         try:
             os.removexattr(fd, name)
@@ -117,10 +117,10 @@ def clear_acls(fd: int) -> None:
 
 
 def mount_id(fd: int) -> int | None:
-    """Return the mount that an open file is seen through; bind mounts have the same device.
+    """Return the ID of the mount of an open file; bind mounts share a device number.
 
     Returns:
-        Its ID, from statx(2) or, before Linux 5.8, from /proc; None: it cannot be known.
+        The ID from statx(2) or, before Linux 5.8, from /proc; None if it is unknown.
     """
     buffer = ctypes.create_string_buffer(_STATX_SIZE)
     try:
@@ -128,7 +128,7 @@ def mount_id(fd: int) -> int | None:
         if struct.unpack_from("=I", buffer)[0] & _STATX_MNT_ID:
             return int(struct.unpack_from("=Q", buffer, 144)[0])
     except OSError:
-        pass  # an old kernel, or a filter of system calls (seccomp) that does not know it
+        pass  # an old kernel, or a seccomp filter without it
     try:
         with open(f"/proc/self/fdinfo/{fd}", "rb") as info:
             for line in info:

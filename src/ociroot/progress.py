@@ -1,4 +1,4 @@
-"""How far work is, for whoever shows it."""
+"""Progress reports."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["Progress", "ProgressCallback"]
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far the work is.
+    """A progress report.
 
     Attributes:
         stage: ``source`` while a compressed or piped archive is written to a temporary file,
             ``layers`` while layers are read.
-        done: bytes that have been read: of the archive, or of the blobs of all layers.
-        total: how many there are; 0: unknown.
-        layer: the number of the layer that is being read, from 1; 0 in the stage ``source``.
-        layers: how many there are; 0 in the stage ``source``.
+        done: bytes read so far, of the archive or of the blobs of all layers.
+        total: bytes to read; 0: unknown.
+        layer: the number of the current layer, from 1; 0 in the stage ``source``.
+        layers: the number of layers; 0 in the stage ``source``.
     """
 
     stage: Literal["source", "layers"]
@@ -29,5 +29,5 @@ class Progress(msgspec.Struct, frozen=True):
     layers: int = 0
 
 
-#: Called now and then, from the thread that does the work.
+#: Called from time to time, in the thread that does the work.
 ProgressCallback = Callable[[Progress], None]

@@ -1,4 +1,4 @@
-"""What files take of a file system, what it has free, and what of that is left for others."""
+"""Disk space: the blocks of files, the free space, and the reserve."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .errors import DestinationError
 
 __all__ = ["BLOCK", "SpaceBudget", "block_size", "explain_full", "occupied"]
 
-#: Bytes of a block: what file systems give out at least.
+#: The minimum allocation unit of file systems, in bytes.
 BLOCK = 4096
-# What is believed of them: a huge page of tmpfs.
+# The maximum plausible unit: a huge page of tmpfs.
 _LARGEST = 2 << 20
-# The reserve that is left at most, and the bytes to claim at most before the next look.
+# The maximum reserve, and the maximum of claims between two checks, in bytes.
 _RESERVE = 256 << 20
 _MOST = 64 << 20
 
@@ -24,8 +24,8 @@ def occupied(runs: Iterable[tuple[int, int]], block: int = BLOCK) -> int:
     """Return the bytes of all blocks in which a sparse file has data.
 
     Args:
-        runs: offset and length of each run of data, ascending, none of them empty.
-        block: bytes of a block.
+        runs: offset and length of each run of data in bytes, ascending and not empty.
+        block: bytes per block.
     """
     blocks = end = 0
     for offset, length in runs:
@@ -36,10 +36,10 @@ def occupied(runs: Iterable[tuple[int, int]], block: int = BLOCK) -> int:
 
 
 def block_size(fd: int) -> int:
-    """Return the bytes that a file of one byte takes where a directory lies.
+    """Return the bytes that a file of one byte takes on the file system of a directory.
 
-    It is more than a block where a file system gives out clusters (bigalloc) or huge pages, which
-    statvfs(3) does not tell.
+    It is more than a block if the file system allocates clusters (bigalloc) or huge pages, which
+    statvfs(3) does not report.
 
     Args:
         fd: the directory's descriptor.
@@ -47,7 +47,7 @@ def block_size(fd: int) -> int:
     try:
         file = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=fd)
     except OSError:
-        return BLOCK  # not every file system has files without a name
+        return BLOCK  # not every file system supports O_TMPFILE
     try:
         os.write(file, b"x")
         taken = os.fstat(file).st_blocks * 512
@@ -59,12 +59,12 @@ def block_size(fd: int) -> int:
 
 
 class SpaceBudget:
-    """What may be written to a file system, of which a reserve is left to its other users.
+    """The space that may be used on a file system, without a reserve for its other users.
 
-    The reserve is a hundredth of the file system, and at most 256 MiB. A call of statvfs(3) for
-    each file would cost as much as a small file does. So what is claimed is added up, and the free
-    space is looked at again when half of what was free has been claimed since, or 64 MiB, or half
-    the reserve where that is more: at least half of it is left whatever happens.
+    The reserve is a hundredth of the file system, at most 256 MiB. Calling statvfs(3) for each file
+    would cost as much as writing a small file. So claims are added up, and the free space is
+    checked again after claims of half the free space or 64 MiB, whichever is less, but at least
+    half the reserve. So at least half of the reserve always stays free.
     """
 
     def __init__(
@@ -76,16 +76,16 @@ class SpaceBudget:
         written: Callable[[], int] | None = None,
         so_far: Callable[[], str] = str,
     ) -> None:
-        """Look at a file system.
+        """Create the budget of a file system.
 
         Args:
-            fd: the descriptor of a file or directory on it, which stays its owner's.
-            remedy: what the user can do when there is no space.
-            reserved: whether there is a reserve; without one :meth:`claim` refuses nothing, since
-                the user has said how much it may be.
-            written: says how many of the claimed bytes are on the file system already; None: all
-                but those of the claim in hand.
-            so_far: says in a message how far the work is, with a blank before it.
+            fd: the descriptor of a file or directory on it; the caller keeps and closes it.
+            remedy: what the user can do if there is no space.
+            reserved: whether there is a reserve; without one :meth:`claim` refuses nothing, because
+                the user has set a limit.
+            written: returns how many of the claimed bytes have been written; None: all but those of
+                the current claim.
+            so_far: returns the state of the work for a message, with a leading space.
         """
         self._fd = fd
         self._remedy = remedy
@@ -100,23 +100,23 @@ class SpaceBudget:
             self._look_at = 0
 
     def left(self, size: int) -> int:
-        """Return what is free beyond the reserve and some more bytes; negative: they do not fit."""
+        """Return the free bytes beyond the reserve after ``size`` more; negative: no space."""
         status = os.fstatvfs(self._fd)
-        # A file system without a size (ramfs) says 0 of everything.
+        # A file system without a size (ramfs) reports 0 for all values.
         free = status.f_bavail * status.f_frsize if status.f_blocks else sys.maxsize
         return free - self._reserve - size
 
     def require(self, size: int, problem: str) -> None:
-        """Refuse with this problem what does not fit.
+        """Check that there is space for ``size`` bytes.
 
         Raises:
-            DestinationError: there is no space for as many bytes.
+            DestinationError: there is not, with this problem.
         """
         if self.left(size) < 0:
             raise self._refusal(problem)
 
     def claim(self, size: int) -> None:
-        """Count bytes that will be written; now and then look whether there is space for them.
+        """Count bytes that will be written, and check the free space from time to time.
 
         Raises:
             DestinationError: the file system would be full, or nearly so.
@@ -126,7 +126,7 @@ class SpaceBudget:
             self._look(size)
 
     def stop_looking(self) -> None:
-        """Look at the free space no more: another process does it for both."""
+        """Stop checking the free space: another process does it for both."""
         self._look_at = sys.maxsize
 
     @property
@@ -138,27 +138,27 @@ class SpaceBudget:
         under_way = size if self._written is None else self._claimed - self._written()
         left = self.left(under_way)
         if left < 0:
-            raise self._refusal(f"no space for {size} bytes more{self._so_far()}")
-        # Nobody but us would write; whatever is not foreseen must not take more than the reserve.
+            raise self._refusal(f"no space for {size} more bytes{self._so_far()}")
+        # If no other process writes, this is exact; unforeseen use must not exceed the reserve.
         self._look_at = self._claimed + max(min(left // 2, _MOST), self._reserve // 2)
 
     def _refusal(self, problem: str) -> DestinationError:
         if self._reserve:
-            problem += f": a reserve of {self._reserve} bytes is left"
+            problem += f": a reserve of {self._reserve} bytes is kept"
         return DestinationError(problem, errno=errno.ENOSPC, remedy=self._remedy)
 
 
 def explain_full(fd: int, code: int | None) -> str:
-    """Return what is used up of a file system that takes no more.
+    """Return which resource of a file system is exhausted.
 
     Args:
         fd: the descriptor of a file or directory on it.
-        code: what the kernel answered, ENOSPC or EDQUOT.
+        code: the error number, ENOSPC or EDQUOT.
     """
     if code == errno.EDQUOT:
-        return "your quota is used up"
+        return "the disk quota is exceeded"
     status = os.fstatvfs(fd)
-    # btrfs has no number of inodes, and says 0 of all.
+    # btrfs has no fixed number of inodes, and reports 0.
     if status.f_files and not status.f_favail:
         return "its file system has no inodes left"
     return "its file system is full"

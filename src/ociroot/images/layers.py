@@ -93,7 +93,7 @@ def _member(source: Source, name: str) -> Blob:
     """Return a layer of a docker-archive."""
     blob = source.member(name)
     if blob is None:
-        raise MalformedImage(f"the member {printable(name[:_SHOWN])} is not there")
+        raise MalformedImage(f"the member {printable(name[:_SHOWN])} is missing")
     return blob
 
 

@@ -1,1 +1,1 @@
-"""Making a result visible at its destination: whole and at once, or not at all."""
+"""Publication of results at their destination: complete and atomic, or not at all."""

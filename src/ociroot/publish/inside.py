@@ -1,4 +1,4 @@
-"""Filling a directory in place: what is made in it is moved up at the end."""
+"""Fill a directory in place: the result is staged inside it and moved up at the end."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .staging import StagingDirectory
 
 __all__ = ["closed_to_others", "held", "move_up"]
 
-# What mkfs leaves at the top of a file system.
+# The directory that mkfs creates in a file system.
 _LOST_FOUND = "lost+found"
 
 
 def held(fd: int, *, mounted: bool) -> set[str]:
-    """Return what is in a directory, but for what mkfs leaves in a file system.
+    """Return the names in a directory, except for mkfs's ``lost+found``.
 
     Args:
         fd: its descriptor.
@@ -30,7 +30,7 @@ def held(fd: int, *, mounted: bool) -> set[str]:
     found = set(names(fd))
     if mounted and _LOST_FOUND in found:
         status = os.stat(_LOST_FOUND, dir_fd=fd, follow_symlinks=False)
-        # Anybody may have made it in a file system that anybody may write to.
+        # In a world-writable file system, any user may have created it.
         own = status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
         if own and stat.S_ISDIR(status.st_mode):
             found.discard(_LOST_FOUND)
@@ -38,10 +38,10 @@ def held(fd: int, *, mounted: bool) -> set[str]:
 
 
 def names(fd: int) -> list[str]:
-    """Return what is in a directory, which may be gone.
+    """Return the names in a directory, which may have been removed.
 
-    It is opened anew: btrfs shows in an open directory what it held when it was opened (seen with
-    Linux 6.18).
+    It is opened again: on btrfs an open directory lists its content at the time of opening (seen
+    with Linux 6.18).
     """
     try:
         fresh = os.open(".", OPEN_DIRECTORY, dir_fd=fd)
@@ -55,7 +55,7 @@ def names(fd: int) -> list[str]:
 
 @contextmanager
 def closed_to_others(fd: int) -> Iterator[None]:
-    """Let nobody else make names in a directory; on an error it is again as it was."""
+    """Make a directory writable for us alone; restore its owner and mode on an error."""
     before = os.fstat(fd)
     mode = stat.S_IMODE(before.st_mode)
     try:
@@ -76,29 +76,29 @@ def closed_to_others(fd: int) -> Iterator[None]:
 def move_up(
     place: StagingDirectory, fd: int, finish: Callable[[int], None], *, mounted: bool
 ) -> None:
-    """Move what was made from the staging directory to the one that it is in.
+    """Move the result from the staging directory to its parent, the destination.
 
     Args:
         place: the staging directory, which is removed.
-        fd: the one that it is in.
-        finish: sets the attributes of that one.
-        mounted: whether that one is a mount point.
+        fd: the descriptor of the destination.
+        finish: sets the attributes of the destination.
+        mounted: whether the destination is a mount point.
 
     Raises:
-        DestinationError: somebody has put something there.
-        OSError: the kernel refuses it. Nothing has been moved then.
+        DestinationError: another process has put something into the destination.
+        OSError: a system call failed. Nothing is left moved then.
     """
     entries = names(place.fd)
     try:
-        os.fchmod(fd, 0o700)  # until all is there
+        os.fchmod(fd, 0o700)  # until it is complete
         for entry in entries:
             if mounted and entry == _LOST_FOUND:
-                # The file system's own is as empty as a directory to be replaced must be.
+                # rename(2) replaces only an empty directory, which the file system's own is.
                 os.rename(entry, entry, src_dir_fd=place.fd, dst_dir_fd=fd)
             else:
                 _move(entry, place.fd, fd)
-        # Before the root gets its time, which this would change, and its mode, which might not let
-        # us.
+        # Before the time of the root is set, which this would change, and its mode, which may not
+        # allow it.
         place.remove()
         foreign = held(fd, mounted=mounted) - set(entries)
         if foreign:
@@ -109,20 +109,20 @@ def move_up(
             os.fchmod(fd, 0o700)
         waiting = names(place.fd)
         for entry in entries:
-            # What is still waiting has not been moved: another's may have its name there.
+            # An entry that is still staged was not moved: the one of that name is another user's.
             if entry not in waiting:
                 remove_tree(fd, entry)
         raise
 
 
 def _move(entry: str, from_fd: int, to_fd: int) -> None:
-    """Move a name to where there is none."""
+    """Move an entry without replacing an existing one."""
     try:
         linux.renameat2(from_fd, entry, to_fd, entry, linux.RENAME_NOREPLACE)
     except PermissionError as error:
         if error.errno != errno.EACCES:
             raise
-        # A directory that its owner may not write to: it holds its `..`. That is for root alone.
+        # Moving a directory changes its `..`, so an ordinary user needs write permission on it.
         mode = stat.S_IMODE(os.stat(entry, dir_fd=from_fd, follow_symlinks=False).st_mode)
         fd = open_own(entry, from_fd, linux.mount_id(from_fd))
         try:

@@ -1,4 +1,4 @@
-"""What killed runs have left: telling it from what is not ours to remove, and removing it."""
+"""Left-overs of killed runs: recognise those that are ours, and remove them."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from .signals import first_signal_waits
 
 __all__ = ["BESIDE", "MARK", "TREE", "clean_up", "lock", "note", "prefix_of", "remove_staging"]
 
-#: In a staging directory: what is made, and the mark by which a left one is known to be ours.
+#: In a staging directory: the result, and the mark that identifies a left-over as ours.
 TREE = "rootfs"
 MARK = "ociroot-staging"
-#: What is beside a staging directory for a moment has its name and this.
+#: The suffix of the name of a directory that is temporarily beside its staging directory.
 BESIDE = "~"
-# How a staging directory's own name ends.
+# The suffix of a staging directory's name.
 _ENDING = re.compile("[0-9a-f]{12}")
-# In a staging directory, too: the number of an inode that may be in it or beside it.
+# The prefix of the notes in a staging directory: the numbers of inodes in it or beside it.
 _NUMBER = "inode-"
 
 
 def clean_up(parent_fd: int, name: str, notices: Notices) -> bool:
-    """Remove the staging directories that killed processes of ours have left for a name.
+    """Remove the staging directories that our killed processes have left for a destination.
 
-    That is done in a directory of our own, or in one like /tmp, where others cannot exchange what
-    is ours; and with what has our mark, or is empty.
+    They are removed only if they have our mark or are empty, and only from our own directory or one
+    like /tmp, where other users cannot exchange them.
 
     Args:
-        parent_fd: the directory that they are in.
-        name: the name of what they were for.
-        notices: told of what is left there.
+        parent_fd: the descriptor of their parent.
+        name: the name of the destination.
+        notices: collects warnings about those that are kept.
 
     Returns:
-        Whether another process is at work for that name.
+        Whether another process is working on that destination.
     """
     prefix = prefix_of(name)
     in_use = False
     for found in os.listdir(parent_fd):
         if not found.startswith(prefix) or not _ENDING.fullmatch(found, len(prefix)):
             continue
-        with suppress(OSError):  # it is gone meanwhile; and what cannot be removed is in no way
+        with suppress(OSError):  # removed meanwhile; one that cannot be removed does no harm
             fd = os.open(found, OPEN_DIRECTORY, dir_fd=parent_fd)
             try:
                 in_use |= _clean_up_one(parent_fd, found, fd, notices)
@@ -60,10 +60,10 @@ def clean_up(parent_fd: int, name: str, notices: Notices) -> bool:
 def _clean_up_one(parent_fd: int, name: str, fd: int, notices: Notices) -> bool:
     status = os.fstat(fd)
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        return False  # none of ours
+        return False  # not ours
     free = lock(fd)
     if free is None:
-        return False  # whether it is in use cannot be known
+        return False  # unknown whether it is in use
     if not free or _in_use(fd):
         return True
     mount = linux.mount_id(fd)
@@ -83,14 +83,14 @@ def _clean_up_one(parent_fd: int, name: str, fd: int, notices: Notices) -> bool:
 
 
 def _in_use(fd: int) -> bool:
-    """Say whether the directory in a staging directory is locked by whoever works there."""
+    """Return whether another run has locked the tree in a staging directory."""
     try:
         tree = os.open(TREE, OPEN_DIRECTORY, dir_fd=fd)
     except OSError:
         return False
     try:
         status = os.fstat(tree)
-        # Another may have opened what was at the destination before, and hold a lock on that.
+        # After an exchange this is the old tree, on which any process may hold a lock.
         private = status.st_uid == os.geteuid() and not status.st_mode & 0o077
         return private and lock(tree) is False
     finally:
@@ -106,7 +106,7 @@ def _marked(fd: int) -> bool:
 
 
 def _safe(parent_fd: int) -> bool:
-    """Say whether nobody else can have put a directory of ours under another name in this one."""
+    """Return whether no other user can have renamed a directory of ours in this one."""
     status = os.fstat(parent_fd)
     return status.st_uid == os.geteuid() or (
         status.st_uid == 0 and bool(status.st_mode & stat.S_ISVTX)
@@ -114,22 +114,22 @@ def _safe(parent_fd: int) -> bool:
 
 
 def remove_staging(parent_fd: int, name: str, fd: int) -> None:
-    """Remove a staging directory, and what was noted in it to be in it or beside it.
+    """Remove a staging directory, and the noted directories in it or beside it.
 
     Args:
-        parent_fd: the directory that it is in.
-        name: its name there.
+        parent_fd: the descriptor of its parent.
+        name: its name.
         fd: its descriptor.
 
     Raises:
-        OSError: something cannot be removed, or was not noted: it stays.
+        OSError: something cannot be removed, or was not noted and is kept.
     """
     noted = _noted(fd)
     _remove_noted(parent_fd, name + BESIDE, noted)
     if not _remove_noted(fd, TREE, noted):
         with suppress(FileNotFoundError):
             os.rmdir(TREE, dir_fd=fd)
-    # The mark goes last, for whoever comes after us if we do not come to the end.
+    # The mark is removed last, so that the next run can continue if this one is killed.
     empty_directory(fd, keep=MARK)
     with suppress(FileNotFoundError):
         os.rmdir(MARK, dir_fd=fd)
@@ -137,13 +137,13 @@ def remove_staging(parent_fd: int, name: str, fd: int) -> None:
 
 
 def note(fd: int, *inodes: os.stat_result) -> None:
-    """Note in a staging directory what may be in it or beside it.
+    """Record in a staging directory which inodes may be in it or beside it.
 
-    These are names, as the mark is: to make them takes no descriptor, and they are there at once.
+    The notes are directory names, like the mark: creating them needs no descriptor and is atomic.
 
     Args:
         fd: its descriptor.
-        inodes: what it is.
+        inodes: the inodes.
     """
     for number in {inode.st_ino for inode in inodes}:
         os.mkdir(f"{_NUMBER}{number}", 0o700, dir_fd=fd)
@@ -155,7 +155,7 @@ def _noted(fd: int) -> set[int]:
 
 
 def _remove_noted(dir_fd: int, name: str, noted: set[int]) -> bool:
-    """Remove a directory, if it is one of those that were noted; say whether it was."""
+    """Remove a directory if it was noted; return whether it was."""
     try:
         if os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino not in noted:
             return False
@@ -172,10 +172,11 @@ def _remove_noted(dir_fd: int, name: str, noted: set[int]) -> bool:
 
 
 def lock(fd: int) -> bool | None:
-    """Lock an open directory until it is closed by all who have it open.
+    """Lock an open directory until all copies of the descriptor are closed.
 
     Returns:
-        Whether it is ours now, or another's; None: this file system has no locks.
+        True if the lock was acquired, False if another process has it; None if the file system
+        does not support locks.
     """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -189,6 +190,6 @@ def lock(fd: int) -> bool | None:
 
 
 def prefix_of(name: str) -> str:
-    """Return how the names of the staging directories for a name begin."""
-    # A name has at most 255 bytes; bytes that are no text any more stay as they are.
+    """Return the prefix of the names of staging directories for a destination."""
+    # A name has at most 255 bytes; a character cut in two is kept as surrogate escapes.
     return f".{os.fsdecode(os.fsencode(name)[:200])}.ociroot-"

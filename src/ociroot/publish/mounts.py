@@ -1,7 +1,7 @@
-"""What is mounted below a directory, and whether an image lies in it, by whatever path it is known.
+"""Find mounts below a directory, and check whether it contains an image under any path.
 
 A mount hides what is below it, and the same directory can be mounted in several places. So neither
-paths nor device numbers tell; the kernel's mount IDs do.
+paths nor device numbers are sufficient; the kernel's mount IDs are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["holds_any", "is_mount_point", "mount_below", "walk"]
 
 
 def is_mount_point(fd: int, parent_fd: int) -> bool:
-    """Say whether an open directory is on another mount than its parent, or the root."""
+    """Return whether an open directory is on another mount than its parent, or is the root."""
     one, other = linux.mount_id(fd), linux.mount_id(parent_fd)
     here, above = os.fstat(fd), os.fstat(parent_fd)
     if one is None or other is None:
@@ -29,7 +29,7 @@ def is_mount_point(fd: int, parent_fd: int) -> bool:
 
 
 def mount_below(fd: int) -> str | None:
-    """Return the path of something that is mounted below an open directory; None: nothing is."""
+    """Return the path of a mount point below an open directory; None if there is none."""
     path = _path_of(fd)
     if path is not None:
         try:
@@ -38,7 +38,7 @@ def mount_below(fd: int) -> str | None:
         except OSError:
             pass
         else:
-            # Blanks and the like are written as \\040 (proc_pid_mountinfo(5)).
+            # Spaces and the like are written as \\040 (proc_pid_mountinfo(5)).
             names = (re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), p) for p in points)
             below = os.fsencode(path) + b"/"
             return next((os.fsdecode(name) for name in names if name.startswith(below)), None)
@@ -50,9 +50,9 @@ def mount_below(fd: int) -> str | None:
 
 
 def _path_of(fd: int) -> str | None:
-    """Return the path of an open directory; None: there is no /proc, or the path leads elsewhere.
+    """Return the path of an open directory; None if it is unknown.
 
-    It does where something is mounted over a directory on the way.
+    It is unknown without /proc, or if something is mounted over one of its parents.
     """
     with suppress(OSError):
         path = os.readlink(f"/proc/self/fd/{fd}")
@@ -62,16 +62,16 @@ def _path_of(fd: int) -> str | None:
 
 
 def walk(fd: int, mounted: Callable[[str], None] | None = None) -> Iterator[int]:
-    """Go through a directory and all directories below it, with one of them open at a time.
+    """Walk a directory and all directories below it, with one of them open at a time.
 
-    What is mounted below is not entered. The tree must stand still meanwhile.
+    Mount points below it are not entered. The tree must not change meanwhile.
 
     Args:
         fd: the directory's descriptor.
-        mounted: told of the paths below it where something is mounted.
+        mounted: called with the path of each mount point, relative to the directory.
 
     Yields:
-        A descriptor of each.
+        A descriptor of each directory.
 
     Raises:
         OSError: a directory cannot be read, or has been moved.
@@ -80,7 +80,7 @@ def walk(fd: int, mounted: Callable[[str], None] | None = None) -> Iterator[int]
     here = os.open(".", OPEN_DIRECTORY, dir_fd=fd)
     try:
         yield here
-        # Of each level down to the open one: what it is, and what is still to be entered below it.
+        # For each level down to the open one: its status, and the subdirectories still to enter.
         levels = [(os.fstat(here), _directories(here))]
         path: list[str] = []
         while levels:
@@ -116,7 +116,7 @@ def _directories(fd: int) -> list[str]:
 
 
 def holds_any(fd: int, paths: Sequence[str]) -> bool:
-    """Say whether a file or directory lies in an open directory, also if it was named otherwise.
+    """Return whether an open directory contains one of the files, under any path.
 
     Args:
         fd: the directory's descriptor.
@@ -130,7 +130,7 @@ def _holds(fd: int, path: str) -> bool:
     try:
         lineage, mount = _lineage(path)
     except OSError:
-        return False  # it is not there any more
+        return False  # removed meanwhile
     if (top.st_dev, top.st_ino) in lineage:
         return True
     own = lineage[0]
@@ -148,7 +148,7 @@ def _holds(fd: int, path: str) -> bool:
 
 
 def _lineage(path: str) -> tuple[list[tuple[int, int]], int | None]:
-    """Return device and inode of a file and all directories above it, and its mount."""
+    """Return device and inode of a file and of all its parents, and its mount ID."""
     handle = os.open(path, OPEN_HANDLE)
     try:
         status, mount = os.fstat(handle), linux.mount_id(handle)

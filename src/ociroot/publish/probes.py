@@ -1,4 +1,4 @@
-"""Finding out before all the work whether its last step will be possible."""
+"""Check before the work whether its last step is supported."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["check_moving", "exchanging"]
 
 
 def check_moving(fd: int) -> None:
-    """Find out whether a name can be moved only to where there is none.
+    """Check that the file system supports RENAME_NOREPLACE.
 
     Args:
-        fd: an empty directory's descriptor.
+        fd: the descriptor of an empty directory.
 
     Raises:
-        DestinationError: it cannot.
+        DestinationError: it does not.
     """
     names = ("one", "other")
     try:
@@ -29,7 +29,7 @@ def check_moving(fd: int) -> None:
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ENOSYS):
             raise DestinationError(
-                "its file system may replace what is there when it moves a name",
+                "its file system cannot rename without replacing an existing name",
                 remedy="extract to a new directory beside it",
             ) from error
         raise
@@ -41,7 +41,7 @@ def check_moving(fd: int) -> None:
 
 @contextmanager
 def exchanging() -> Iterator[None]:
-    """Say so when a file system cannot exchange two directories."""
+    """Raise a clear error if the file system does not support RENAME_EXCHANGE."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Removing a tree of directories, however deep and whatever its modes are."""
+"""Remove a tree of directories of any depth and with any modes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["empty_directory", "open_own", "remove_open", "remove_tree"]
 
 
 def remove_tree(dir_fd: int, name: str) -> None:
-    """Remove whatever has a name, a directory with everything below it.
+    """Remove a name, and everything below it if it is a directory.
 
     Args:
-        dir_fd: the directory that it is in.
-        name: its name there; nothing happens when there is none.
+        dir_fd: the descriptor of its parent.
+        name: its name; it need not exist.
 
     Raises:
         OSError: something cannot be removed.
@@ -41,8 +41,8 @@ def remove_open(dir_fd: int, name: str, fd: int) -> None:
     """Remove an open directory with everything below it.
 
     Args:
-        dir_fd: the directory that it is in.
-        name: its name there. If that stands for something else by now, that stays.
+        dir_fd: the descriptor of its parent.
+        name: its name. If another file has this name by now, that one is kept.
         fd: its descriptor.
 
     Raises:
@@ -58,14 +58,14 @@ def remove_open(dir_fd: int, name: str, fd: int) -> None:
 def empty_directory(top: int, keep: str = "") -> None:
     """Remove everything in an open directory.
 
-    No path and no recursion: a directory below the top one is moved up to the top one, under a name
-    of ours, before it is emptied itself. So the depth is never more than two, and neither a deep
-    tree nor few file descriptors are a problem. No symbolic link is followed, and nothing that is
-    mounted somewhere below is entered or changed.
+    It uses neither paths nor recursion: each directory below is moved up to the top one, under a
+    temporary name, before it is emptied itself. So the depth is never more than two, and two
+    descriptors suffice. Symbolic links are not followed, and mounts are neither entered nor
+    changed.
 
     Args:
         top: its descriptor.
-        keep: a name in it that stays.
+        keep: a name in it that is not removed.
 
     Raises:
         OSError: something cannot be removed.
@@ -87,16 +87,15 @@ def empty_directory(top: int, keep: str = "") -> None:
 
 
 def open_own(name: str, dir_fd: int, mount: int | None) -> int:
-    """Open a directory; give ourselves the permissions that its owner needs to empty it.
+    """Open a directory, after adding the permissions that its owner needs to empty it.
 
     Args:
         name: its name.
-        dir_fd: the directory that it is in.
-        mount: the mount that it must be on; None: that cannot be known here, and only one of
-            another device is told from it.
+        dir_fd: the descriptor of its parent.
+        mount: the mount ID that it must have; None: unknown, so the device numbers are compared.
 
     Raises:
-        OSError: the kernel refuses it; EBUSY where something else is mounted there.
+        OSError: a system call failed; EBUSY if it is on another mount.
     """
     handle = os.open(name, OPEN_HANDLE | os.O_DIRECTORY, dir_fd=dir_fd)
     try:
@@ -106,11 +105,11 @@ def open_own(name: str, dir_fd: int, mount: int | None) -> int:
         else:
             apart = linux.mount_id(handle) != mount
         if apart:
-            # Somebody has mounted something there: its files are not of this tree.
+            # A mount point: its files are not part of this tree.
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         if status.st_mode & 0o700 != 0o700:
-            # Not by its name, which may stand for something else by now. It may be another's, and
-            # root needs no permissions.
+            # Not by name, which may refer to another file by now. Failure is ignored: the directory
+            # may belong to another user, and root needs no permissions.
             with suppress(PermissionError, FileNotFoundError):
                 os.chmod(f"/proc/self/fd/{handle}", 0o700)
         return os.open(".", OPEN_DIRECTORY, dir_fd=handle)
@@ -119,7 +118,7 @@ def open_own(name: str, dir_fd: int, mount: int | None) -> int:
 
 
 def _empty(fd: int, top: int, fresh: Iterator[str], mount: int | None, keep: str = "") -> list[str]:
-    """Unlink what are files, move what are directories to the top; return their names there."""
+    """Unlink files and move directories up to the top; return the names of the directories."""
     with os.scandir(fd) as found:
         entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
     directories: list[str] = []
@@ -131,7 +130,7 @@ def _empty(fd: int, top: int, fresh: Iterator[str], mount: int | None, keep: str
         elif fd == top:
             directories.append(name)
         else:
-            # To be moved, a directory must be writable to an ordinary user: it holds its `..`.
+            # Moving a directory changes its `..`, so an ordinary user needs write permission on it.
             os.close(open_own(name, fd, mount))
             moved = next(fresh)
             os.rename(name, moved, src_dir_fd=fd, dst_dir_fd=top)

@@ -1,4 +1,4 @@
-"""Which directories may be exchanged for a root file system and removed."""
+"""Check whether a directory may be replaced by a root file system and removed."""
 
 from __future__ import annotations
 
@@ -15,33 +15,32 @@ from .mounts import holds_any, mount_below, walk
 
 __all__ = ["check_old"]
 
-# Symbolic links that are followed on the way to a volume, as many as Linux does.
+# Symbolic links that are followed in the path of a volume, as many as in Linux.
 _LINKS = 40
-# How many volumes a message names.
+# The maximum number of volumes in a message.
 _NAMED = 3
 
 
 def check_old(
     fd: int, *, anything: bool, volumes: Iterable[str] = (), sources: Sequence[str] = ()
 ) -> None:
-    """Refuse to remove what may be wanted still.
+    """Refuse to remove a directory that may still be needed.
 
     Args:
         fd: the descriptor of the directory that is to be replaced.
         anything: whether it may be something else than a root file system.
-        volumes: paths of data that outlives a container.
-        sources: what the image is read from.
+        volumes: the paths of the image's volumes, whose data outlives a container.
+        sources: the paths that the image is read from.
 
     Raises:
-        DestinationError: it is not to be removed, with the reason.
+        DestinationError: it must not be removed, with the reason.
         OSError: something in it cannot be read.
     """
     if holds_any(fd, sources):
-        raise DestinationError("the image lies in it, and would be removed")
+        raise DestinationError("the image is inside it, and would be removed")
     if linux.mount_id(fd) is None:
         raise DestinationError(
-            "whether anything is mounted below it cannot be known without /proc, and it would be "
-            "emptied",
+            "mounts below it cannot be determined without /proc, and would be emptied",
             remedy="mount /proc",
         )
     below = mount_below(fd)
@@ -50,7 +49,7 @@ def check_old(
     if not anything and not looks_like_root(_directories(fd)):
         raise DestinationError(
             "it does not look like a root file system, and would be removed",
-            remedy="--replace-anything replaces it all the same",
+            remedy="--replace-anything replaces it anyway",
         )
     held = [path for path in _distinct(volumes) if _holds_files(fd, path)]
     if held:
@@ -63,13 +62,13 @@ def check_old(
 
 
 def _directories(fd: int) -> list[str]:
-    """Return the names of directories, and of the links that may stand for them (`/bin`)."""
+    """Return the names of directories, and of links that may point to directories (`/bin`)."""
     with os.scandir(fd) as found:
         return [e.name for e in found if e.is_symlink() or e.is_dir(follow_symlinks=False)]
 
 
 def _distinct(volumes: Iterable[str]) -> list[tuple[str, ...]]:
-    """Return the names on the way to each volume, without those that are in another one."""
+    """Return the components of each volume's path, without volumes inside another one."""
     paths: set[tuple[str, ...]] = set()
     for volume in volumes:
         names: list[str] = []
@@ -87,10 +86,10 @@ def _distinct(volumes: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def _holds_files(fd: int, path: Sequence[str]) -> bool:
-    """Say whether there is anything but directories at a path below a directory.
+    """Return whether there is anything but directories at a path below a directory.
 
-    A symbolic link on the way is followed as in a container, inside the directory: `/var/run` is
-    one in most images.
+    Symbolic links in the path are followed inside the directory, as in a container: `/var/run` is
+    a link in most images.
     """
     here = os.open(".", OPEN_DIRECTORY, dir_fd=fd)
     way: list[str] = []
@@ -117,7 +116,7 @@ def _holds_files(fd: int, path: Sequence[str]) -> bool:
             if stat.S_ISLNK(status.st_mode):
                 links += 1
                 if links > _LINKS:
-                    return True  # it may be
+                    return True  # unknown
                 target = os.readlink(name, dir_fd=here)
                 todo += target.split("/")[::-1]
                 if target.startswith("/"):
@@ -134,13 +133,13 @@ def _holds_files(fd: int, path: Sequence[str]) -> bool:
                     return True
         return False
     except PermissionError:
-        return True  # it may be
+        return True  # unknown
     finally:
         os.close(here)
 
 
 def _go(here: int, name: str, dir_fd: int) -> int:
-    """Open a directory in place of one that is closed then: it stays open when that fails."""
+    """Open a directory and close ``here``, which stays open if that fails."""
     there = os.open(name, OPEN_DIRECTORY, dir_fd=dir_fd)
     os.close(here)
     return there

@@ -1,4 +1,4 @@
-"""Signals that come while something is cleaned up or moved to its place."""
+"""Deferral of signals during clean-up and publication."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _under_way = False
 
 @contextmanager
 def first_signal_waits() -> Iterator[None]:
-    """Let a block end before the first signal is handled; a second one is handled at once.
+    """Defer the first signal to the end of the block; a second one is handled at once.
 
-    Whoever presses Ctrl-C while a large tree is removed wants this process to end, and nothing to
-    be left; who presses it again does not want to wait for that. Only handlers that are Python
-    functions are deferred, and only in the main thread: Python calls them in no other one.
+    A user who presses Ctrl-C while a large tree is removed expects the process to end without
+    left-overs; one who presses it again does not want to wait for that. Only handlers that are
+    Python functions are deferred, and only in the main thread, where Python calls them.
     """
     global _under_way
     handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
@@ -38,7 +38,7 @@ def first_signal_waits() -> Iterator[None]:
 
     def restore() -> None:
         for number, handler in handlers.items():
-            # A handler that was called meanwhile may have set another one.
+            # A handler that was called meanwhile may have installed another one.
             if signal.getsignal(number) is wait:
                 signal.signal(number, handler)
 

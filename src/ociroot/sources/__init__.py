@@ -1,1 +1,1 @@
-"""Where the blobs are: each form of a source, told apart by its content and read in place."""
+"""Sources of blobs: each form is detected by its content and read in place."""

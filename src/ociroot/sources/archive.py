@@ -22,8 +22,8 @@ __all__ = ["ArchiveFiles", "ArchiveSource"]
 MAX_LINKS = 16
 
 
-# Bytes of a name that count as one member; a longer one counts as several. Those of images have a
-# hundred.
+# Bytes of a name per counted member; a longer name counts as several. Names in images have about
+# a hundred.
 _NAME = 256
 
 
@@ -36,16 +36,16 @@ class ArchiveSource(FilesSource):
         """Index an archive.
 
         Args:
-            name: the path that it was opened by; ``-`` is standard input.
-            fd: an open regular file that holds the uncompressed archive; this object's, once it is
-                made.
-            limits: what its images may ask for.
-            packed: bytes of the compressed archive that it was decompressed from; None: it was not.
+            name: the path of the archive; ``-`` is standard input.
+            fd: an open regular file with the uncompressed archive; the source closes it, unless
+                this constructor fails.
+            limits: bound the images.
+            packed: the size in bytes of the compressed archive; None: it was not compressed.
 
         Raises:
             OcirootError: see :class:`ArchiveFiles`.
         """
-        # Standard input, too, may be a file of which we would not know otherwise.
+        # Standard input can be a file, too, which must not be removed with the destination.
         path = os.path.realpath("/proc/self/fd/0" if name == "-" else name)
         super().__init__(name, ArchiveFiles(fd, limits), limits, (path,))
         self._packed = packed
@@ -56,7 +56,7 @@ class ArchiveSource(FilesSource):
         return "oci-archive" if self.is_layout else "docker-archive"
 
     def stored_size(self, blobs: Iterable[Blob]) -> int:
-        """Return how many bytes are stored: of a compressed archive no more than it has itself."""
+        """Return the stored bytes of some blobs, at most the size of a compressed archive."""
         stored = super().stored_size(blobs)
         return min(stored, self._packed) if self._packed is not None else stored
 
@@ -65,25 +65,25 @@ class ArchiveFiles:
     """The members of an uncompressed tar archive.
 
     Attributes:
-        names: the first names in the archive, for telling what it is.
+        names: the first names in the archive, to detect what it is.
     """
 
     def __init__(self, fd: int, limits: Limits = DEFAULTS) -> None:
         """Index an archive.
 
         Args:
-            fd: an open regular file; this object's, once it is made.
-            limits: on its members, where a long name counts as several. An image has a few for each
-                layer; what has more is something else.
+            fd: an open regular file; this object closes it, unless the constructor fails.
+            limits: bound its members; a long name counts as several. An image has a few members per
+                layer.
 
         Raises:
-            MalformedImage: it is not a tar archive, or a broken one.
+            MalformedImage: it is not a valid tar archive.
             LimitExceeded: it has more members than any image.
         """
         self._file = OpenFile(fd)
         self._blobs: dict[bytes, FileRange] = {}
         self._links: dict[bytes, bytes] = {}
-        # What is there and is neither of these, and what is there more than once.
+        # Members that are neither files nor links, and duplicate members.
         self._odd: set[bytes] = set()
         self._twice: set[bytes] = set()
         self.names: list[bytes] = []
@@ -91,7 +91,7 @@ class ArchiveFiles:
         stream = FileStream(fd, os.fstat(fd).st_size)
         common: list[bytes] | None = None
         try:
-            # A blob may be as large as the archive is.
+            # A blob may be as large as the archive.
             for entry in entries(stream, msgspec.structs.replace(limits, file_size=1 << 63)):
                 name = clean(entry.name)
                 if not name:
@@ -100,7 +100,7 @@ class ArchiveFiles:
                 if count > limits.members:
                     first = ", ".join(printable(each[:_NAME]) for each in self.names[:3])
                     raise LimitExceeded(
-                        f"an archive of more than {limits.members} members is no image; "
+                        f"an archive of more than {limits.members} members is not an image; "
                         f"it begins with {first}",
                         remedy="--max-members raises the limit",
                     )
@@ -114,11 +114,11 @@ class ArchiveFiles:
             if not self.names:
                 raise MalformedImage("this is not a tar archive") from error
             raise
-        #: What all names have before them: someone packed the directory, not what is in it.
+        #: The common prefix of all names: the layout directory itself was archived.
         self._base = b"/".join(common or []) + b"/" if common else b""
 
     def _add(self, name: bytes, entry: Entry, position: int) -> None:
-        """Take note of a member. The last of a name counts, as tar has it."""
+        """Add a member to the index. The last one of a name counts, as in tar."""
         if name in self._blobs or name in self._links or name in self._odd:
             self._twice.add(name)
             self._blobs.pop(name, None)
@@ -133,7 +133,7 @@ class ArchiveFiles:
             self._odd.add(name)
 
     def get(self, name: str) -> FileRange | None:
-        """Return a member, through links to other members; None: it is not there."""
+        """Return a member, following links to other members; None if it does not exist."""
         for way in self._ways(name):
             if (found := self._blobs.get(way[-1])) is not None:
                 return found
@@ -149,7 +149,7 @@ class ArchiveFiles:
                     raise MalformedImage("not a plain file", member=member)
 
     def _ways(self, name: str) -> Iterator[list[bytes]]:
-        """Yield where a name leads: it, and what links lead to, one after the other."""
+        """Yield chains of members: a name and the targets of links, with and without the prefix."""
         path = clean(name.encode("utf-8", "surrogateescape"))
         for base in dict.fromkeys((b"", self._base)):
             way = [base + path]
@@ -163,12 +163,12 @@ class ArchiveFiles:
 
 
 def _beside(name: bytes, target: bytes) -> bytes:
-    """Return what a symbolic link in an archive points to, as a name from the archive's root."""
+    """Return the target of a symbolic link as a name relative to the archive's root."""
     return target if target.startswith(b"/") else name.rpartition(b"/")[0] + b"/" + target
 
 
 def _shared(one: list[bytes], other: list[bytes]) -> list[bytes]:
-    """Return what two lists begin with."""
+    """Return the common prefix of two lists."""
     length = 0
     for left, right in zip(one, other, strict=False):
         if left != right:

@@ -1,7 +1,7 @@
-"""Blobs: bytes of a source, with a size, that are read from the beginning to the end.
+"""Blobs: bytes of a source, with a size, that are read sequentially.
 
-Everything to the right of ``sources`` reads blobs through the protocols here. Reading a blob a
-second time may be a second download: only what has no other way asks for it, and says so.
+All other packages read blobs through the protocols here. A second read of a blob may be a second
+download, so only code without an alternative does it, and documents it.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from ..errors import ClosedSource, SourceError
 
 __all__ = ["STEP", "Blob", "FileBlob", "FileRange", "Lifetime", "LocalBlob", "OpenFile", "head"]
 
-#: Bytes of a blob that are read at once, where nobody says how many.
+#: The default size of a chunk in bytes.
 STEP = 256 << 10
 
 
 class Blob(Protocol):
     """Bytes of a source.
 
-    Two blobs of a source that are the same stored bytes are equal and have the same hash; how they
-    are found to be the same (the file, the digest) is theirs.
+    Two blobs of a source with the same stored bytes are equal and have the same hash; each class
+    defines how it identifies them (by file or by digest).
     """
 
     @property
     def size(self) -> int:
-        """How many bytes there are, known before they are read."""
+        """The size in bytes, known before the blob is read."""
 
     def chunks(self, step: int = STEP) -> Iterator[bytes]:
         """Read the blob from its beginning to its end: ``size`` bytes in all.
 
         Args:
-            step: the most bytes that a chunk has. It has at least one.
+            step: the maximum size of a chunk in bytes; no chunk is empty.
 
         Raises:
             ClosedSource: the source has been closed.
@@ -46,14 +46,14 @@ class Blob(Protocol):
 
 @runtime_checkable
 class LocalBlob(Blob, Protocol):
-    """A blob that lies in a local file, so that parts of it can be read in place."""
+    """A blob in a local file, parts of which can be read in place."""
 
     @property
     def offset(self) -> int:
-        """Where it begins in the file, in bytes."""
+        """The offset of the blob in the file, in bytes."""
 
     def opened(self) -> AbstractContextManager[int]:
-        """Give a descriptor of the file, which is valid inside the ``with`` block.
+        """Provide a descriptor of the file, which is valid inside the ``with`` block.
 
         Raises:
             ClosedSource: the source has been closed.
@@ -62,7 +62,7 @@ class LocalBlob(Blob, Protocol):
 
 
 def head(blob: Blob, size: int) -> bytes:
-    """Return the first bytes of a blob: ``size`` of them, or all when there are fewer."""
+    """Return the first ``size`` bytes of a blob, or all if there are fewer."""
     parts: list[bytes] = []
     missing = min(size, blob.size)
     if missing:
@@ -75,13 +75,13 @@ def head(blob: Blob, size: int) -> bytes:
 
 
 class Lifetime:
-    """How long the files of a source can be read: until the source is closed."""
+    """Tracks whether a source is still open."""
 
     def __init__(self) -> None:
         self._is_over = False
 
     def check(self) -> None:
-        """Refuse to read on.
+        """Check that the source is open.
 
         Raises:
             ClosedSource: the source has been closed.
@@ -95,7 +95,7 @@ class Lifetime:
 
 
 class OpenFile(Lifetime):
-    """A file that is open as long as its source is."""
+    """A file that is open as long as its source."""
 
     def __init__(self, fd: int) -> None:
         """Take over an open descriptor."""
@@ -106,8 +106,8 @@ class OpenFile(Lifetime):
         """Return the descriptor.
 
         Raises:
-            ClosedSource: the source has been closed. The kernel may have given the number to
-                another file.
+            ClosedSource: the source has been closed. The descriptor may refer to another file by
+                now.
         """
         self.check()
         return self._fd
@@ -120,12 +120,12 @@ class OpenFile(Lifetime):
 
 
 class FileRange(msgspec.Struct, frozen=True):
-    """A range of a file that is open: a member of an archive.
+    """A range of an open file: a member of an archive.
 
     Attributes:
         file: the file.
-        offset: where the range begins, in bytes.
-        size: bytes of it.
+        offset: the offset of the range in bytes.
+        size: its size in bytes.
     """
 
     file: OpenFile
@@ -135,7 +135,7 @@ class FileRange(msgspec.Struct, frozen=True):
     @contextmanager
     def opened(self) -> Iterator[int]:
         """See :class:`LocalBlob`."""
-        # Of its own, for the source may be closed meanwhile.
+        # A duplicate, because the source may be closed meanwhile.
         fd = os.dup(self.file.fileno())
         try:
             yield fd
@@ -152,14 +152,14 @@ class FileRange(msgspec.Struct, frozen=True):
 
 
 class FileBlob(msgspec.Struct, frozen=True):
-    """A whole file that is opened when it is read.
+    """A whole file that is opened only while it is read.
 
     A layout may have more blobs than a process may have open files.
 
     Attributes:
         path: its path, without symbolic links.
-        size: bytes of it.
-        lifetime: that of its source.
+        size: its size in bytes.
+        lifetime: the lifetime of its source.
     """
 
     path: str
@@ -187,7 +187,7 @@ class FileBlob(msgspec.Struct, frozen=True):
             os.close(fd)
 
     def chunks(self, step: int = STEP) -> Iterator[bytes]:
-        """See :class:`Blob`. A file that has grown is read as far as its size was known."""
+        """See :class:`Blob`. Of a file that has grown, only ``size`` bytes are read."""
         at = 0
         with self.opened() as fd:
             while at < self.size:
@@ -198,7 +198,7 @@ class FileBlob(msgspec.Struct, frozen=True):
 
 
 def _read(fd: int, offset: int, missing: int, step: int) -> bytes:
-    """Read the next bytes of a blob of which some are missing."""
+    """Read the next bytes of a blob, of which ``missing`` remain."""
     try:
         data = os.pread(fd, min(step, missing), offset)
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Opening what lies at a path: which form it is, and what it looks like when it is none.
+"""Open a source: detect its form, and describe input that is not an image.
 
-Told apart by content, never by file name:
+The form is detected by content, never by file name:
 
 - a directory with ``index.json``: an OCI image layout;
 - a tar archive with ``oci-layout`` and ``index.json``: an oci-archive (and maybe, since Docker 25,
@@ -31,7 +31,7 @@ from .spool import spool
 
 __all__ = ["open_source"]
 
-# What a file begins with, for a message that helps.
+# Magic numbers of other formats, for helpful messages: offset, magic, name, remedy.
 _MAGIC = (
     (0, b"hsqs", "a squashfs file system", "unsquashfs unpacks it"),
     (1024, b"\xe2\xe1\xf5\xe0", "an EROFS file system", "it can be mounted as it is"),
@@ -39,7 +39,7 @@ _MAGIC = (
     (0, b"QFI\xfb", "a qcow2 disk image", None),
     (0, b"PK\x03\x04", "a zip archive", None),
     (0, b"\x7fELF", "an ELF program", None),
-    (0, b"{", "a JSON document", "name the archive or the directory that holds the blobs"),
+    (0, b"{", "a JSON document", "name the archive or the directory with the blobs"),
     (0, b"SIF", "a Singularity image", None),
 )
 
@@ -52,20 +52,20 @@ def open_source(
     progress: ProgressCallback | None = None,
     limits: Limits = DEFAULTS,
 ) -> Source:
-    """Open what lies at a path, whatever form of an image it is.
+    """Open a source of images in any supported form.
 
     Args:
         path: a file or a directory; ``-`` is standard input.
-        shared_blobs: where the blobs of a layout directory lie, when several share them.
-        tmpdir: where a compressed archive is decompressed to; None: the system's place.
+        shared_blobs: the directory of the blobs, if several layout directories share it.
+        tmpdir: the directory for decompressed archives; None: the system's default.
         progress: called while an archive is decompressed or copied.
-        limits: what the image may ask for.
+        limits: bound the images.
 
     Raises:
-        SourceError: there is nothing that can be read.
-        MalformedImage: it is no form of an image, with what it looks like.
-        Unsupported: it is something else, with what.
-        DestinationError: there is no space for decompressing it.
+        SourceError: it does not exist or cannot be read.
+        MalformedImage: it is not an image; the message describes its content.
+        Unsupported: it has another known format.
+        DestinationError: there is no space to decompress it.
     """
     name = os.fspath(path)
     with located(source="standard input" if name == "-" else name):
@@ -73,7 +73,7 @@ def open_source(
             shared = os.fspath(shared_blobs) if shared_blobs is not None else None
             return _checked(DirectorySource(name, shared, limits))
         if shared_blobs is not None:
-            raise SourceError("shared blobs are for a layout directory, and it is none")
+            raise SourceError("shared blobs require a layout directory, and it is not a directory")
         fd, packed = _archive(name, tmpdir, progress, limits)
         try:
             source = ArchiveSource(name, fd, limits, packed)
@@ -87,11 +87,11 @@ _AnySource = TypeVar("_AnySource", DirectorySource, ArchiveSource)
 
 
 def _checked(source: _AnySource) -> _AnySource:
-    """Return a source; close it when it is no form of an image.
+    """Return the source if it contains an image; otherwise close it.
 
     Raises:
-        MalformedImage: it is none, or a broken one, or one that can be read as two.
-        Unsupported: it is something else, with what.
+        MalformedImage: it is not an image, is malformed, or is ambiguous.
+        Unsupported: it has another known format.
     """
     try:
         for name in ("oci-layout", "index.json", "manifest.json"):
@@ -114,12 +114,12 @@ def _archive(
     progress: ProgressCallback | None,
     limits: Limits,
 ) -> tuple[int, int | None]:
-    """Return a descriptor of a regular file that holds the uncompressed archive.
+    """Return a descriptor of a regular file with the uncompressed archive.
 
-    And the bytes of the compressed one, where it was compressed.
+    Also return the size in bytes of the compressed archive, or None if it was not compressed.
     """
     try:
-        # O_NONBLOCK: not to wait for the writer of a FIFO; a regular file does not care.
+        # O_NONBLOCK: do not wait for the writer of a FIFO; it has no effect on regular files.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
         fd = os.dup(0) if name == "-" else os.open(name, flags)
     except OSError as error:
@@ -161,7 +161,7 @@ def _piped(fd: int) -> Iterator[bytes]:
 
 
 class _Counted:
-    """Chunks that arrive, with the bytes that have."""
+    """Counts the bytes of chunks, and reports progress."""
 
     def __init__(
         self,
@@ -186,13 +186,13 @@ class _Counted:
 
 
 def _looks_like(files: Files) -> OcirootError:
-    """Say what something is that holds no image."""
+    """Return an error that describes input without an image."""
     names = set(files.names)
     tops = {name.split(b"/")[0] for name in names}
     if "repositories" in {name.decode("ascii", "replace") for name in names}:
         return Unsupported(
             "this is a docker-archive from before Docker 1.10, without a manifest.json",
-            remedy="docker load it, and docker save it again",
+            remedy="docker load and docker save convert it",
         )
     if any(name.endswith(b"Chart.yaml") for name in names):
         return Unsupported("this is a Helm chart, not a container image")
@@ -201,14 +201,12 @@ def _looks_like(files: Files) -> OcirootError:
     if any(name.rpartition(b"/")[2].startswith(b".wh.") for name in names):
         return Unsupported("this is one layer, not an image", remedy="name the whole image")
     if looks_like_root(map(os.fsdecode, tops)):
-        return Unsupported(
-            "this is a root file system, not an image of one", remedy="tar -xf unpacks it"
-        )
+        return Unsupported("this is a root file system, not an image", remedy="tar -xf unpacks it")
     if files.get("index.json") is not None:
-        return MalformedImage("index.json is there, but no oci-layout file, which MUST exist")
+        return MalformedImage("index.json exists, but not the oci-layout file, which MUST exist")
     if files.get("oci-layout") is not None:
-        return MalformedImage("oci-layout is there, but index.json is missing")
+        return MalformedImage("oci-layout exists, but index.json is missing")
     shown = ", ".join(printable(name[:200]) for name in files.names[:3])
     return MalformedImage(
-        "there is no image in it" + (f", only {shown}" if shown else ": it is empty")
+        "it contains no image" + (f", only {shown}" if shown else ": it is empty")
     )

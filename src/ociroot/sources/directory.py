@@ -1,4 +1,4 @@
-"""The files of a directory that holds an OCI image layout."""
+"""OCI image layouts in a directory."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ from .source import FilesSource, Roots
 
 __all__ = ["DirectoryFiles", "DirectorySource"]
 
-_SHARED = "--shared-blob-dir names the directory, where layouts share their blobs"
-# Bytes of a document in which its first character is looked for.
+_SHARED = "--shared-blob-dir names the directory of blobs that layouts share"
+# The first bytes of a document, in which its first character is searched.
 _FIRST = 100
 
 
 class DirectorySource(FilesSource):
-    """An OCI image layout, or a docker-archive that somebody has unpacked."""
+    """An OCI image layout, or an unpacked docker-archive."""
 
     def __init__(
         self, path: str, shared_blobs: str | None = None, limits: Limits = DEFAULTS
     ) -> None:
-        """Look into a directory.
+        """Open a directory.
 
         Args:
             path: the directory.
-            shared_blobs: the directory that takes the place of ``blobs``, where several layouts
-                share one.
-            limits: what its images may ask for.
+            shared_blobs: the directory that replaces ``blobs`` if several layouts share one.
+            limits: bound the images.
 
         Raises:
             SourceError: it cannot be read.
         """
-        # Each of these may be a mount of its own.
+        # Each of these may be on a mount of its own.
         parts = ("", "index.json", "blobs", "blobs/sha256", "blobs/sha512")
         paths = [os.path.join(path, part) for part in parts]
         paths += [shared_blobs] if shared_blobs is not None else []
@@ -50,9 +49,9 @@ class DirectorySource(FilesSource):
         return "oci-layout" if self.is_layout else "docker-archive"
 
     def roots(self) -> Roots:
-        """Return the documents to begin from.
+        """Return the root documents.
 
-        In the directory of a layout a ``manifest.json`` may also be another's; then it is no list.
+        In a layout directory ``manifest.json`` may belong to another format; then it is not a list.
         """
         roots = super().roots()
         found = self.files.get(roots.manifest) if roots.manifest and self.is_layout else None
@@ -69,14 +68,14 @@ class DirectorySource(FilesSource):
 
 
 class DirectoryFiles:
-    """The files of a directory. Links may lead from one to another, and not out of it."""
+    """The files of a directory. Symbolic links may not lead out of it."""
 
     def __init__(self, path: str, blobs: str | None = None) -> None:
-        """Look into a directory.
+        """Open a directory.
 
         Args:
             path: the directory.
-            blobs: the directory that takes the place of ``blobs``, where several layouts share one.
+            blobs: the directory that replaces ``blobs`` if several layouts share one.
         """
         self._root = os.path.realpath(path)
         self._shared = os.path.realpath(blobs) if blobs is not None else None
@@ -90,10 +89,10 @@ class DirectoryFiles:
             raise SourceError(f"cannot read: {os.strerror(error.errno or 0)}") from error
 
     def get(self, name: str) -> FileBlob | None:
-        """Return a file; None: it is not there.
+        """Return a file; None if it does not exist.
 
         Raises:
-            MalformedImage: it is a link that leads out of the directory, or no regular file.
+            MalformedImage: it is a link out of the directory, or not a regular file.
             SourceError: it cannot be read.
         """
         if name not in self._found:
@@ -126,12 +125,12 @@ class DirectoryFiles:
         return FileBlob(path, status.st_size, self._lifetime)
 
     def _real(self, path: str) -> str:
-        """Return a path without links; what is no link is not gone through name by name.
+        """Return a path without links; the path of the parent is resolved only once.
 
         Raises:
-            OSError: it is not there.
+            OSError: it does not exist.
         """
-        os.lstat(path)  # what is not there is found out at once
+        os.lstat(path)  # fail early if it does not exist
         parent, name = os.path.split(path)
         if parent not in self._parents:
             self._parents[parent] = os.path.realpath(parent)
@@ -139,8 +138,8 @@ class DirectoryFiles:
         return os.path.realpath(path) if name in ("", ".", "..") or os.path.islink(path) else path
 
     def check_unique(self, name: str) -> None:
-        """Do nothing: a directory has one file of a name."""
+        """Do nothing: names in a directory are unique."""
 
     def close(self) -> None:
-        """Refuse to read any more; each file is closed when it has been read."""
+        """Refuse further reads; each file is closed after it was read."""
         self._lifetime.end()

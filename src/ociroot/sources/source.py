@@ -1,8 +1,8 @@
-"""What a source is: the documents to begin from, and the blobs that they name.
+"""Sources: root documents, and the blobs that they refer to.
 
-A source hands out documents as bytes and blobs as :class:`~ociroot.sources.blob.Blob`; what they
-should hold (digest, size) is checked by whoever reads them. How a source finds them is its own: the
-members of an archive, the files of a directory, what a registry sends.
+A source returns documents as bytes and blobs as :class:`~ociroot.sources.blob.Blob`; the callers
+verify their digests and sizes. Each kind of source finds them in its own way: members of an
+archive, files of a directory, responses of a registry.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ __all__ = ["Files", "FilesSource", "Roots", "Source"]
 
 
 class Roots(msgspec.Struct, frozen=True):
-    """The documents that lead to all images of a source, by the names that it has for them.
+    """The names of the documents that lead to all images of a source.
 
     Attributes:
-        index: an index of the image-spec; None: there is none. An OCI image layout has
-            ``index.json``. A source that is one manifest, as a registry's by its tag, gives an
-            index that lists it alone.
-        manifest: the ``manifest.json`` of a docker-archive; None: there is none.
+        index: an image index, or None. An OCI image layout has ``index.json``. A source with a
+            single manifest, such as a tag of a registry, returns an index that lists only that.
+        manifest: the ``manifest.json`` of a docker-archive, or None.
     """
 
     index: str | None
@@ -37,95 +36,94 @@ class Roots(msgspec.Struct, frozen=True):
 
 
 class Source(Protocol):
-    """A place that holds images."""
+    """A source of images."""
 
     @property
     def name(self) -> str:
-        """What messages call it: the path that it was opened by."""
+        """The name in messages: the path that was opened."""
 
     @property
     def form(self) -> str:
-        """What it is, to be shown: ``oci-archive``, ``oci-layout``, ``docker-archive``."""
+        """The form, for display: ``oci-archive``, ``oci-layout``, ``docker-archive``."""
 
     @property
     def limits(self) -> Limits:
-        """What its images may ask for."""
+        """The limits on its images."""
 
     @property
     def source_paths(self) -> tuple[str, ...]:
-        """The files and directories that it is read from."""
+        """The paths of the files and directories that it is read from."""
 
     def roots(self) -> Roots:
-        """Return the names of the documents to begin from."""
+        """Return the names of the root documents."""
 
     def document(self, name: str) -> bytes | None:
         """Return the content of a document that has no digest to check against.
 
-        Of one that is longer than any document may be, one byte more than that is returned.
+        A document that is larger than the limit is truncated to one byte more than the limit.
 
         Args:
-            name: one of the roots, or a name that Docker's ``manifest.json`` has.
+            name: one of the roots, or a name from Docker's ``manifest.json``.
 
         Returns:
-            None when it is not there.
+            The content; None if it does not exist.
 
         Raises:
-            MalformedImage: there are several of that name.
+            MalformedImage: the name is not unique.
         """
 
     def member(self, name: str) -> Blob | None:
-        """Return a layer by the name that Docker's ``manifest.json`` has; None: it is not there."""
+        """Return a layer by its name in Docker's ``manifest.json``; None if it does not exist."""
 
     def blob(self, descriptor: Descriptor) -> Blob | None:
-        """Return the blob of a descriptor; None: it is not there."""
+        """Return the blob of a descriptor; None if it does not exist."""
 
     def missing(self, digest: Digest) -> MalformedImage:
-        """Return what to raise for a blob that is not there."""
+        """Return the error for a missing blob."""
 
     def stored_size(self, blobs: Iterable[Blob]) -> int:
-        """Return how many bytes are stored for some blobs: each blob is counted once."""
+        """Return the stored bytes of some blobs, each counted once."""
 
     def check_open(self) -> None:
-        """Refuse to go on with a source that has been closed.
+        """Check that the source is open.
 
         Raises:
-            ClosedSource: it has been.
+            ClosedSource: it has been closed.
         """
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the source."""
 
 
 class Files(Protocol):
-    """Named files: the members of an archive, or of a directory."""
+    """Named files: the members of an archive, or the files of a directory."""
 
     @property
     def names(self) -> list[bytes]:
-        """The first of the names, for telling what it is."""
+        """The first names, to detect what it is."""
 
     def get(self, name: str) -> Blob | None:
-        """Return a file; None: it is not there."""
+        """Return a file; None if it does not exist."""
 
     def check_unique(self, name: str) -> None:
-        """Refuse a file that two readers could take for two different ones.
+        """Refuse a file for which two readers could see different content.
 
         Raises:
-            MalformedImage: there are several of that name, or it is one that readers read
-                differently.
+            MalformedImage: the name is not unique, or readers treat the file differently.
         """
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the files."""
 
 
 class FilesSource:
-    """A source of named files: what an archive and a directory have in common.
+    """A source of named files: the common code of archives and directories.
 
     Attributes:
-        name: the path that it was opened by.
+        name: the path that was opened.
         files: the files.
-        limits: what its images may ask for.
-        source_paths: the files and directories that it is read from.
+        limits: the limits on its images.
+        source_paths: the paths of the files and directories that it is read from.
     """
 
     def __init__(
@@ -139,7 +137,7 @@ class FilesSource:
 
     @cached_property
     def is_layout(self) -> bool:
-        """Whether there are the two files of an OCI image layout."""
+        """Whether it has the two files of an OCI image layout."""
         return all(self.files.get(name) is not None for name in ("oci-layout", "index.json"))
 
     def roots(self) -> Roots:
@@ -164,14 +162,14 @@ class FilesSource:
         """See :class:`Source`.
 
         image-layout.md, "Blobs": "The content of `blobs/<alg>/<encoded>` MUST match the digest
-        `<alg>:<encoded>`". A Digest's parts are checked, so they may be part of a name.
+        `<alg>:<encoded>`". The parts of a Digest are validated, so they are safe in a name.
         """
         digest = descriptor.parsed_digest
         return self.files.get(f"blobs/{digest.algorithm}/{digest.encoded}")
 
     def missing(self, digest: Digest) -> MalformedImage:
         """See :class:`Source`."""
-        return MalformedImage(f"the blob {digest} is not there")
+        return MalformedImage(f"the blob {digest} is missing")
 
     def stored_size(self, blobs: Iterable[Blob]) -> int:
         """See :class:`Source`."""
