@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from ..errors import OcirootError
 from ..images.layers import LayerBlob
-from ..layers.pipeline import Pipeline, compression_of, diagnose
+from ..layers.diagnosis import diagnose
+from ..layers.pipeline import Pipeline, compression_of
 from ..sources.source import Source
 from ..spec.digest import Digest
 from ..tar.entry import Entry
@@ -81,4 +82,6 @@ class Layer:
                 if self.digest is None:
                     content.verify()
             except OcirootError as error:
-                raise diagnose(self._blob, error).locate(source=self._source.name) from error
+                raise diagnose(self._blob, error, pipeline).locate(
+                    source=self._source.name
+                ) from error

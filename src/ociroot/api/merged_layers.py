@@ -10,9 +10,11 @@ import msgspec
 
 from ..errors import ClosedSource, OcirootError, VerificationError, located
 from ..images.layers import LayerBlob
-from ..layers.pipeline import Pipeline, diagnose, tuned
+from ..layers.diagnosis import diagnose
+from ..layers.pipeline import Pipeline
 from ..layers.reading import Plan
 from ..layers.spool import LayerSpool
+from ..layers.tuning import tuned
 from ..limits import Limits
 from ..notices import ImageWarning, Notices
 from ..progress import ProgressCallback
@@ -171,15 +173,18 @@ class MergedLayers:
         """Decompress a layer into the temporary file, and verify it."""
         try:
             with tuned(), Pipeline([layer], self._source.limits, self._spool) as pipeline:
-                for _ in pipeline.chunks():
-                    pass
-                pipeline.finish().verify()
+                try:
+                    for _ in pipeline.chunks():
+                        pass
+                    pipeline.finish().verify()
+                except OcirootError as error:
+                    raise diagnose(layer, error, pipeline) from error
             found = self._spool.get(layer)
             if found is None:
                 raise VerificationError("it is not compressed any more", layer=layer.label)
         except BaseException as error:
             self._spool.discard(layer)
             if isinstance(error, OcirootError):
-                raise diagnose(layer, error).locate(source=self.source_name) from error
+                error.locate(source=self.source_name)
             raise
         return found

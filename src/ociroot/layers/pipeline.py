@@ -9,32 +9,32 @@
 Each stage hands chunks of 1 MiB to the next through a bounded channel, and goes on with the next
 layer while the caller is still at the last one: memory stays within the channels' slots. The codecs
 and hashlib release the GIL while they work on a chunk. Every byte is read and decompressed once.
+
+What a damaged blob is refused for first is broken gzip data or a bad header. That its digest is
+wrong shows at its end: after a failure the reader goes on to there, and nothing is read twice.
 """
 
 from __future__ import annotations
 
-import gc
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from itertools import chain
-from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
 from ..compression import CHUNK, Meter, decompress, sniff
-from ..errors import LimitExceeded, MalformedImage, OcirootError, Unsupported, VerificationError
+from ..errors import OcirootError, Unsupported, VerificationError
 from ..images.layers import LayerBlob
 from ..limits import DEFAULTS, Limits
 from ..sources.blob import head
 from ..spec.descriptor import LAYER_TYPES
 from ..spec.digest import Digest
+from .channel import Channel, Closed
 from .spool import LayerSpool
 
-__all__ = ["LayerContent", "Pipeline", "compression_of", "diagnose", "tuned"]
+__all__ = ["LayerContent", "Pipeline", "compression_of", "wrong_digest"]
 
 # Chunks that may wait between two stages: 4 MiB of compressed and 16 MiB of uncompressed bytes.
 _PACKED_SLOTS = 4
@@ -42,11 +42,6 @@ _SLOTS = 16
 # Outputs smaller than this are gathered: a thread that calls many short functions fights for the
 # GIL with the writer.
 _GATHER = CHUNK // 4
-# Bytes of a block that makes glibc keep what the channels hold at most; above 32 MiB it takes no
-# notice (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD).
-_LARGEST_BLOCK = 31 << 20
-
-T = TypeVar("T")
 
 
 class LayerContent(msgspec.Struct, frozen=True):
@@ -82,14 +77,6 @@ class LayerContent(msgspec.Struct, frozen=True):
             )
 
 
-class _Closed(Exception):
-    """The pipeline is being stopped."""
-
-
-class _Failure(NamedTuple):
-    error: BaseException
-
-
 class _EndOfBlob(NamedTuple):
     digest: Digest | None  # None: nobody has said what it should be
 
@@ -103,84 +90,6 @@ class _EndOfLayer(NamedTuple):
     compression: str
     unpacked_size: int
     diff_id: Digest | None  # None: the hasher has it
-
-
-class _Channel(Generic[T]):
-    """A bounded queue made of two simple ones: the items, and the slots that are free."""
-
-    def __init__(self, slots: int) -> None:
-        self._items: SimpleQueue[T | _Failure] = SimpleQueue()
-        self._slots: SimpleQueue[bool] = SimpleQueue()
-        for _ in range(slots):
-            self._slots.put(True)
-
-    def put(self, item: T) -> None:
-        if not self._slots.get():
-            raise _Closed
-        self._items.put(item)
-
-    def get(self) -> T:
-        item = self._items.get()
-        if isinstance(item, _Failure):
-            raise item.error
-        self._slots.put(True)
-        return item
-
-    def fail(self, error: BaseException) -> None:
-        self._items.put(_Failure(error))
-
-    def close(self) -> None:
-        # Once for a put that waits, once more for the next one.
-        self._slots.put(False)
-        self._slots.put(False)
-
-
-@contextmanager
-def tuned() -> Iterator[None]:
-    """Set the interpreter up for the pipeline, and restore it.
-
-    With the default switch interval the writer waits 5 ms for the GIL each time another thread has
-    taken it; and a collection of the many small objects of the tree, none of which is garbage,
-    costs more than the tree. Both are the process's: the last one to leave restores them. glibc
-    gives freed memory back to the kernel, which clears it each time that a chunk gets it again; it
-    keeps up to twice the size of the largest block that was ever freed, however.
-    """
-    _tuning.enter()
-    try:
-        yield
-    finally:
-        _tuning.leave()
-
-
-class _Tuning:
-    """How many are at work in this process, and how the first one found it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-        self._before = (0.0, False)
-
-    def enter(self) -> None:
-        with self._lock:
-            if not self._count:
-                self._before = (sys.getswitchinterval(), gc.isenabled())
-                sys.setswitchinterval(5e-5)
-                gc.disable()
-                with suppress(MemoryError):
-                    bytes(_LARGEST_BLOCK)  # never touched
-            self._count += 1
-
-    def leave(self) -> None:
-        with self._lock:
-            self._count -= 1
-            if not self._count:
-                interval, collecting = self._before
-                sys.setswitchinterval(interval)
-                if collecting:
-                    gc.enable()
-
-
-_tuning = _Tuning()
 
 
 class Pipeline:
@@ -205,20 +114,30 @@ class Pipeline:
         self._layers = layers
         self._limits = limits
         self._spool = spool
-        self._packed: _Channel[bytes | _EndOfBlob] = _Channel(_PACKED_SLOTS)
-        self._unpacked: _Channel[bytes | _EndOfLayer] = _Channel(_SLOTS)
-        self._to_hash: _Channel[bytes | _StartOfLayer | None] = _Channel(_SLOTS)
-        self._diff_ids: _Channel[Digest] = _Channel(len(layers) + 1)
-        self._channels = (self._packed, self._unpacked, self._to_hash, self._diff_ids)
+        self._packed: Channel[bytes | _EndOfBlob] = Channel(_PACKED_SLOTS)
+        self._unpacked: Channel[bytes | _EndOfLayer] = Channel(_SLOTS)
+        self._to_hash: Channel[bytes | _StartOfLayer | None] = Channel(_SLOTS)
+        self._diff_ids: Channel[Digest] = Channel(len(layers) + 1)
+        # The places of the layers whose blobs have been read to their ends, and are right.
+        self._read_whole: Channel[int] = Channel(len(layers) + 1)
+        self._channels = (
+            self._packed,
+            self._unpacked,
+            self._to_hash,
+            self._diff_ids,
+            self._read_whole,
+        )
         self._next = 0
         self._end: _EndOfLayer | None = None
         self._closed = False
+        # Whether what is read is hashed and not decompressed any more.
+        self._hashes_only = False
         #: Bytes of the blobs that have been read so far.
         self.bytes_read = 0
         self._threads = [
             threading.Thread(target=self._run, args=stage, name=f"ociroot-{name}", daemon=True)
             for name, stage in (
-                ("reader", (self._read, self._packed)),
+                ("reader", (self._read, self._packed, self._read_whole)),
                 ("decoder", (self._decode, self._unpacked, self._to_hash)),
                 ("hasher", (self._hash, self._diff_ids, self._unpacked)),
             )
@@ -245,7 +164,7 @@ class Pipeline:
         self._closed = True
         for channel in self._channels:
             channel.close()
-            channel.fail(_Closed())
+            channel.fail(Closed())
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()
@@ -278,14 +197,52 @@ class Pipeline:
         """
         assert self._end is not None, "chunks() has not been read to its end"  # noqa: S101
         end, layer = self._end, self._layers[self._next]
+        diff_id = end.diff_id or self._diff_ids.get()
         self._next += 1
         self._end = None
-        diff_id = end.diff_id or self._diff_ids.get()
         return LayerContent(layer, diff_id, end.compression, end.unpacked_size)
+
+    def read_rest(self) -> LayerContent | None:
+        """Read the layer in hand to its end after it could not be applied.
+
+        Returns:
+            What was found of it; None: it cannot be decompressed, or its digest is wrong.
+        """
+        try:
+            if self._end is None:
+                for _ in self.chunks():
+                    pass
+            return self.finish()
+        except OcirootError:
+            return None
+
+    def find_wrong_digest(self) -> VerificationError | None:
+        """Read the blob in hand to its end after a failure, and nothing after that.
+
+        It is hashed and not decompressed. There are no more bytes of it than its size, which its
+        descriptor has.
+
+        Returns:
+            That its digest is wrong; None: it is right, or unknown, or the blob cannot be read.
+        """
+        if self._layers[self._next].digest is None:
+            return None
+        self._hashes_only = True
+        self._packed.close()
+        try:
+            while self._read_whole.get() < self._next:
+                pass
+        except VerificationError as error:
+            return error
+        except OcirootError:
+            return None
+        finally:
+            self._closed = True
+        return None
 
     # The stages, each on its own thread.
 
-    def _run(self, stage: Callable[[], None], *outputs: _Channel[Any]) -> None:
+    def _run(self, stage: Callable[[], None], *outputs: Channel[Any]) -> None:
         try:
             stage()
         except BaseException as error:  # whatever it is, it is the caller's
@@ -293,21 +250,33 @@ class Pipeline:
                 channel.fail(error)
 
     def _read(self) -> None:
-        for layer in self._layers:
+        for place, layer in enumerate(self._layers):
             wanted = layer.digest
             hasher = wanted.hasher() if wanted is not None else None
             for chunk in layer.blob.chunks(CHUNK):
                 if self._closed:
-                    raise _Closed
+                    raise Closed
                 self.bytes_read += len(chunk)
-                self._packed.put(chunk)
+                self._hand_on(chunk)
                 if hasher is not None:
                     hasher.update(chunk)
             if wanted is not None and hasher is not None:
                 found = Digest(wanted.algorithm, hasher.hexdigest())
                 if found != wanted:
-                    raise _wrong_digest(layer, found)
-            self._packed.put(_EndOfBlob(wanted))
+                    raise wrong_digest(layer, found)
+            self._read_whole.put(place)
+            if self._hashes_only:
+                return  # the next one would be fetched in vain
+            self._hand_on(_EndOfBlob(wanted))
+
+    def _hand_on(self, item: bytes | _EndOfBlob) -> None:
+        if self._hashes_only:
+            return
+        try:
+            self._packed.put(item)
+        except Closed:
+            if self._closed:
+                raise
 
     def _blob(self) -> Iterator[bytes]:
         """Yield the chunks of one blob; afterwards its digest is in ``self._digest``."""
@@ -392,33 +361,8 @@ def _gathered(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield b"".join(parts)
 
 
-def _wrong_digest(layer: LayerBlob, digest: Digest) -> VerificationError:
+def wrong_digest(layer: LayerBlob, digest: Digest) -> VerificationError:
+    """Return what to raise when a blob has another digest than its descriptor."""
     return VerificationError(
         f"the digest of the blob is {digest}, not {layer.digest}", layer=layer.label
     )
-
-
-def diagnose(layer: LayerBlob, error: OcirootError) -> OcirootError:
-    """Say what is really wrong when a layer could not be read as what it should be.
-
-    A damaged blob shows first as broken gzip data or a bad header. Then the digest is the truth,
-    and only then the blob is read a second time.
-
-    Args:
-        layer: the layer that was being read.
-        error: what its content was refused for.
-
-    Returns:
-        The error, or a VerificationError in its place when the blob's digest is not the one wanted.
-    """
-    wanted = layer.digest
-    if wanted is None or not isinstance(error, (MalformedImage, Unsupported, LimitExceeded)):
-        return error.locate(layer=layer.label)  # not for what the layer holds
-    hasher = wanted.hasher()
-    try:
-        for chunk in layer.blob.chunks(CHUNK):
-            hasher.update(chunk)
-    except OcirootError:
-        return error.locate(layer=layer.label)
-    digest = Digest(wanted.algorithm, hasher.hexdigest())
-    return error.locate(layer=layer.label) if digest == wanted else _wrong_digest(layer, digest)

@@ -9,17 +9,20 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from ..errors import MalformedImage, OcirootError
+from ..errors import MalformedImage, OcirootError, SourceError, VerificationError, located
 from ..images.layers import LayerBlob
 from ..limits import DEFAULTS, Limits
 from ..notices import Notices
 from ..sources.blob import LocalBlob
+from ..spec.digest import Digest
 from ..tar.counting import Counted
 from ..tar.reader import entries
 from ..tar.stream import ChunkStream, FileStream, Stream
 from .changeset import Change, changes
-from .pipeline import LayerContent, Pipeline, compression_of, diagnose, tuned
+from .diagnosis import diagnose, digest_of
+from .pipeline import LayerContent, Pipeline, compression_of
 from .spool import LayerSpool
+from .tuning import tuned
 
 __all__ = ["LayerReader", "OutOfOrder", "Plan"]
 
@@ -143,19 +146,54 @@ class LayerReader:
                 # What follows the end marker counts for the diff_id all the same.
                 stream.drain()
                 content = self._pipeline.finish()
-            if not content.as_declared:
-                self._notices.add("compression", f"layer {layer.label}: {content.compression}")
         except OcirootError as error:
-            diagnosed = diagnose(layer, error)
-            if isinstance(diagnosed, MalformedImage):
-                # What cannot be applied may be right in its own place.
-                with suppress(OcirootError):
-                    self._check_order()
-            raise diagnosed from error
-        if content.diff_id in {other.diff_id for other in self._plan.layers} - {layer.diff_id}:
+            raise self._diagnosed(layer, error) from error
+        if not content.as_declared:
+            with located(layer=layer.label):
+                self._notices.add("compression", f"layer {layer.label}: {content.compression}")
+        if self._is_of_another(layer, content.diff_id):
             self._check_order()
         content.verify()
         return result, content
+
+    def _diagnosed(self, layer: LayerBlob, error: OcirootError) -> OcirootError:
+        """Say what is really wrong with a layer that could not be applied.
+
+        Raises:
+            OutOfOrder: it may be right in its own place.
+        """
+        if isinstance(error, MalformedImage):
+            try:
+                diff_id = self._diff_id_of_rest(layer)
+            except VerificationError as found:
+                return found
+            if diff_id is not None:
+                if self._is_of_another(layer, diff_id):
+                    with suppress(OcirootError):
+                        self._check_order()
+                return error.locate(layer=layer.label)
+        return diagnose(
+            layer, error, self._pipeline if layer.number not in self._in_place else None
+        )
+
+    def _diff_id_of_rest(self, layer: LayerBlob) -> Digest | None:
+        """Read a layer that could not be applied to its end; None: it has no diff_id.
+
+        Raises:
+            VerificationError: it was read in place, and its digest is wrong.
+        """
+        if layer.number in self._in_place:
+            with suppress(SourceError):
+                return digest_of(layer)
+            return None
+        content = self._pipeline.read_rest()
+        return content.diff_id if content is not None else None
+
+    def _is_of_another(self, layer: LayerBlob, diff_id: Digest) -> bool:
+        """Say whether a diff_id is that of another layer of the config."""
+        return diff_id != layer.diff_id and any(
+            other.diff_id == diff_id for other in self._plan.layers
+        )
 
     def _read_in_place(self, blob: LocalBlob, work: Callable[[Iterator[Change], Stream], _T]) -> _T:
         with blob.opened() as fd:

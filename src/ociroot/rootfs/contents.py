@@ -13,7 +13,9 @@ from typing import Any
 from ..compression import CHUNK
 from ..errors import DestinationError, OcirootError
 from ..images.layers import LayerBlob
-from ..layers.pipeline import Pipeline, diagnose, tuned
+from ..layers.diagnosis import diagnose
+from ..layers.pipeline import Pipeline
+from ..layers.tuning import tuned
 from ..limits import DEFAULTS, Limits
 from ..sources.blob import LocalBlob
 from ..space import SpaceBudget
@@ -63,19 +65,36 @@ def streams(
     for number in sorted(wanted):
         layer = layers[number - 1]
         files = sorted(wanted[number], key=lambda node: node.offset)
+        blob = layer.blob
+        if number in in_place and isinstance(blob, LocalBlob):
+            yield from _in_place(layer, blob, files)
+        else:
+            yield from _decompressed(layer, files, limits)
+
+
+def _in_place(
+    layer: LayerBlob, blob: LocalBlob, files: list[Node]
+) -> Iterator[tuple[Node, Stream]]:
+    """Go to files of a plain layer, of which nothing else is read."""
+    try:
+        with blob.opened() as fd:
+            yield from _at(FileStream(fd, blob.size, blob.offset), files)
+    except OcirootError as error:
+        raise diagnose(layer, error) from error
+
+
+def _decompressed(
+    layer: LayerBlob, files: list[Node], limits: Limits
+) -> Iterator[tuple[Node, Stream]]:
+    """Go to files of a layer that is read whole, and verify it."""
+    with tuned(), Pipeline([layer], limits) as pipeline:
         try:
-            blob = layer.blob
-            if number in in_place and isinstance(blob, LocalBlob):
-                with blob.opened() as fd:
-                    yield from _at(FileStream(fd, blob.size, blob.offset), files)
-            else:
-                with tuned(), Pipeline([layer], limits) as pipeline:
-                    stream = ChunkStream(pipeline.chunks())
-                    yield from _at(stream, files)
-                    stream.drain()
-                    pipeline.finish().verify()
+            stream = ChunkStream(pipeline.chunks())
+            yield from _at(stream, files)
+            stream.drain()
+            pipeline.finish().verify()
         except OcirootError as error:
-            raise diagnose(layer, error) from error
+            raise diagnose(layer, error, pipeline) from error
 
 
 def _at(stream: Stream, files: list[Node]) -> Iterator[tuple[Node, Stream]]:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 from ....errors import OcirootError
 from ....images.layers import LayerBlob
-from ....layers.pipeline import diagnose
 from ....notices import Notices
 from ..writer import DirectoryWriter
 from .child import Child, Failed
@@ -75,7 +74,7 @@ def writing(
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             yield process
         except Failed as failed:
-            raise _diagnosed(failed, layers) from None
+            raise _located(failed, layers) from None
         finally:
             process.close()
     finally:
@@ -111,8 +110,9 @@ def _fork(writer: DirectoryWriter, notices: Notices) -> ProcessWriter:
     return ProcessWriter(writer, notices, child, shared)
 
 
-def _diagnosed(failed: Failed, layers: Sequence[LayerBlob]) -> BaseException:
+def _located(failed: Failed, layers: Sequence[LayerBlob]) -> BaseException:
+    """Return an error of the other process with the layer, whose content it is never about."""
     error, layer = failed.error, failed.layer
     if isinstance(error, OcirootError) and layer is not None and layer < len(layers):
-        return diagnose(layers[layer], error)
+        return error.locate(layer=layers[layer].label)
     return error
