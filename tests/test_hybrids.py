@@ -12,9 +12,11 @@ import pytest
 
 import ociroot
 from ociroot.errors import MalformedImage, OcirootError, Unsupported, UsageError
+from ociroot.sources.detect import open_source
 
 from .support import build
 from .support.build import Layer, Member, archive, archive_of
+from .support.counted import CountedSource
 
 FULL, REF = "io.containerd.image.name", "org.opencontainers.image.ref.name"
 ONE = [Layer([Member(b"one", data=b"1")], "gzip"), Layer([Member(b"more", data=b"2")])]
@@ -351,3 +353,106 @@ def test_a_configuration_that_is_there_twice(tmp_path: Path) -> None:
     path = docker_archive(tmp_path / "a", {"l": build.tar([Member(b"f")])}, config_name="c.json")
     with_more(path, Member(b"c.json", data=b"{}"))
     refused(path, "c.json: duplicate member")
+
+
+# The platform is chosen from the descriptors of index.json, where that is right.
+
+
+PLATFORMS = [("linux", name) for name in ("amd64", "arm64", "s390x", "ppc64le", "riscv64", "386")]
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> list[Made]:
+    """An image for each of some platforms, all of them by one name."""
+    return [
+        Made(tmp_path, [Layer([Member(b"is-" + name.encode())])], "many:1", platform=(system, name))
+        for system, name in PLATFORMS
+    ]
+
+
+def entries_of(many: list[Made]) -> list[Document]:
+    return [entry for each in many for entry in each.entries()]
+
+
+def counted(path: Path) -> CountedSource:
+    return CountedSource(open_source(path))
+
+
+@pytest.mark.parametrize("wanted", ["linux/amd64", "linux/s390x"])
+def test_documents_of_other_platforms_are_not_read(
+    tmp_path: Path, many: list[Made], wanted: str
+) -> None:
+    path = hybrid(tmp_path / "a", many, entries=entries_of(many), items=[many[0].item])
+    source = counted(path)
+    image = ociroot.OpenedSource(source).image(wanted)
+    assert str(image.platform) == wanted
+    neither = [
+        made
+        for made, (_, name) in zip(many, PLATFORMS, strict=True)
+        if name not in ("amd64", wanted.removeprefix("linux/"))
+    ]
+    assert len(neither) >= 4
+    for made in neither:
+        assert not source.reads[made.entry["digest"]] and not source.reads[made.config]
+    assert source.reads["index.json"] == source.reads["manifest.json"] == 1
+
+
+def test_a_name_that_means_another_image_of_a_platform(tmp_path: Path, many: list[Made]) -> None:
+    """It is refused whatever platform is chosen, as when all is read."""
+    other = Made(tmp_path, ONE, "many:1", platform=("linux", "amd64"))
+    path = hybrid(tmp_path / "a", [*many, other], entries=entries_of(many), items=[other.item])
+    for wanted in ("linux/amd64", "linux/s390x"):
+        refused_for(path, wanted, "but another image in index.json")
+
+
+def test_other_layers_of_another_platform(tmp_path: Path, many: list[Made]) -> None:
+    item = {**many[0].item, "Layers": many[1].item["Layers"]}
+    path = hybrid(tmp_path / "a", many, entries=entries_of(many), items=[item])
+    for wanted in ("linux/amd64", "linux/s390x"):
+        refused_for(path, wanted, "differ from those of index.json")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_second_name_that_means_an_image_of_another_platform(
+    tmp_path: Path, many: list[Made], known: bool
+) -> None:
+    """What index.json calls by it is not read, for its platform is neither; but its name is.
+
+    That the image has that name as a second one in index.json, too, does not help.
+    """
+    item = {**many[0].item, "RepoTags": ["many:1", "rare:1"]}
+    rare = Made(tmp_path, ONE, "rare:1", platform=("linux", "mips64le"))
+    first, *others = entries_of(many)
+    if known:
+        first["annotations"][REF] = "rare:1"
+    entries = [first, *others, *rare.entries()]
+    path = hybrid(tmp_path / "a", [*many, rare], entries=entries, items=[item])
+    for wanted in ("linux/amd64", "linux/s390x"):
+        refused_for(path, wanted, r"rare:1 is .* but another image in index.json")
+
+
+def test_an_image_that_only_one_of_the_documents_has(tmp_path: Path, many: list[Made]) -> None:
+    """It may be the one that is wanted: all is read."""
+    only = Made(tmp_path, ONE, "only:1", platform=("linux", "s390x"))
+    items = [many[0].item, only.item]
+    path = hybrid(tmp_path / "a", [*many, only], entries=entries_of(many), items=items)
+    with ociroot.open(path) as source:
+        with pytest.raises(UsageError, match="several images for linux/s390x"):
+            source.image("linux/s390x")
+        assert source.image("linux/s390x", ref="only:1").names == ("only:1",)
+
+
+def test_a_name_that_only_manifest_json_has(tmp_path: Path, many: list[Made]) -> None:
+    item = {**many[0].item, "RepoTags": ["many:1", "many:latest"]}
+    path = hybrid(tmp_path / "a", many, entries=entries_of(many), items=[item])
+    with ociroot.open(path) as source:
+        assert "many:latest" in source.image("linux/amd64").names
+        assert "many:latest" in source.image("linux/amd64", ref="many:latest").names
+
+
+def refused_for(path: Path, wanted: str, match: str) -> None:
+    with ociroot.open(path) as source:
+        with pytest.raises(MalformedImage, match=match):
+            source.image(wanted)
+        with pytest.raises(MalformedImage, match=match):
+            source.listing()

@@ -9,7 +9,7 @@ an error when it is chosen, and not before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,7 +27,8 @@ from ..spec.manifest import Manifest
 from ..spec.platform import Platform
 from .documents import Documents
 from .found import ChosenImage, FoundImage, Listing, NonImage
-from .hybrid import Stack, put_together
+from .hybrid import Stack, agree, put_together
+from .names import full_name
 
 __all__ = ["Catalog", "Entry"]
 
@@ -56,6 +57,13 @@ class Entry(NamedTuple):
     names: tuple[str, ...]
     subject: str | None = None
     error: OcirootError | None = None
+
+    def may_be_for(self, platforms: Container[tuple[str, str]]) -> bool:
+        """Say whether it may be an image for one of some systems and architectures."""
+        if self.subject is not None or self.descriptor is None:
+            return False
+        platform = self.descriptor.platform
+        return platform is None or platform.family in platforms
 
 
 class Catalog:
@@ -102,11 +110,32 @@ class Catalog:
             archived = [self._archived(item) for item in self._items()]
             both = self._roots.index is not None
             listed = put_together(listed, archived, self._stack_of) if both else archived
-        return _listing(listed)
+        return Listing.of(listed)
 
-    def listing_of(self, entries: Iterable[Entry]) -> Listing:
-        """Return some of what the indexes list, without reading the rest."""
-        return _listing([self._listed(entry) for entry in entries])
+    def listing_of(self, entries: Sequence[Entry]) -> Listing | None:
+        """Return some of what the indexes list, without reading the rest.
+
+        Where there is a ``manifest.json`` as well, what is for the platforms of its images is read
+        and returned, too.
+
+        Returns:
+            None when it cannot be told from these alone what both documents have.
+
+        Raises:
+            MalformedImage: the two documents contradict each other.
+        """
+        if not self.is_archive:
+            return Listing.of([self._listed(entry) for entry in entries])
+        archived = [self._archived(item) for item in self._items()]
+        platforms = {each.platform.family for each in archived if isinstance(each, FoundImage)}
+        wanted = set(map(id, entries))
+        listed = [
+            self._listed(entry)
+            for entry in self.entries
+            if id(entry) in wanted or entry.may_be_for(platforms)
+        ]
+        names = {full_name(name) for each in self.entries for name in each.names[:1]}
+        return Listing.of(listed) if agree(listed, archived, names, self._stack_of) else None
 
     def load(self, found: FoundImage) -> ChosenImage:
         """Read the documents of an image.
@@ -358,14 +387,3 @@ def _names_in(item: Any) -> tuple[str, ...]:
 def _key(descriptor: Descriptor) -> Hashable:
     """Return what a document is read by."""
     return (descriptor.digest, descriptor.media_type, descriptor.size)
-
-
-def _listing(listed: Iterable[FoundImage | NonImage]) -> Listing:
-    images: list[FoundImage] = []
-    others: list[NonImage] = []
-    for each in listed:
-        if isinstance(each, FoundImage):
-            images.append(each)
-        else:
-            others.append(msgspec.structs.replace(each, place=len(images)))
-    return Listing(tuple(images), tuple(others))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from ..errors import OcirootError
@@ -95,3 +97,15 @@ class Listing(msgspec.Struct, frozen=True):
 
     images: tuple[FoundImage, ...]
     others: tuple[NonImage, ...]
+
+    @classmethod
+    def of(cls, listed: Iterable[FoundImage | NonImage]) -> Listing:
+        """Part what is listed into images and what is none."""
+        images: list[FoundImage] = []
+        others: list[NonImage] = []
+        for each in listed:
+            if isinstance(each, FoundImage):
+                images.append(each)
+            else:
+                others.append(msgspec.structs.replace(each, place=len(images)))
+        return cls(tuple(images), tuple(others))

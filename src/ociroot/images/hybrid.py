@@ -8,7 +8,7 @@ from the manifests (#47065).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -19,7 +19,7 @@ from ..spec.digest import Digest
 from .found import FoundImage, NonImage
 from .names import full_name
 
-__all__ = ["Stack", "put_together"]
+__all__ = ["Stack", "agree", "put_together"]
 
 #: The blobs of an image's layers, base first; None for a missing layer.
 Stack: TypeAlias = tuple[Blob | None, ...]
@@ -46,6 +46,42 @@ def put_together(
         with located(member="manifest.json"):
             both.add(item)
     return both.listed
+
+
+def agree(
+    listed: Sequence[FoundImage | NonImage],
+    archived: Sequence[FoundImage | NonImage],
+    names: Container[str],
+    stack_of: Callable[[FoundImage], Stack],
+) -> bool:
+    """Say whether both documents agree, when only a part of ``index.json`` has been followed.
+
+    They do when ``manifest.json`` has nothing but images of that part, with the same layers, and
+    each of its names means the same there. Then nothing that the rest of ``index.json`` leads to
+    can change the part, or contradict ``manifest.json``.
+
+    Args:
+        listed: what a part of ``index.json`` lists.
+        archived: all that ``manifest.json`` has.
+        names: the full names of all that ``index.json`` lists.
+        stack_of: finds out where the layers of an image lie.
+
+    Returns:
+        False: it cannot be told from this part.
+
+    Raises:
+        MalformedImage: the two contradict each other, as far as this part tells.
+    """
+    if put_together(listed, archived, stack_of) != list(listed):
+        return False
+    read = {
+        full_name(name)
+        for each in listed
+        if isinstance(each, FoundImage)
+        for name in each.names[:1]
+    }
+    theirs = {full_name(name) for item in archived for name in item.names}
+    return all(name in read or name not in names for name in theirs)
 
 
 class _Both:

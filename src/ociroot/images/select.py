@@ -54,14 +54,14 @@ def select(catalog: Catalog, wanted: ImageSelector, notices: Notices) -> FoundIm
     if likely:
         # Where that gives nothing, all that is there says why.
         with suppress(OcirootError):
-            return select_listed(catalog.listing_of(likely), wanted, notices)
+            listing = catalog.listing_of(likely)
+            if listing is not None:
+                return select_listed(listing, wanted, notices)
     return select_listed(catalog.listing(), wanted, notices)
 
 
 def _likely(catalog: Catalog, wanted: ImageSelector) -> list[Entry]:
     """Return what must be meant, as far as the indexes alone tell; empty: they do not."""
-    if catalog.is_archive:
-        return []  # what both documents have is known only when all has been read
     entries = [
         entry
         for entry in catalog.entries

@@ -87,6 +87,11 @@ class Platform(msgspec.Struct, frozen=True):
         architecture, variant = _MACHINES.get(machine, (machine, ""))
         return cls(architecture, "linux", variant)
 
+    @property
+    def family(self) -> tuple[str, str]:
+        """Its operating system and architecture, whatever the variant."""
+        return self.os, self.architecture
+
     def rank_for(self, wanted: Platform) -> tuple[int, int] | None:
         """Rank how well images of this platform match a requested one.
 
@@ -99,7 +104,7 @@ class Platform(msgspec.Struct, frozen=True):
         Returns:
             None if they do not run on it; otherwise a sort key, the best match first.
         """
-        if (self.os, self.architecture) != (wanted.os, wanted.architecture):
+        if self.family != wanted.family:
             return None
         mine, theirs = (
             p.variant or _DEFAULT_VARIANT.get(p.architecture, "") for p in (self, wanted)
