@@ -37,7 +37,7 @@ def test_representations_tell_what_it_is(archive: str) -> None:
         assert repr(merged) == f"<Merged {archive} layers=2>"
         assert repr(merged.tree) == "<Tree entries=3 layers=2>"
         assert repr(etc) == "<Directory /etc entries=1>"
-        assert repr(node) == f"<Node file size=5 mode=0644 {os.geteuid()}:{os.geteuid()}>"
+        assert repr(node) == f"<Node file size=5 mode=0644 {os.geteuid()}:{os.getegid()}>"
 
 
 READS: dict[str, Callable[[Any, Any, Any], object]] = {
