@@ -1,0 +1,120 @@
+"""The outputs that the suites run over. A new one adds a line to `OPERATIONS` or to `SINKS`.
+
+Each is a function that begins it in an empty directory, and closes it at the end, in whatever state
+it is then. `capacity` is how many bytes there is space for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from ociroot.notices import Notices
+from ociroot.outputs.directory.forked.start import writing
+from ociroot.outputs.directory.writer import DirectoryWriter
+from ociroot.outputs.sink import Sink
+from ociroot.rootfs.nodes import Directory
+from ociroot.rootfs.operations import Operations
+from tests.support.mounts import mounted
+from tests.support.snapshot import Snapshot, snapshot
+
+from .memory import MemoryOutput
+
+T = TypeVar("T", bound="Operations | Sink", covariant=True)
+
+
+@dataclass(frozen=True)
+class Begun(Generic[T]):
+    """An output that has been begun.
+
+    Attributes:
+        output: the output.
+        publish: does what is left once it is finished, given the root.
+        snapshot: returns what it holds.
+        notices: what it has told.
+    """
+
+    output: T
+    publish: Callable[[Directory], None]
+    snapshot: Callable[[], Snapshot]
+    notices: Notices
+
+
+class Begin(Protocol[T]):
+    """What begins an output in a directory, with space for that many bytes; None: for all."""
+
+    def __call__(self, place: Path, capacity: int | None) -> AbstractContextManager[Begun[T]]: ...
+
+
+@contextmanager
+def _root(place: Path, capacity: int | None) -> Iterator[tuple[Path, int]]:
+    """An empty directory of that capacity, and its descriptor."""
+    if capacity is None:
+        (place / "root").mkdir(0o700)
+        yield from _opened(place / "root")
+    else:
+        with mounted(place / "root", "-t", "tmpfs", "-o", f"size={capacity}", "tmpfs") as root:
+            yield from _opened(root)
+
+
+def _opened(root: Path) -> Iterator[tuple[Path, int]]:
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield root, fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def directory(place: Path, capacity: int | None) -> Iterator[Begun[DirectoryWriter]]:
+    """The directory writer, in one process."""
+    notices = Notices()
+    with _root(place, capacity) as (root, fd):
+        writer = DirectoryWriter(fd, notices)
+
+        try:
+            yield Begun(
+                writer, lambda tree: writer.finish_root(fd, tree), lambda: snapshot(root), notices
+            )
+        finally:
+            writer.close()
+
+
+@contextmanager
+def two_processes(place: Path, capacity: int | None) -> Iterator[Begun[Operations]]:
+    """The directory writer, in two processes."""
+    notices = Notices()
+    with _root(place, capacity) as (root, fd):
+        writer = DirectoryWriter(fd, notices)
+
+        with writing(writer, notices, ()) as process:
+            yield Begun(
+                process, lambda tree: writer.finish_root(fd, tree), lambda: snapshot(root), notices
+            )
+
+
+def in_memory(*, in_tree_order: bool) -> Begin[MemoryOutput]:
+    """The tests' own, which asserts what outputs may rely on."""
+
+    @contextmanager
+    def begin(place: Path, capacity: int | None) -> Iterator[Begun[MemoryOutput]]:
+        output = MemoryOutput(in_tree_order=in_tree_order, capacity=capacity)
+        yield Begun(output, lambda _: None, output.snapshot, Notices())
+
+    return begin
+
+
+OPERATIONS: dict[str, Begin[Operations]] = {
+    "directory": directory,
+    "directory, two processes": two_processes,
+    "memory": in_memory(in_tree_order=False),
+}
+SINKS: dict[str, Begin[Sink]] = {
+    "directory": directory,
+    "memory, in tree order": in_memory(in_tree_order=True),
+    "memory, in layer order": in_memory(in_tree_order=False),
+}
