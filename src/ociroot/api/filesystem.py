@@ -391,27 +391,37 @@ class FileSystem:
             OcirootError: the layers cannot be read, or are not what they should be.
         """
         tree = self._layers.merged(spool=True).tree
-        found: Iterable[tuple[Node, Directory | None, bytes]]
+        nodes: list[Node] = []
+        parents: list[Directory | None] = []
+        names: list[bytes] = []
+        found: Iterable[tuple[Directory | None, bytes, Node]]
         if selection is None or callable(selection):
             give, keep = returner(""), selection
-            found = ((node, parent, name) for parent, name, node in tree.root.walk())
+            found = tree.root.walk()
         else:
             give, keep = returner(selection), None
-            found = ((node, None, b"/" + raw) for raw, node in self._glob(as_bytes(selection)))
-        files = sorted((each for each in found if each[0].kind == "file"), key=_place)
+            found = ((None, b"/" + raw, node) for raw, node in self._glob(as_bytes(selection)))
+        # Three lists, for a tuple that stays is work for the garbage collector, which would go
+        # through the whole tree.
+        for parent, name, node in found:
+            if node.kind == "file":
+                nodes.append(node)
+                parents.append(parent)
+                names.append(name)
         last, above = None, b""
-        for node, parent, name in files:
+        for index in sorted(range(len(nodes)), key=lambda at: _place(nodes[at])):
+            node, parent = nodes[index], parents[index]
             if parent is not last and parent is not None:
                 last, above = parent, b"/" + parent.path_of(b"")
-            path, info = give(above + name), info_of(node)
+            path, info = give(above + names[index]), info_of(node)
             if keep is None or keep(path, info):
                 with self._contents(node) as file:
                     yield path, info, file
 
 
-def _place(found: tuple[Node, Directory | None, bytes]) -> tuple[int, int]:
-    node = found[0]
-    return node.layer, node.offset
+def _place(node: Node) -> int:
+    """Return what is greater the later the data of a file comes in the layers."""
+    return node.layer << 64 | node.offset
 
 
 def _sorted(directory: Directory, above: bytes) -> Iterator[tuple[bytes, Node]]:

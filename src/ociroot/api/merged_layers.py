@@ -154,8 +154,7 @@ class MergedLayers:
             VerificationError: it is not what it was when the layers were merged.
             OcirootError: it cannot be read, or there is no space to decompress it.
         """
-        self.check_open()
-        found = self._bytes.get(number)
+        found = self._bytes.get(number)  # which checks itself, when it is read
         if found is None:
             with self._lock:
                 state = self.merged()

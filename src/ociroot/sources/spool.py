@@ -63,13 +63,19 @@ class SpoolFile:
         Raises:
             DestinationError: it cannot be made there.
         """
-        import tempfile  # 4 ms that most images do not need
-
-        self._directory = os.fspath(tmpdir) if tmpdir is not None else tempfile.gettempdir()
         self._limits = limits
         self.size = 0
-        with self._errors(), tempfile.TemporaryFile(dir=self._directory) as file:
-            self.fd = os.dup(file.fileno())
+        directory = tmpdir if tmpdir is not None else os.environ.get("TMPDIR", "/tmp")  # noqa: S108
+        try:
+            self._directory = os.fspath(directory)
+            self.fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError:
+            # It may be another one, or one without such files.
+            import tempfile  # 7 ms
+
+            self._directory = os.fspath(tmpdir) if tmpdir is not None else tempfile.gettempdir()
+            with self._errors(), tempfile.TemporaryFile(dir=self._directory) as file:
+                self.fd = os.dup(file.fileno())
         self._budget = self._new_budget()
 
     def _new_budget(self) -> SpaceBudget:
