@@ -27,6 +27,10 @@ from hypothesis import strategies as st
 
 import ociroot
 import ociroot.api.filesystem
+from ociroot.images.layers import LayerBlob
+from ociroot.layers.pipeline import Pipeline
+from ociroot.layers.spool import LayerSpool
+from ociroot.spec.digest import Digest
 
 from .support.build import Layer, Member, archive, digest, directory, file, link, symlink, tar
 from .support.counting import counting
@@ -456,6 +460,31 @@ def test_a_layer_that_an_image_has_twice(tmp_path: Path) -> None:
     with ociroot.open(path, limits=limits) as source, source.image().filesystem() as fs:
         found = [(path, opened.read() == MUCH) for path, _, opened in fs.files()]
     assert found == [("/g", False), ("/f", True)]
+
+
+class Fetched:
+    """A blob that is in no local file, as one of a registry."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.size = len(content)
+
+    def chunks(self, step: int = 1000) -> Iterator[bytes]:
+        yield from (self._content[at : at + step] for at in range(0, self.size, step))
+
+
+def test_a_plain_layer_that_is_in_no_local_file(tmp_path: Path) -> None:
+    """It is kept as a compressed one is: there is no place that it could be read in."""
+    content = tar([file(b"f", b"content")])
+    name = Digest.parse(digest(content))
+    layer = LayerBlob(1, 1, name, "", Fetched(content), name, len(content))
+    spool = LayerSpool(tmp_path, ociroot.Limits())
+    with Pipeline([layer], spool=spool) as pipeline:
+        assert b"".join(pipeline.chunks()) == content
+        pipeline.finish().verify()
+    kept = spool.get(layer)
+    assert kept is not None and b"".join(kept.chunks()) == content
+    spool.close()
 
 
 def test_threads(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         size: bytes of all files of the root file system; a sparse file counts the blocks of 4096
             bytes that contain data. None: the free space of the destination, less a reserve.
         spool: bytes of the temporary file for an archive that is compressed as a whole or read
-            from a pipe. None: the free space of its directory, less a reserve.
+            from a pipe, and of the one for the compressed layers of a
+            :class:`~ociroot.FileSystem`. None: the free space of its directory, less a reserve.
         file_size: bytes of one file, holes included.
         entries: entries of all layers, and the parent directories that they imply.
         layers: layers.
@@ -133,7 +134,7 @@ class Meaning(msgspec.Struct, frozen=True):
 #: What each limit counts, for messages and for the help of the options.
 MEANINGS = {
     "size": Meaning("bytes of all files", "bytes"),
-    "spool": Meaning("bytes of a compressed archive after decompression", "bytes"),
+    "spool": Meaning("bytes of the temporary file for decompressed data", "bytes"),
     "file_size": Meaning("bytes of one file", "bytes"),
     "entries": Meaning("entries of all layers"),
     "layers": Meaning("layers"),
