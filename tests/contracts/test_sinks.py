@@ -13,6 +13,7 @@ from ociroot.errors import DestinationError, VerificationError
 from ociroot.outputs.sink import Sink, depth_first, feed
 from ociroot.rootfs.nodes import Directory, Node
 from ociroot.tar.stream import Stream
+from tests.support.mounts import mounted
 from tests.support.snapshot import Snapshot, differences
 from tests.support.tally import tally
 from tests.support.user import workshop
@@ -144,6 +145,22 @@ def test_contents_larger_than_a_chunk(begin: Begin[Sink], place: Path) -> None:
         content = b"".join(b"%08d" % n for n in range(number, 300_000 + number))
         model.file(b"f%d" % number, content)
     check(begin, place, model)
+
+
+def test_no_space_for_the_spool(place: Path) -> None:
+    """It is said before the sink is begun, with the option that names another place."""
+    model = Model()
+    for number in range(70):
+        model.file(b"f%d" % number, b"x" * 60_000)
+    sink = MemoryOutput(in_tree_order=True)
+    with mounted(place / "tmp", "-t", "tmpfs", "-o", "size=2m", "tmpfs") as tmp:
+        with pytest.raises(DestinationError, match=r"no space to keep .*--tmpdir") as caught:
+            feed(model.root, sink, model.layers, str(tmp))
+        assert list(tmp.iterdir()) == []
+        # A sink that makes files in the order of the layers needs no spool.
+        feed(model.root, MemoryOutput(in_tree_order=False), model.layers, str(tmp))
+    assert caught.value.is_full
+    assert sink.order == []
 
 
 def test_a_layer_that_cannot_be_read(begin: Begin[Sink], place: Path) -> None:
