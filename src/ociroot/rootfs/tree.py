@@ -18,9 +18,7 @@ whiteouts known beforehand.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
-from typing import TypeVar
 
 from ..errors import MalformedImage, OcirootError, printable, quoted
 from ..layers.changeset import Change
@@ -29,9 +27,11 @@ from ..notices import Notices
 from ..tar.entry import Entry
 from ..tar.names import clean
 from ..tar.stream import Stream
+from .accounting import Accounts
 from .lookup import MAX_LINKS, Lookup, Place, Way, find
-from .nodes import WEIGHT, Directory, Node, weight, xattrs_weight
+from .nodes import Directory, Node, xattrs_weight
 from .operations import Operations
+from .removals import Marks, Removals, WhiteoutsFirst
 
 __all__ = ["Tree", "WhiteoutsFirst"]
 
@@ -39,13 +39,6 @@ __all__ = ["Tree", "WhiteoutsFirst"]
 MAX_NAME = 255
 #: Bytes of a symbolic link's target, as Linux has it (PATH_MAX, with the final NUL).
 MAX_TARGET = 4095
-
-
-_T = TypeVar("_T")
-
-
-class WhiteoutsFirst(Exception):
-    """A layer can only be applied right when its whiteouts are known before its other entries."""
 
 
 class Tree:
@@ -73,30 +66,16 @@ class Tree:
         self._operations = operations
         self._notices = notices
         self._limits = limits
-        self._most = limits.size if limits.size is not None else sys.maxsize
-        # What there has been of entries, and what there is of bytes in files and in memory.
-        self._entries = 0
-        self._size = 0
-        self._memory = 0
+        self._accounts = Accounts(limits)
         self._layer = 0
         self._whiteouts_known = False
-        # Of the layer in hand: whether it has added anything; whether an entry went through a
-        # link, or made a hard link to what is below; names where a way (a link, or a directory that
-        # may hold one) was below and no longer is; names that became links to inodes from below,
-        # which the inode itself cannot tell.
-        self._added = False
-        self._linking = False
-        self._ways_gone: set[tuple[Directory, bytes]] = set()
-        self._linked: set[tuple[Directory, bytes]] = set()
-        # Directories in which nothing from below is left to hide, so that nobody looks twice.
-        self._cleared: set[Directory] = set()
-        # Bytes of memory that this takes, among the others.
-        self._noted = 0
+        self._marks = Marks(self._accounts)
+        self._removals = Removals(self.lookup, operations, self._accounts, self._marks)
         self._last_path = b""
         self._last_parent = self.root
 
     def __repr__(self) -> str:
-        return f"<Tree entries={self._entries} layers={self._layer}>"
+        return f"<Tree entries={self._accounts.entries} layers={self._layer}>"
 
     def apply(
         self,
@@ -122,35 +101,32 @@ class Tree:
             WhiteoutsFirst: the layer needs ``whiteouts``.
         """
         self._layer += 1
-        self._added = self._linking = False
-        self._ways_gone.clear()
-        self._linked.clear()
-        self._cleared.clear()
-        self._memory -= self._noted
-        self._noted = 0
+        marks, accounts, removals = self._marks, self._accounts, self._removals
+        marks.begin(self._layer)
         self._last_path, self._last_parent = b"", self.root
         self._whiteouts_known = whiteouts is not None
         # All of them speak of the tree as it is now: they are looked up before any is applied.
-        for change, directory in [(c, self._find_lower(c)) for c in whiteouts or ()]:
-            if directory is not None and self._is_attached(directory):
-                self._hide(change, directory)
+        for change, directory in [(c, removals.find_lower(c)) for c in whiteouts or ()]:
+            if directory is not None and removals.is_attached(directory):
+                removals.hide(change, directory)
         count, most = 0, self._limits.entries
         for change in changes:
             count += 1
             try:
-                self._entries += 1
-                if self._entries > most:
+                accounts.entries += 1
+                if accounts.entries > most:
                     raise self._limits.exceeded("entries")
                 if change.action == "add":
-                    self._added = True
+                    marks.added = True
                     self._add(change, data)
                 elif not self._whiteouts_known:
-                    if self._linking:
+                    if marks.linking:
                         raise WhiteoutsFirst
-                    hidden = self._find_lower(change)
+                    hidden = removals.find_lower(change)
                     # A whiteout of what does not exist has no effect.
                     if hidden is not None:
-                        self._hide(change, hidden)
+                        removals.hide(change, hidden)
+                        self._last_path, self._last_parent = b"", self.root
             except OcirootError as error:
                 raise error.locate(
                     member=change.entry.name, offset=change.entry.offset
@@ -207,9 +183,10 @@ class Tree:
             node.size = entry.size
             node.offset = data.position
             node.segments = entry.segments
-            self._size += entry.size if entry.segments is None else node.space
-            if self._size > self._most:
-                raise self._limits.exceeded("size", self._size)
+            accounts = self._accounts
+            accounts.size += entry.size if entry.segments is None else node.space
+            if accounts.size > accounts.most_size:
+                raise self._limits.exceeded("size", accounts.size)
             self._operations.make_file(parent, name, node, data)
         else:
             node.target = entry.target
@@ -217,25 +194,15 @@ class Tree:
                 _check_target(entry.target)
             self._operations.make_other(parent, name, node)
         parent.entries[name] = node
-        self._weigh(name, node)
-
-    def _weigh(self, name: bytes, node: Node) -> None:
-        """Count what a name takes of the memory."""
-        self._memory += weight(name, node)
-        self._check_memory()
-
-    def _check_memory(self) -> None:
-        if self._memory > self._limits.memory:
-            raise self._limits.exceeded("memory")
+        self._accounts.add_name(name, node)
 
     def _describe_directory(self, directory: Directory, entry: Entry) -> None:
         if directory.own == self._layer:
             self._notices.add("duplicate-path", entry.name)
         directory.own = self._layer
-        self._memory -= xattrs_weight(directory)
+        before = xattrs_weight(directory)
         directory.set_metadata(entry)
-        self._memory += xattrs_weight(directory)
-        self._check_memory()
+        self._accounts.add_memory(xattrs_weight(directory) - before)
 
     def _make_directory(self, parent: Directory, name: bytes) -> Directory:
         if parent.depth >= self._limits.depth:
@@ -243,7 +210,7 @@ class Tree:
         if len(name) > MAX_NAME:
             raise _long_name(name)
         directory = Directory(parent, name, self._layer)
-        self._weigh(name, directory)
+        self._accounts.add_name(name, directory)
         parent.entries[name] = directory
         self._operations.make_directory(directory)
         return directory
@@ -275,35 +242,29 @@ class Tree:
         self._operations.make_link(parent, name, node, (holder, base))
         parent.entries[name] = node
         node.links += 1
-        self._weigh(name, node)
+        self._accounts.add_name(name, node)
         self._remember_link(parent, name, node)
 
     def _remember_link(self, parent: Directory, name: bytes, node: Node) -> None:
         if node.layer < self._layer:
             # It is not to be told from what a whiteout hides: none is applied after it.
-            self._linking = True
-            self._note(self._linked, (parent, name))
+            self._marks.linking = True
+            self._marks.note(self._marks.linked, (parent, name))
 
     def _replace(self, parent: Directory, name: bytes, old: Node, entry: Entry) -> None:
         """Remove what stands where an entry goes."""
         if isinstance(old, Directory):
             duplicate = old.own == self._layer
-            self._note(self._ways_gone, (parent, name))
+            self._marks.note(self._marks.ways_gone, (parent, name))
         else:
-            duplicate = old.layer == self._layer or (parent, name) in self._linked
+            duplicate = old.layer == self._layer or (parent, name) in self._marks.linked
             if old.kind == "symlink" and old.layer < self._layer:
-                self._note(self._ways_gone, (parent, name))
+                self._marks.note(self._marks.ways_gone, (parent, name))
         if duplicate:
             self._notices.add("duplicate-path", entry.name)
-        self._remove(parent, name, old)
-
-    def _note(self, notes: set[_T], what: _T) -> None:
-        """Keep something in mind until the layer's end, which takes memory, too."""
-        if what not in notes:
-            notes.add(what)
-            self._noted += WEIGHT
-            self._memory += WEIGHT
-            self._check_memory()
+        self._removals.remove(parent, name, old)
+        if old.kind in ("dir", "symlink"):
+            self._last_path, self._last_parent = b"", self.root
 
     def _touch(self, directory: Directory) -> None:
         """Note that this layer brought something in a directory, so its whiteouts spare that."""
@@ -339,13 +300,13 @@ class Tree:
         while way.advance():
             node = way.node
             if node is not None and node.kind == "symlink":
-                self._linking = True
+                self._marks.linking = True
                 if not way.follow():
                     raise self._no_way(f"more than {MAX_LINKS} symbolic links are on the way to it")
             elif not make:
                 return False
             elif node is None:
-                self._entries += 1
+                self._accounts.entries += 1
                 self._touch(way.directory)
                 way.directory = self._make_directory(way.directory, way.name)
             else:
@@ -356,108 +317,6 @@ class Tree:
     def _no_way(self, problem: str) -> Exception:
         """Return what to raise when something is in the way, which a later whiteout may hide."""
         return MalformedImage(problem) if self._whiteouts_known else WhiteoutsFirst()
-
-    # Removals.
-
-    def _hide(self, change: Change, directory: Directory) -> None:
-        """Apply a whiteout, in a directory, to what the layers below brought."""
-        if change.action == "opaque":
-            self._clear(directory)
-            return
-        node = directory.entries.get(change.name)
-        if node is not None:
-            self._hide_name(directory, change.name, node)
-
-    def _is_attached(self, directory: Directory) -> bool:
-        """Say whether a directory is still in the tree."""
-        node = directory
-        while node.parent is not None:
-            if node.parent.entries.get(node.name) is not node:
-                return False
-            node = node.parent
-        return node is self.root
-
-    def _find_lower(self, change: Change) -> Directory | None:
-        """Return the directory that a whiteout is about, in the layers below; None: there is none.
-
-        An opaque whiteout of a symbolic link to a directory is not one of the link's target.
-        """
-        way = self.lookup.way(change.parent, stops=self._ways_gone)
-        while way.advance():
-            node = way.node
-            last = change.action == "opaque" and way.is_last
-            if (way.directory, way.name) in self._ways_gone:
-                if not last:
-                    raise WhiteoutsFirst
-                return None
-            if node is None or node.kind != "symlink" or node.layer == self._layer or last:
-                return None
-            if self._added:
-                raise WhiteoutsFirst
-            if not way.follow():
-                return None
-        return way.directory
-
-    def _hide_name(self, parent: Directory, name: bytes, node: Node) -> None:
-        """Remove a name, but nothing that this layer brought."""
-        if node.layer < self._layer:
-            self._hide_lower(parent, name, node)
-        elif isinstance(node, Directory):
-            self._spare(node)
-            self._clear(node)
-
-    def _spare(self, directory: Directory) -> None:
-        """Keep a directory that is hidden and in which this layer has something."""
-        if directory.own < self._layer:
-            # The layer has no word on the directory itself, which is made as an implied one.
-            self._memory -= xattrs_weight(directory)
-            directory.reset_metadata()
-
-    def _clear(self, directory: Directory) -> None:
-        """Remove all in a directory but what this layer brought."""
-        todo = [directory]
-        while todo:
-            directory = todo.pop()
-            if directory in self._cleared:
-                continue
-            self._note(self._cleared, directory)
-            for name, child in list(directory.entries.items()):
-                if child.layer < self._layer:
-                    self._hide_lower(directory, name, child)
-                elif isinstance(child, Directory):
-                    self._spare(child)
-                    todo.append(child)
-
-    def _hide_lower(self, parent: Directory, name: bytes, node: Node) -> None:
-        """Remove what the layers below brought."""
-        below = node.walk() if isinstance(node, Directory) else ()
-        if node.kind == "symlink" or any(child.kind == "symlink" for _, _, child in below):
-            self._note(self._ways_gone, (parent, name))
-        self._remove(parent, name, node)
-
-    def _remove(self, parent: Directory, name: bytes, node: Node) -> None:
-        self._operations.remove(parent, name, node)
-        del parent.entries[name]
-        if isinstance(node, Directory):
-            self._last_path, self._last_parent = b"", self.root
-            directories = [node]
-            for _, below_name, below in node.walk():
-                self._forget(below_name, below)
-                if isinstance(below, Directory):
-                    directories.append(below)
-            # Whoever still has one in mind shall not keep all that was in it.
-            for directory in directories:
-                directory.entries.clear()
-        elif node.kind == "symlink":
-            self._last_path, self._last_parent = b"", self.root
-        self._forget(name, node)
-
-    def _forget(self, name: bytes, node: Node) -> None:
-        """Count a name as gone."""
-        node.links -= 1
-        self._memory -= weight(name, node)
-        if not node.links:
-            self._size -= node.space
 
 
 def _check_target(target: bytes) -> None:
