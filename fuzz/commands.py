@@ -10,10 +10,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import ociroot
-from ociroot.api.copying import copy_directory
 from ociroot.cli import command
 from ociroot.errors import OcirootError
-from ociroot.notices import Notices
 
 from .checks import Finding, check, memory_file, refusal, undisturbed
 from .extraction import arena
@@ -77,13 +75,12 @@ def _no_json(constant: str) -> None:
 
 
 def _copy(path: str, to: Path) -> None:
-    notices = Notices()
     with ociroot.open(path) as source:
         try:
             merged = source.image().merged(verify=False)
-            copy_directory(merged.tree.root, merged.files, to, notices)
+            warnings = merged.copy(merged.tree.root, to, keep_set_id=True, verify=False)
         except OcirootError as error:
             refusal(error)
             check(not os.path.lexists(to), "a copy after a refusal")
         else:
-            compare(to, merged, {warning.code for warning in notices.warnings()})
+            compare(to, merged, {warning.code for warning in warnings})

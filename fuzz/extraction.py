@@ -51,7 +51,9 @@ def _extract(path: str, root: Path, stack: Stack) -> None:
             outcome = refusal(error)
         for replace in (False, True)[: 1 + stack.again]:
             try:
-                report = image.extract(root, strict=stack.strict, replace_anything=replace)
+                report = image.extract(
+                    root, ociroot.ExtractOptions(strict=stack.strict, replace_anything=replace)
+                )
             except DestinationError as error:
                 # Values that the kernel rejects, such as a name that is too long.
                 refusal(error)

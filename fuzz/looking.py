@@ -7,10 +7,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from ociroot import Merged
+from ociroot import Data, Merged
 from ociroot.rootfs.contents import iter_chunks
 from ociroot.rootfs.nodes import HOST_XATTRS, Directory, Node
-from ociroot.tar.stream import Stream
 
 from .checks import check
 
@@ -119,7 +118,7 @@ def _xattrs(path: bytes) -> dict[bytes, bytes]:
         return {}
 
 
-def _check_content(path: bytes, node: Node, stream: Stream) -> None:
+def _check_content(path: bytes, node: Node, stream: Data) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         if node.size <= _WHOLE:

@@ -58,7 +58,9 @@ class Arena:
 
         def work() -> None:
             with ociroot.open(image) as source:
-                source.image().extract(self.rootfs, replace_anything=replace)
+                source.image().extract(
+                    self.rootfs, ociroot.ExtractOptions(replace_anything=replace)
+                )
 
         try:
             as_ordinary_user(work) if user else work()

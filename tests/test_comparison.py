@@ -5,24 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import ociroot
-from ociroot.rootfs.compare import Hashing, Side, compare
+from ociroot import Snapshot
 
 from .support.build import Member, archive, file, link
 
 
-def after_each_layer(path: Path) -> list[Side]:
-    hashing = Hashing()
+def after_each_layer(path: Path) -> list[Snapshot]:
     with ociroot.open(path) as source:
-        sides: list[Side] = []
-        source.image().merged(
-            operations=lambda: hashing,
-            after_layer=lambda tree, _: sides.append(hashing.side(tree.root)),
-        )
-    return sides
+        image = source.image()
+        return list(image.snapshots(*range(1, len(image.layers) + 1)))
 
 
-def differences(before: Side, after: Side) -> dict[str, tuple[str, tuple[str, ...]]]:
-    return {found.path: (found.change, found.what) for found in compare(before, after)}
+def differences(before: Snapshot, after: Snapshot) -> dict[str, tuple[str, tuple[str, ...]]]:
+    return {found.path: (found.change, found.what) for found in before.compare(after)}
 
 
 def test_an_earlier_tree_keeps_what_later_layers_remove(tmp_path: Path) -> None:

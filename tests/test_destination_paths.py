@@ -60,9 +60,9 @@ def plant(link: Path, target: Path | str, owner: int = NOBODY) -> Path:
     return link
 
 
-def extract(image: Path, root: Path | str, **options: Any) -> None:
+def extract(image: Path, root: Path | str, progress: Any = None, **options: Any) -> None:
     with ociroot.open(image) as source:
-        source.image().extract(root, **options)
+        source.image().extract(root, ociroot.ExtractOptions(**options), progress=progress)
 
 
 # Links that other users have planted.

@@ -52,7 +52,9 @@ def test_each_descriptor_counts_as_often_as_it_is_looked_at(tmp_path: Path) -> N
     path = nested(tmp_path / "a", [f"n{n}" for n in range(300)], 100)
     with ociroot.open(path) as source, pytest.raises(LimitExceeded, match="--max-descriptors"):
         source.listing()
-    with ociroot.open(path, limits=ociroot.Limits(descriptors=31_000)) as source:
+    with ociroot.open(
+        path, ociroot.SourceOptions(limits=ociroot.Limits(descriptors=31_000))
+    ) as source:
         assert len(source.listing().others) == 300
 
 
@@ -97,13 +99,16 @@ def test_all_documents_together_have_a_limit(
 ) -> None:
     path = many(tmp_path / "a", 20, 50_000)
     limits = ociroot.Limits(documents=1 << 20)
-    with ociroot.open(path, limits=limits) as source, counting(monkeypatch) as counts:
+    with (
+        ociroot.open(path, ociroot.SourceOptions(limits=limits)) as source,
+        counting(monkeypatch) as counts,
+    ):
         with pytest.raises(LimitExceeded, match="--max-documents"):
             source.listing()
         assert counts.bytes_read <= limits.documents
     # The limit on one document is that of a neighbour; the limit on all of them stops the listing.
     with (
-        ociroot.open(path, limits=limits) as source,
+        ociroot.open(path, ociroot.SourceOptions(limits=limits)) as source,
         pytest.raises(LimitExceeded, match="--max-documents"),
     ):
         source.image()
@@ -119,7 +124,10 @@ def test_one_document_by_many_links_is_counted_each_time(
     members += [Member(b"manifest.json", data=packed(items))]
     (tmp_path / "a").write_bytes(build.tar(members, "gnu"))
     limits = ociroot.Limits(documents=1 << 20)
-    with ociroot.open(tmp_path / "a", limits=limits) as source, counting(monkeypatch) as counts:
+    with (
+        ociroot.open(tmp_path / "a", ociroot.SourceOptions(limits=limits)) as source,
+        counting(monkeypatch) as counts,
+    ):
         with pytest.raises(LimitExceeded, match="--max-documents"):
             source.listing()
         assert counts.bytes_read < 2 * limits.documents
@@ -139,12 +147,12 @@ def test_of_many_platforms_one_is_read(tmp_path: Path, monkeypatch: pytest.Monke
     made = [Image([[Member(b"%d" % n)]], platform=("linux", f"cpu{n}")) for n in range(50)]
     with ociroot.open(archive_of(tmp_path / "a", made)) as source:
         with counting(monkeypatch) as counts:
-            image = source.image("linux/cpu8")
+            image = source.image(platform="linux/cpu8")
         assert str(image.platform) == "linux/cpu8"
         assert counts.reads <= 5
-        digest = str(source.image("linux/cpu9").digest)
+        digest = str(source.image(platform="linux/cpu9").digest)
         with counting(monkeypatch) as counts:
-            assert str(source.image("linux/cpu9", digest=digest).digest) == digest
+            assert str(source.image(platform="linux/cpu9", digest=digest).digest) == digest
         assert counts.reads <= 4, "the index is known"
 
 
@@ -235,7 +243,7 @@ def test_long_names_of_members_count_as_several(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(build.tar(members))
     limits = ociroot.Limits(members=20_000)
     with pytest.raises(LimitExceeded, match="--max-members") as caught:
-        ociroot.open(tmp_path / "a", limits=limits)
+        ociroot.open(tmp_path / "a", ociroot.SourceOptions(limits=limits))
     assert len(str(caught.value)) < 2000
 
 
@@ -252,7 +260,10 @@ def test_what_is_shown_of_a_shared_document_counts_each_time(tmp_path: Path) -> 
         entries.append(build.describe(build.MANIFEST, manifest))
     path = archive_of(tmp_path / "a", [], index={"manifests": entries}, blobs=blobs)
     limits = ociroot.Limits(documents=1 << 20)
-    with ociroot.open(path, limits=limits) as source, pytest.raises(LimitExceeded, match="docum"):
+    with (
+        ociroot.open(path, ociroot.SourceOptions(limits=limits)) as source,
+        pytest.raises(LimitExceeded, match="docum"),
+    ):
         source.listing()
 
 

@@ -36,7 +36,7 @@ ZEROS = "sha256:" + "0" * 64
 
 def choose(path: Path, platform: str | None = None) -> ociroot.Image:
     with ociroot.open(path) as source:
-        return source.image(platform)
+        return source.image(platform=platform)
 
 
 def refused(path: Path, error: type[OcirootError], match: str, platform: str | None = None) -> None:
@@ -312,7 +312,7 @@ def test_known_layer_types(tmp_path: Path, media_type: str) -> None:
     layer = build.Layer(LAYER, "gzip", media_type=media_type)
     path = archive(tmp_path / "a.tar", [layer])
     with ociroot.open(path) as source:
-        report = source.image().extract(tmp_path / "root", strict=True)
+        report = source.image().extract(tmp_path / "root", ociroot.ExtractOptions(strict=True))
     assert report.layers[0].media_type == media_type
     assert besides_owners(w.code for w in report.warnings) == []
 

@@ -122,7 +122,7 @@ def test_the_sample_has_the_same_bytes_each_time(tmp_path: Path) -> None:
 def test_the_sample_breaks_no_rule(tmp_path: Path) -> None:
     with ociroot.open(build(tmp_path / "sample.tar")) as source:
         image = source.image(strict=True)
-        report = image.extract(tmp_path / "rootfs", strict=True)
+        report = image.extract(tmp_path / "rootfs", ociroot.ExtractOptions(strict=True))
     assert [layer.compression for layer in report.layers] == ["gzip", "gzip", "zstd", "none"]
     config = report.config.config
     assert (config.user, config.working_dir) == ("1000:1000", "/srv/app")

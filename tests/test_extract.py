@@ -30,9 +30,10 @@ BASE = [Member(b"a", data=b"base"), Member(b"b", data=b"base")]
 TOP = [Member(b".wh.b"), Member(b"a", data=b"top"), Member(b"c", data=b"top")]
 
 
-def extract(path: Path, root: Path, **options: Any) -> ociroot.Report:
+def extract(path: Path, root: Path, progress: Any = None, **options: Any) -> ociroot.Report:
     with ociroot.open(path) as source:
-        return source.image(strict=options.get("strict", False)).extract(root, **options)
+        chosen = source.image(strict=options.get("strict", False))
+        return chosen.extract(root, ociroot.ExtractOptions(**options), progress=progress)
 
 
 def content(root: Path) -> dict[str, bytes]:

@@ -53,9 +53,9 @@ def place() -> Iterator[Path]:
         yield where
 
 
-def extract(path: Path, root: Path, **options: Any) -> None:
+def extract(path: Path, root: Path, progress: Any = None, **options: Any) -> None:
     with ociroot.open(path) as source:
-        source.image().extract(root, **options)
+        source.image().extract(root, ociroot.ExtractOptions(**options), progress=progress)
 
 
 class Faults:
@@ -96,7 +96,7 @@ def test_each_call_fails_once(
             with monkeypatch.context() as patched:
                 patched.setattr(os, name, faults)
                 try:
-                    chosen.extract(root, replace_anything=replace)
+                    chosen.extract(root, ociroot.ExtractOptions(replace_anything=replace))
                 except (DestinationError, SourceError):
                     failed = True
         if not failed:

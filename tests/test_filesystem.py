@@ -411,7 +411,7 @@ def test_the_temporary_file_has_no_name_and_goes(large: Path, tmp_path: Path) ->
         links = (os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink())
         return sum(each.startswith(str(tmpdir)) for each in links)
 
-    with ociroot.open(large, tmpdir=tmpdir) as source:
+    with ociroot.open(large, ociroot.SourceOptions(tmpdir=tmpdir)) as source:
         with source.image().filesystem() as fs:
             fs.read_bytes("/small")
             assert (open_there(), [*tmpdir.iterdir()]) == (1, [])
@@ -425,7 +425,7 @@ def test_the_temporary_file_has_no_name_and_goes(large: Path, tmp_path: Path) ->
 
 def test_the_limit_on_the_temporary_file(large: Path) -> None:
     """It holds in whichever way it is filled, and neither way waits for ever."""
-    with ociroot.open(large, limits=ociroot.Limits(spool=1 << 20)) as source:
+    with ociroot.open(large, ociroot.SourceOptions(limits=ociroot.Limits(spool=1 << 20))) as source:
         with source.image().filesystem() as fs:
             with pytest.raises(ociroot.LimitExceeded, match=r"layer 1/2 .*limit of 1048576"):
                 fs.read_bytes("/small")
@@ -457,7 +457,10 @@ def test_a_layer_that_an_image_has_twice(tmp_path: Path) -> None:
     one, other = Layer([file(b"f", MUCH)], "gzip"), Layer([file(b".wh.f"), file(b"g")], "gzip")
     path = archive(tmp_path / "image.tar", [one, other, one])
     limits = ociroot.Limits(spool=len(MUCH) + (100 << 10))
-    with ociroot.open(path, limits=limits) as source, source.image().filesystem() as fs:
+    with (
+        ociroot.open(path, ociroot.SourceOptions(limits=limits)) as source,
+        source.image().filesystem() as fs,
+    ):
         found = [(path, opened.read() == MUCH) for path, _, opened in fs.files()]
     assert found == [("/g", False), ("/f", True)]
 

@@ -154,7 +154,7 @@ def test_the_choice_of_an_image(tmp_path: Path) -> None:
         with fsspec.open(f"oci://f::{path}", oci={"platform": architecture}) as opened:
             assert opened.read() == architecture.encode()
     with ociroot.open(path) as source:
-        wanted = str(source.image("s390x").digest)
+        wanted = str(source.image(platform="s390x").digest)
     assert fsspec.filesystem("oci", fo=path, digest=wanted).cat("f") == b"s390x"
     with pytest.raises(ociroot.UsageError, match="no image is named"):
         fsspec.open("oci://etc/os-release").open()

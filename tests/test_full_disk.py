@@ -49,8 +49,8 @@ def place() -> Iterator[Path]:
 
 
 def extract(path: Path, root: Path, *, replace: bool = False, limits: Limits = UNCHECKED) -> None:
-    with ociroot.open(path, limits=limits) as source:
-        source.image().extract(root, replace_anything=replace)
+    with ociroot.open(path, ociroot.SourceOptions(limits=limits)) as source:
+        source.image().extract(root, ociroot.ExtractOptions(replace_anything=replace))
 
 
 def refused(path: Path, root: Path, *, replace: bool = False) -> str:
@@ -261,7 +261,7 @@ def free_at_the_end(
         monkeypatch.setattr(os, "scandir", scandir)
         words = f"a reserve of {reserve(fs)} bytes is kept"
         with pytest.raises(DestinationError, match=words):
-            chosen.extract(fs / "root", writer_process=writer_process)
+            chosen.extract(fs / "root", ociroot.ExtractOptions(writer_process=writer_process))
     return free[0]
 
 
@@ -317,7 +317,7 @@ def test_no_room_to_decompress_the_archive(place: Path) -> None:
     packed.write_bytes(gzip.compress(image.read_bytes()))
     with tmpfs(place, 100, 100) as fs:
         with pytest.raises(DestinationError, match="--tmpdir") as caught:
-            ociroot.open(packed, tmpdir=fs)
+            ociroot.open(packed, ociroot.SourceOptions(tmpdir=fs))
         assert caught.value.is_full
         assert list(fs.iterdir()) == []
 
@@ -336,13 +336,13 @@ def test_the_archive_is_not_decompressed_into_the_reserve(place: Path) -> None:
             (fs / "others").write_bytes(bytes((8 << 20) - free - 4096 & ~4095))
             assert fits == (os.statvfs(fs).f_bavail * 4096 > size + reserve)
             if fits:
-                ociroot.open(packed, tmpdir=fs).close()
+                ociroot.open(packed, ociroot.SourceOptions(tmpdir=fs)).close()
             else:
                 with pytest.raises(DestinationError, match="--max-spool") as caught:
-                    ociroot.open(packed, tmpdir=fs)
+                    ociroot.open(packed, ociroot.SourceOptions(tmpdir=fs))
                 assert caught.value.is_full
                 assert "reserve" in str(caught.value)
-                ociroot.open(packed, tmpdir=fs, limits=limits).close()
+                ociroot.open(packed, ociroot.SourceOptions(tmpdir=fs, limits=limits)).close()
             assert [path.name for path in fs.iterdir()] == ["others"]
 
 
@@ -352,9 +352,9 @@ def test_the_archive_takes_no_more_than_it_may(place: Path) -> None:
     size = image.stat().st_size
     packed = place / "image.gz"
     packed.write_bytes(gzip.compress(image.read_bytes()))
-    ociroot.open(packed, limits=Limits(spool=size)).close()
+    ociroot.open(packed, ociroot.SourceOptions(limits=Limits(spool=size))).close()
     with pytest.raises(LimitExceeded, match="--max-spool"):
-        ociroot.open(packed, limits=Limits(spool=size - 1))
+        ociroot.open(packed, ociroot.SourceOptions(limits=Limits(spool=size - 1)))
 
 
 def test_a_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,7 @@ def test_saved_by_digest_by_docker_25_0_0(tmp_path: Path, layout: bool) -> None:
     assert files(path) == [b"more", b"one"]
     assert files(path, digest=one.config) == [b"more", b"one"]
     with ociroot.open(path) as source:
-        report = source.image().extract(tmp_path / "root", strict=True)
+        report = source.image().extract(tmp_path / "root", ociroot.ExtractOptions(strict=True))
     assert (report.manifest, report.image_id) == (None, one.config)
     assert [layer.compression for layer in report.layers] == ["gzip", "none"]
 
@@ -384,7 +384,7 @@ def test_documents_of_other_platforms_are_not_read(
 ) -> None:
     path = hybrid(tmp_path / "a", many, entries=entries_of(many), items=[many[0].item])
     source = counted(path)
-    image = ociroot.OpenedSource(source).image(wanted)
+    image = ociroot.OpenedSource(source).image(platform=wanted)
     assert str(image.platform) == wanted
     neither = [
         made
@@ -438,21 +438,21 @@ def test_an_image_that_only_one_of_the_documents_has(tmp_path: Path, many: list[
     path = hybrid(tmp_path / "a", [*many, only], entries=entries_of(many), items=items)
     with ociroot.open(path) as source:
         with pytest.raises(UsageError, match="several images for linux/s390x"):
-            source.image("linux/s390x")
-        assert source.image("linux/s390x", ref="only:1").names == ("only:1",)
+            source.image(platform="linux/s390x")
+        assert source.image(platform="linux/s390x", ref="only:1").names == ("only:1",)
 
 
 def test_a_name_that_only_manifest_json_has(tmp_path: Path, many: list[Made]) -> None:
     item = {**many[0].item, "RepoTags": ["many:1", "many:latest"]}
     path = hybrid(tmp_path / "a", many, entries=entries_of(many), items=[item])
     with ociroot.open(path) as source:
-        assert "many:latest" in source.image("linux/amd64").names
-        assert "many:latest" in source.image("linux/amd64", ref="many:latest").names
+        assert "many:latest" in source.image(platform="linux/amd64").names
+        assert "many:latest" in source.image(platform="linux/amd64", ref="many:latest").names
 
 
 def refused_for(path: Path, wanted: str, match: str) -> None:
     with ociroot.open(path) as source:
         with pytest.raises(MalformedImage, match=match):
-            source.image(wanted)
+            source.image(platform=wanted)
         with pytest.raises(MalformedImage, match=match):
             source.listing()

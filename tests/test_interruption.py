@@ -69,7 +69,7 @@ def old(root: Path) -> Path:
 
 def extract(image: Path, root: Path, **options: Any) -> dict[str, str]:
     with ociroot.open(image) as source:
-        report = source.image().extract(root, **options)
+        report = source.image().extract(root, ociroot.ExtractOptions(**options))
     # An ordinary user also gets the warning about owners.
     return {each.code: each.message for each in report.warnings if each.code != "owners"}
 

@@ -45,9 +45,9 @@ def image(place: Path) -> Path:
     return archive(place / "image", [MEMBERS])
 
 
-def extract(image: Path, root: Path, **options: Any) -> dict[str, str]:
+def extract(image: Path, root: Path, progress: Any = None, **options: Any) -> dict[str, str]:
     with ociroot.open(image) as source:
-        report = source.image().extract(root, **options)
+        report = source.image().extract(root, ociroot.ExtractOptions(**options), progress=progress)
     # An ordinary user also gets the warning about owners.
     return {each.code: each.message for each in report.warnings if each.code != "owners"}
 

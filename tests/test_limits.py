@@ -289,7 +289,9 @@ def implied() -> list[Member]:
 def test_a_bomb(name: str, tmp_path: Path) -> None:
     content, limit = bombs()[name]
     path = archive(tmp_path / "image.tar", [Layer(content, "gzip")])
-    with ociroot.open(path, limits=Limits(entries=200_000, records=250_000)) as source:
+    with ociroot.open(
+        path, ociroot.SourceOptions(limits=Limits(entries=200_000, records=250_000))
+    ) as source:
         if limit is None:
             assert source.image().tree().root.entries
         else:
@@ -321,7 +323,7 @@ def test_a_million_entries(tmp_path: Path, distinct: bool) -> None:
         [] if distinct else [("duplicate-path", 999_999)]
     )
     with (
-        ociroot.open(path, limits=Limits(entries=999_999)) as source,
+        ociroot.open(path, ociroot.SourceOptions(limits=Limits(entries=999_999))) as source,
         pytest.raises(LimitExceeded, match="--max-entries"),
     ):
         source.image().tree()
@@ -332,12 +334,12 @@ def test_memory_is_what_there_is_and_not_what_there_was(tmp_path: Path) -> None:
     layer = [Member(b"d/%d" % n, pax={b"SCHILY.xattr.user.a": b"x" * 100}) for n in range(100)]
     upper = [Member(b".wh.d"), Member(b"e/.wh..wh..opq")]
     path = archive(tmp_path / "image.tar", [layer, upper, layer] * 30)
-    with ociroot.open(path, limits=Limits(memory=90_000, size=1)) as source:
+    with ociroot.open(path, ociroot.SourceOptions(limits=Limits(memory=90_000, size=1))) as source:
         directory = source.image().tree().root.entries[b"d"]
     assert isinstance(directory, ociroot.Directory)
     assert len(directory.entries) == 100
     with (
-        ociroot.open(path, limits=Limits(memory=60_000)) as source,
+        ociroot.open(path, ociroot.SourceOptions(limits=Limits(memory=60_000))) as source,
         pytest.raises(LimitExceeded, match="--max-memory"),
     ):
         source.image().tree()
@@ -357,11 +359,11 @@ def test_what_is_remembered_of_a_layer_counts_as_memory(tmp_path: Path) -> None:
             layer += [Member(b"d/", "dir"), *members(number), Member(b"d")]
         path = archive(tmp_path / "image.tar", [[FILE], layer, layer])
         with (
-            ociroot.open(path, limits=Limits(memory=60_000)) as source,
+            ociroot.open(path, ociroot.SourceOptions(limits=Limits(memory=60_000))) as source,
             pytest.raises(LimitExceeded, match=r"layer 2/3.*--max-memory"),
         ):
             source.image().tree()
-        with ociroot.open(path, limits=Limits(memory=150_000)) as source:
+        with ociroot.open(path, ociroot.SourceOptions(limits=Limits(memory=150_000))) as source:
             assert source.image().tree().root.entries.keys() == {b"f", b"d"}, what
 
 
@@ -371,11 +373,11 @@ def test_whiteouts_count_as_memory_with_their_names(tmp_path: Path) -> None:
     long = [Member(b"n/" * 5000 + b".wh.%d" % number) for number in range(50)]
     path = archive(tmp_path / "image.tar", [lower, [Member(b"l/h"), Member(b"l/.wh.f"), *long]])
     with (
-        ociroot.open(path, limits=Limits(memory=500_000)) as source,
+        ociroot.open(path, ociroot.SourceOptions(limits=Limits(memory=500_000))) as source,
         pytest.raises(LimitExceeded, match=r"layer 2/2.*--max-memory"),
     ):
         source.image().tree()
-    with ociroot.open(path, limits=Limits(memory=2_000_000)) as source:
+    with ociroot.open(path, ociroot.SourceOptions(limits=Limits(memory=2_000_000))) as source:
         assert source.image().tree().find(b"d/f") is None
 
 
@@ -404,7 +406,7 @@ def test_contents_that_are_hashed_are_those_of_the_tree(tmp_path: Path) -> None:
     path = archive(
         tmp_path / "image.tar", [[*layer, Member(b"d"), *layer], [Member(b".wh.d")], layer]
     )
-    hashing = Hashing()
+    hashing = Hashing(DEFAULTS)
     with ociroot.open(path) as source:
         source.image().merged(operations=lambda: hashing)
     assert len(hashing.digests) == 100

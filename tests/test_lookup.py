@@ -25,7 +25,7 @@ Trees = Callable[..., ociroot.Tree]
 def tree(tmp_path: Path) -> Trees:
     def merge(*layers: Sequence[Member], limits: Limits = DEFAULTS) -> ociroot.Tree:
         path = archive(tmp_path / "image.tar", [Layer(layer, "gzip") for layer in layers])
-        with ociroot.open(path, limits=limits) as source:
+        with ociroot.open(path, ociroot.SourceOptions(limits=limits)) as source:
             return source.image().tree()
 
     return merge

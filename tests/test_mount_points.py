@@ -61,9 +61,9 @@ def bound(source: Path, place: Path, stack: ExitStack) -> Path:
     return stack.enter_context(mounted(place, "--bind", source))
 
 
-def extract(image: Path, root: Path, **options: Any) -> dict[str, str]:
+def extract(image: Path, root: Path, progress: Any = None, **options: Any) -> dict[str, str]:
     with ociroot.open(image) as source:
-        report = source.image().extract(root, **options)
+        report = source.image().extract(root, ociroot.ExtractOptions(**options), progress=progress)
     return {warning.code: warning.message for warning in report.warnings}
 
 
@@ -128,7 +128,10 @@ def test_it_is_as_before_after_a_failure(place: Path, options: str) -> None:
         for number, members in enumerate((late, bad)):
             image = archive(place / f"image{number}", [members])
             limits = ociroot.Limits(xattr_size=1 << 20)
-            with ociroot.open(image, limits=limits) as source, pytest.raises(OcirootError):
+            with (
+                ociroot.open(image, ociroot.SourceOptions(limits=limits)) as source,
+                pytest.raises(OcirootError),
+            ):
                 source.image().extract(root)
             assert mode(root) == before
             assert list(root.iterdir()) == []

@@ -102,7 +102,7 @@ def test_a_bad_neighbour(tmp_path: Path, way: str) -> None:
     overrides, error, says = WAYS[way]
     path = two(tmp_path / "a.tar", overrides)
     limits = ociroot.Limits(nesting=4)
-    with ociroot.open(path, limits=limits) as source:
+    with ociroot.open(path, ociroot.SourceOptions(limits=limits)) as source:
         good = source.image()
         assert good.names == ("good",)
         for choice in ({"ref": "good"}, {"digest": str(good.digest)}, {"platform": "/".join(HOST)}):
@@ -115,7 +115,7 @@ def test_a_bad_neighbour(tmp_path: Path, way: str) -> None:
     assert other.names == ("bad",)
     for choice in ({"ref": "bad"}, {"digest": digest_of(path, "bad")}):
         with (
-            ociroot.open(path, limits=limits) as source,
+            ociroot.open(path, ociroot.SourceOptions(limits=limits)) as source,
             pytest.raises(error, match=says) as caught,
         ):
             source.image(**choice)  # type: ignore[arg-type]
@@ -190,11 +190,11 @@ def test_the_platform_that_is_asked_for_is_the_broken_one(tmp_path: Path) -> Non
     ]
     path = archive_of(tmp_path / "a.tar", images)
     with ociroot.open(path) as source:
-        assert str(source.image("linux/ppc64le").platform) == "linux/ppc64le"
+        assert str(source.image(platform="linux/ppc64le").platform) == "linux/ppc64le"
         with pytest.raises(MalformedImage, match="architecture"):
-            source.image("linux/s390x")
+            source.image(platform="linux/s390x")
         with pytest.raises(UsageError, match="no image for linux/386; there is linux/ppc64le"):
-            source.image("linux/386")
+            source.image(platform="linux/386")
 
 
 def test_only_bad_ones_are_an_error_of_the_first(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_only_missing_says_what_and_where_it_may_be(tmp_path: Path) -> None:
     archive_of(path, images, blobs={digests[1]: None})
     says = f"{digests[1]}, is missing; there is linux/s390x"
     with ociroot.open(path) as source, pytest.raises(UsageError, match=says):
-        source.image("linux/ppc64le")
+        source.image(platform="linux/ppc64le")
     assert run("verify", "--all", path)[0] == 0, "what was not saved is no fault"
 
 

@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 
 import ociroot
-from ociroot import Limits, linux
+from ociroot import Limits, linux, tmpdir_for
 from ociroot.errors import DestinationError
-from ociroot.publish.directory import room_for
 
 from .support.build import Layer, Member, archive, seconds
 from .support.mounts import disk, fat, mounted
@@ -103,7 +102,7 @@ def place() -> Iterator[Path]:
 
 def extract(path: Path, root: Path, **options: Any) -> tuple[str, ...]:
     with ociroot.open(path) as source:
-        report = source.image().extract(root, **options)
+        report = source.image().extract(root, ociroot.ExtractOptions(**options))
     return tuple(warning.code for warning in report.warnings)
 
 
@@ -238,7 +237,7 @@ def test_a_file_system_without_extended_attributes(place: Path) -> None:
     extract(image, place / "reference")
     with (
         mounted(place / "fs", "-t", "ramfs", "ociroot-test") as fs,
-        ociroot.open(image, limits=Limits(size=1 << 24)) as source,
+        ociroot.open(image, ociroot.SourceOptions(limits=Limits(size=1 << 24))) as source,
     ):
         report = source.image().extract(fs / "root")
         assert [warning.code for warning in report.warnings] == ["xattrs-unsupported"]
@@ -378,10 +377,10 @@ def test_a_mount_point_without_renameat2(place: Path, monkeypatch: pytest.Monkey
 def test_a_compressed_archive_is_decompressed_where_its_tree_needs_room(place: Path) -> None:
     with ExitStack() as stack:
         fs = _tmpfs(place, stack)
-        assert room_for(str(fs)) == str(fs)
-        assert room_for(str(fs / "root")) == str(fs)
-        assert room_for(str(place / "root")) == str(place)
-    assert room_for(str(place / "absent" / "root")) is None
+        assert tmpdir_for(str(fs)) == str(fs)
+        assert tmpdir_for(str(fs / "root")) == str(fs)
+        assert tmpdir_for(str(place / "root")) == str(place)
+    assert tmpdir_for(str(place / "absent" / "root")) is None
 
 
 @pytest.mark.root
@@ -399,7 +398,7 @@ def test_btrfs_that_is_full_is_not_without_inodes(place: Path) -> None:
     limits = ociroot.Limits(size=1 << 40)
     with (
         disk(place / "fs", "btrfs", "128M") as fs,
-        ociroot.open(image, limits=limits) as source,
+        ociroot.open(image, ociroot.SourceOptions(limits=limits)) as source,
         pytest.raises(DestinationError, match="file system is full"),
     ):
         source.image().extract(fs / "root")

@@ -55,7 +55,7 @@ def victim(place: Path) -> Iterator[Path]:
 
 def extract(path: Path, root: Path, **options: Any) -> None:
     with ociroot.open(path) as source:
-        source.image().extract(root, **options)
+        source.image().extract(root, ociroot.ExtractOptions(**options))
 
 
 # Another user, restricted by permissions.

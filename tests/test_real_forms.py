@@ -127,7 +127,7 @@ def test_every_form_gives_the_same(
     options = forms.options.get(form, {})
     with ociroot.open(forms.path(form)) as source:
         image = source.image(**options)  # type: ignore[arg-type]
-        image.extract(tmp_path / "root", strict=True)
+        image.extract(tmp_path / "root", ociroot.ExtractOptions(strict=True))
     assert differences(extracted, snapshot(tmp_path / "root")) == []
 
     reference = json.loads(command("inspect", "--json", forms.path("buildah-oci-archive")))

@@ -42,7 +42,7 @@ def image(place: Path) -> Path:
 
 def extract(image: Path, root: Path, **options: Any) -> None:
     with ociroot.open(image) as source:
-        source.image().extract(root, **options)
+        source.image().extract(root, ociroot.ExtractOptions(**options))
 
 
 def make(root: Path, *names: str) -> Path:
@@ -258,7 +258,7 @@ def test_a_volume_in_a_volume_is_looked_at_once(
         chosen = source.image()
         with monkeypatch.context() as patched:
             patched.setattr(os, "scandir", counted)
-            chosen.extract(root, replace=True)
+            chosen.extract(root, ociroot.ExtractOptions(replace=True))
     directories = 1 + 20 + 400
     # Twice for each directory to look, and once more to remove it.
     assert scanned < 3 * directories + 50

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 import ociroot
-from ociroot.rootfs.operations import NoOperations
 
 from .support.build import Compression, Layer, Member, archive, compress, digest, file, symlink, tar
 from .support.docker import docker_archive
@@ -44,23 +43,24 @@ def test_the_pass_that_gathers_whiteouts(tmp_path: Path) -> None:
     path = docker_archive(tmp_path / "image.tar", {"1.tar": tar(below), "2.tar": right})
     passes: list[str] = []
 
-    class Operations(NoOperations):
+    class Operations(ociroot.NoOperations):
         def make_file(self, *_: object) -> None:
             # The second pass over the entries has begun after the whiteouts were gathered.
             if passes == ["first", "second"]:
                 passes.append("back")
                 swapped(path, wrong, right)
 
-    def begin() -> None:
+    def begin() -> Operations:
         passes.append("second" if passes else "first")
         if passes == ["first", "second"]:
             swapped(path, right, wrong)
+        return Operations()
 
     with ociroot.open(path) as source:
         image = source.image()
         assert set(_names(image.tree(), b"d")) == {b"b", b"x"}
         with pytest.raises(ociroot.VerificationError, match=r"layer 2/2 .*the diff_id is"):
-            image.merged(operations=Operations, before_merge=begin)
+            image.merged(operations=begin)
     assert passes == ["first", "second"]
 
 
@@ -186,7 +186,8 @@ def test_reading_too_much_is_an_error_of_the_caller(
     with ociroot.open(path) as source:
         merged = source.image().merged()
         with pytest.raises(ValueError, match="more was read"):
-            for node, stream in merged.files([_node(merged, b"a"), _node(merged, b"b")]):
-                stream.skip(node.stored_size + 4096)
+            for node, data in merged.files([_node(merged, b"a"), _node(merged, b"b")]):
+                for _ in data.iter_chunks(node.stored_size + 4096):
+                    pass
         with pytest.raises(ValueError, match="no regular file"):
             by_files(merged, [merged.tree.root])

@@ -61,7 +61,7 @@ def extract(tmp_path: Path) -> Extract:
         image, rootfs = archive(where / "image", layers), where / "rootfs"
         try:
             with ociroot.open(image) as source:
-                report = source.image().extract(rootfs, strict=strict)
+                report = source.image().extract(rootfs, ociroot.ExtractOptions(strict=strict))
         except ociroot.OcirootError:
             assert list(where.iterdir()) == [image]
             raise
@@ -231,9 +231,14 @@ def test_a_whiteout_through_a_link_of_its_layer_is_one_of_nothing(
     """The lower layers have no such link, which is known without reading them again."""
     upper = [symlink(b"l", b"d"), file(b"l/.wh.f")]
     image = archive(tmp_path / "image", [[file(b"d/f")], upper if late else upper[::-1]])
-    begun: list[bool] = []
+    begun: list[ociroot.NoOperations] = []
+
+    def begin() -> ociroot.NoOperations:
+        begun.append(ociroot.NoOperations())
+        return begun[-1]
+
     with ociroot.open(image) as source:
-        merged = source.image().merged(before_merge=lambda: begun.append(True))
+        merged = source.image().merged(operations=begin)
     assert merged.tree.find(b"d/f") is not None
     assert len(begun) == 1
 

@@ -46,8 +46,8 @@ LAYERS = [
 def content(path: Path, where: Path, **options: Any) -> dict[str, bytes]:
     """Extract the image of a source; return its files."""
     root = where / "extracted"
-    with ociroot.open(path, **options) as source:
-        source.image().extract(root, replace_anything=True)
+    with ociroot.open(path, ociroot.SourceOptions(**options)) as source:
+        source.image().extract(root, ociroot.ExtractOptions(replace_anything=True))
     files = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
     shutil.rmtree(root)
     return files
@@ -69,7 +69,10 @@ def layout(oci: Path, tmp_path: Path) -> Path:
 
 
 def refused(path: Path, error: type[OcirootError], match: str, **options: Any) -> None:
-    with pytest.raises(error, match=match), ociroot.open(path, **options) as source:
+    with (
+        pytest.raises(error, match=match),
+        ociroot.open(path, ociroot.SourceOptions(**options)) as source,
+    ):
         source.image()
 
 

@@ -36,9 +36,9 @@ def layers() -> list[Layer]:
     return [Layer(files, "gzip"), Layer(change), Layer(big, "zstd")]
 
 
-def extract(path: Path, root: Path | str, **options: Any) -> None:
+def extract(path: Path, root: Path | str, progress: Any = None, **options: Any) -> None:
     with ociroot.open(path) as source:
-        source.image().extract(root, **options)
+        source.image().extract(root, ociroot.ExtractOptions(**options), progress=progress)
 
 
 def left(where: Path) -> list[str]:
@@ -301,7 +301,7 @@ def test_an_old_tree_that_cannot_be_removed_is_told_of() -> None:
 
         def work() -> list[tuple[str, str]]:
             with ociroot.open(image) as source:
-                report = source.image().extract(root, replace_anything=True)
+                report = source.image().extract(root, ociroot.ExtractOptions(replace_anything=True))
             return [(warning.code, warning.message) for warning in report.warnings]
 
         codes = dict(as_ordinary_user(work))
@@ -322,7 +322,10 @@ def test_a_late_failure_leaves_nothing_in_a_mount_point() -> None:
         subprocess.run(["mount", "-t", "tmpfs", "ociroot-test", root], check=True)
         try:
             limits = ociroot.Limits(xattr_size=1 << 20)
-            with ociroot.open(image, limits=limits) as source, pytest.raises(DestinationError):
+            with (
+                ociroot.open(image, ociroot.SourceOptions(limits=limits)) as source,
+                pytest.raises(DestinationError),
+            ):
                 source.image().extract(root)
             assert list(root.iterdir()) == []
         finally:
@@ -362,8 +365,8 @@ def test_an_image_in_its_own_destination_is_kept(tmp_path: Path, form: str) -> N
         options = {"shared_blobs": root / "blobs"}
     before = snapshot(root)
     with (
-        ociroot.open(image, **options) as source,
+        ociroot.open(image, ociroot.SourceOptions(**options)) as source,
         pytest.raises(DestinationError, match="inside it"),
     ):
-        source.image().extract(root, replace_anything=True)
+        source.image().extract(root, ociroot.ExtractOptions(replace_anything=True))
     assert differences(before, snapshot(root)) == []

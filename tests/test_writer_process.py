@@ -102,8 +102,10 @@ def forks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 def extract(image: Path, root: Path, **options: Any) -> ociroot.Report:
     limits = options.pop("limits", Limits())
-    with ociroot.open(image, limits=limits) as source:
-        return source.image().extract(root, **{"writer_process": True, **options})
+    with ociroot.open(image, ociroot.SourceOptions(limits=limits)) as source:
+        return source.image().extract(
+            root, ociroot.ExtractOptions(**{"writer_process": True, **options})
+        )
 
 
 def both(image: Path, where: Path) -> tuple[Snapshot, Snapshot]:
@@ -335,7 +337,7 @@ def test_each_call_fails_once(monkeypatch: pytest.MonkeyPatch, name: str) -> Non
                 chosen = source.image()
                 patched.setattr(os, name, failing(getattr(os, name), number))
                 try:
-                    chosen.extract(root, writer_process=True)
+                    chosen.extract(root, ociroot.ExtractOptions(writer_process=True))
                 except (DestinationError, SourceError):
                     failed = True
             if failed:
@@ -672,7 +674,7 @@ def test_closed_descriptors(closed: tuple[int, ...]) -> None:
         with ociroot.open(image) as source:
             chosen = source.image()
             with without(*closed):
-                chosen.extract(where / "root", writer_process=True)
+                chosen.extract(where / "root", ociroot.ExtractOptions(writer_process=True))
         assert differences(snapshot(where / "whole"), snapshot(where / "root")) == []
 
 

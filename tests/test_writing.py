@@ -42,7 +42,9 @@ def extract(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
     def run(image: Path, root: Path, **options: Any) -> ociroot.Report:
         with ociroot.open(image) as source:
-            return source.image().extract(root, writer_process=request.param, **options)
+            return source.image().extract(
+                root, ociroot.ExtractOptions(writer_process=request.param, **options)
+            )
 
     return run
 

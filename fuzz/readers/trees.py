@@ -38,7 +38,7 @@ def ours(layout: Path, root: Path) -> tuple[Snapshot, set[str]]:
     Raises:
         OcirootError: we refuse it.
     """
-    with ociroot.open(layout, limits=_LIMITS) as source:
+    with ociroot.open(layout, ociroot.SourceOptions(limits=_LIMITS)) as source:
         report = source.image().extract(root)
     return snapshot(root), {warning.code for warning in report.warnings}
 

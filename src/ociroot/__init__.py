@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .api.image import Image
     from .api.layer import Layer
     from .api.merged import Merged
+    from .api.options import ExtractOptions, SourceOptions
     from .api.source import OpenedSource, open
     from .errors import (
         ClosedSource,
@@ -35,61 +36,124 @@ if TYPE_CHECKING:
         Unsupported,
         UsageError,
         VerificationError,
+        printable,
     )
-    from .images.found import ChosenImage, FoundImage, Listing, NonImage
-    from .limits import Limits
+    from .images.found import (
+        ChosenImage,
+        FoundImage,
+        Listing,
+        NonImage,
+    )
+    from .images.select import ImageSelector
+    from .layers.changeset import LayerChange
+    from .limits import LimitMeaning, Limits
     from .notices import ImageWarning
     from .progress import Progress
+    from .publish.directory import tmpdir_for
+    from .rootfs.compare import (
+        ConfigDifference,
+        Difference,
+        Snapshot,
+        compare_configs,
+    )
+    from .rootfs.glob import PathPattern, is_glob
+    from .rootfs.lookup import Place
     from .rootfs.merge import LayerReport
     from .rootfs.nodes import Directory, Node
+    from .rootfs.operations import NoOperations, Operations
+    from .rootfs.search import LayerEvent
     from .rootfs.tree import Tree
-    from .spec.config import Config
+    from .rootfs.usage import (
+        DirectoryUsage,
+        FileUsage,
+        LayerUsage,
+        Usage,
+    )
+    from .rootfs.walking import DirectoryListing
+    from .sources.transports import image_exists
+    from .spec.config import (
+        Config,
+        ExecutionParameters,
+        History,
+        RootFS,
+    )
     from .spec.descriptor import Descriptor
     from .spec.digest import Digest
     from .spec.manifest import Manifest
     from .spec.platform import Platform
     from .tar.entry import Entry
+    from .tar.names import as_bytes, as_text
+    from .tar.stream import Data
 
 __all__ = [
     "ChosenImage",
     "ClosedSource",
     "Config",
+    "ConfigDifference",
+    "Data",
     "Descriptor",
     "DestinationError",
+    "Difference",
     "Digest",
     "Directory",
+    "DirectoryListing",
+    "DirectoryUsage",
     "Entry",
+    "ExecutionParameters",
+    "ExtractOptions",
     "FileInfo",
     "FileSystem",
+    "FileUsage",
     "FoundImage",
+    "History",
     "Image",
+    "ImageSelector",
     "ImageWarning",
     "Layer",
+    "LayerChange",
+    "LayerEvent",
     "LayerReport",
+    "LayerUsage",
     "LimitExceeded",
+    "LimitMeaning",
     "Limits",
     "Listing",
     "MalformedImage",
     "Manifest",
     "Merged",
+    "NoOperations",
     "Node",
     "NonImage",
     "OcirootError",
     "OpenedSource",
+    "Operations",
     "PathError",
     "PathIsDirectory",
     "PathNotDirectory",
     "PathNotFound",
+    "PathPattern",
+    "Place",
     "Platform",
     "Progress",
     "Report",
+    "RootFS",
+    "Snapshot",
     "SourceError",
+    "SourceOptions",
     "Tree",
     "Unsupported",
+    "Usage",
     "UsageError",
     "VerificationError",
     "__version__",
+    "as_bytes",
+    "as_text",
+    "compare_configs",
+    "image_exists",
+    "is_glob",
     "open",
+    "printable",
+    "tmpdir_for",
 ]
 
 __version__ = "0.1.0"
@@ -100,41 +164,70 @@ _HOMES = {
     "ChosenImage": "images.found",
     "ClosedSource": "errors",
     "Config": "spec.config",
+    "ConfigDifference": "rootfs.compare",
+    "Data": "tar.stream",
     "Descriptor": "spec.descriptor",
     "DestinationError": "errors",
+    "Difference": "rootfs.compare",
     "Digest": "spec.digest",
     "Directory": "rootfs.nodes",
+    "DirectoryListing": "rootfs.walking",
+    "DirectoryUsage": "rootfs.usage",
     "Entry": "tar.entry",
+    "ExecutionParameters": "spec.config",
+    "ExtractOptions": "api.options",
     "FileInfo": "api.fileinfo",
     "FileSystem": "api.filesystem",
+    "FileUsage": "rootfs.usage",
     "FoundImage": "images.found",
+    "History": "spec.config",
     "Image": "api.image",
+    "ImageSelector": "images.select",
     "ImageWarning": "notices",
     "Layer": "api.layer",
+    "LayerChange": "layers.changeset",
+    "LayerEvent": "rootfs.search",
     "LayerReport": "rootfs.merge",
+    "LayerUsage": "rootfs.usage",
     "LimitExceeded": "errors",
+    "LimitMeaning": "limits",
     "Limits": "limits",
     "Listing": "images.found",
     "MalformedImage": "errors",
     "Manifest": "spec.manifest",
     "Merged": "api.merged",
+    "NoOperations": "rootfs.operations",
     "Node": "rootfs.nodes",
     "NonImage": "images.found",
     "OcirootError": "errors",
     "OpenedSource": "api.source",
+    "Operations": "rootfs.operations",
     "PathError": "errors",
     "PathIsDirectory": "errors",
     "PathNotDirectory": "errors",
     "PathNotFound": "errors",
+    "PathPattern": "rootfs.glob",
+    "Place": "rootfs.lookup",
     "Platform": "spec.platform",
     "Progress": "progress",
     "Report": "api.extraction",
+    "RootFS": "spec.config",
+    "Snapshot": "rootfs.compare",
     "SourceError": "errors",
+    "SourceOptions": "api.options",
     "Tree": "rootfs.tree",
     "Unsupported": "errors",
+    "Usage": "rootfs.usage",
     "UsageError": "errors",
     "VerificationError": "errors",
+    "as_bytes": "tar.names",
+    "as_text": "tar.names",
+    "compare_configs": "rootfs.compare",
+    "image_exists": "sources.transports",
+    "is_glob": "rootfs.glob",
     "open": "api.source",
+    "printable": "errors",
+    "tmpdir_for": "publish.directory",
 }
 
 

@@ -112,8 +112,12 @@ class OciFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         with self._lock:
             if self._opened is None:
                 with self._local() as path, ExitStack() as stack:
-                    source = stack.enter_context(ociroot.open(path, tmpdir=self._tmpdir))
-                    image = source.image(self._platform, ref=self._ref, digest=self._digest)
+                    source = stack.enter_context(
+                        ociroot.open(path, ociroot.SourceOptions(tmpdir=self._tmpdir))
+                    )
+                    image = source.image(
+                        platform=self._platform, ref=self._ref, digest=self._digest
+                    )
                     self._opened = stack.enter_context(image.filesystem())
                     self._stack = stack.pop_all()
             return self._opened

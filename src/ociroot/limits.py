@@ -10,7 +10,7 @@ import msgspec
 
 from .errors import LimitExceeded
 
-__all__ = ["DEFAULTS", "MEANINGS", "RATIO_FROM", "UNIT", "Limits", "Meaning"]
+__all__ = ["DEFAULTS", "MEANINGS", "RATIO_FROM", "UNIT", "LimitMeaning", "Limits"]
 
 #: Uncompressed bytes below which the limit ``ratio`` is not enforced.
 RATIO_FROM = 1 << 30
@@ -89,6 +89,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             if value is not None and value < 1:
                 raise ValueError(f"the limit {name} is {value}, and must be 1 or more")
 
+    @staticmethod
+    def meanings() -> dict[str, LimitMeaning]:
+        """Return what each limit counts, by the limit's name: for options and their help."""
+        return MEANINGS.copy()
+
     def check(self, name: str, value: int) -> None:
         """Compare a value with a limit.
 
@@ -119,7 +124,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         )
 
 
-class Meaning(msgspec.Struct, frozen=True):
+class LimitMeaning(msgspec.Struct, frozen=True):
     """What a limit counts.
 
     Attributes:
@@ -133,30 +138,32 @@ class Meaning(msgspec.Struct, frozen=True):
 
 #: What each limit counts, for messages and for the help of the options.
 MEANINGS = {
-    "size": Meaning("bytes of all files", "bytes"),
-    "spool": Meaning("bytes of the temporary file for decompressed data", "bytes"),
-    "file_size": Meaning("bytes of one file", "bytes"),
-    "entries": Meaning("entries of all layers"),
-    "layers": Meaning("layers"),
-    "path": Meaning("bytes of a path", "bytes"),
-    "depth": Meaning("directory nesting depth"),
-    "steps": Meaning("names walked for all paths"),
-    "extension": Meaning("bytes of one entry's extended headers", "bytes"),
-    "records": Meaning("pax records and sparse runs of all layers, beyond 16 per entry"),
-    "xattrs": Meaning("extended attributes of one entry"),
-    "xattr_size": Meaning("bytes of an extended attribute", "bytes"),
-    "sparse_runs": Meaning("runs of data in a sparse file"),
-    "memory": Meaning("bytes of memory for the merged tree", "bytes"),
-    "document": Meaning("bytes of a JSON document", "bytes"),
-    "documents": Meaning("bytes of all JSON documents", "bytes"),
-    "nesting": Meaning("nesting depth of a JSON document"),
-    "index_depth": Meaning("nesting depth of indexes"),
-    "descriptors": Meaning("descriptors in the indexes"),
-    "members": Meaning("members of the archive"),
-    "window": Meaning("bytes of memory for decompression", "bytes"),
-    "ratio": Meaning("uncompressed bytes per compressed byte"),
-    "units": Meaning("gzip members and zstd frames, beyond one per 4 KiB of uncompressed data"),
-    "listing": Meaning("bytes of the paths in a listing", "bytes"),
+    "size": LimitMeaning("bytes of all files", "bytes"),
+    "spool": LimitMeaning("bytes of the temporary file for decompressed data", "bytes"),
+    "file_size": LimitMeaning("bytes of one file", "bytes"),
+    "entries": LimitMeaning("entries of all layers"),
+    "layers": LimitMeaning("layers"),
+    "path": LimitMeaning("bytes of a path", "bytes"),
+    "depth": LimitMeaning("directory nesting depth"),
+    "steps": LimitMeaning("names walked for all paths"),
+    "extension": LimitMeaning("bytes of one entry's extended headers", "bytes"),
+    "records": LimitMeaning("pax records and sparse runs of all layers, beyond 16 per entry"),
+    "xattrs": LimitMeaning("extended attributes of one entry"),
+    "xattr_size": LimitMeaning("bytes of an extended attribute", "bytes"),
+    "sparse_runs": LimitMeaning("runs of data in a sparse file"),
+    "memory": LimitMeaning("bytes of memory for the merged tree", "bytes"),
+    "document": LimitMeaning("bytes of a JSON document", "bytes"),
+    "documents": LimitMeaning("bytes of all JSON documents", "bytes"),
+    "nesting": LimitMeaning("nesting depth of a JSON document"),
+    "index_depth": LimitMeaning("nesting depth of indexes"),
+    "descriptors": LimitMeaning("descriptors in the indexes"),
+    "members": LimitMeaning("members of the archive"),
+    "window": LimitMeaning("bytes of memory for decompression", "bytes"),
+    "ratio": LimitMeaning("uncompressed bytes per compressed byte"),
+    "units": LimitMeaning(
+        "gzip members and zstd frames, beyond one per 4 KiB of uncompressed data"
+    ),
+    "listing": LimitMeaning("bytes of the paths in a listing", "bytes"),
 }
 
 #: The default limits.

@@ -65,9 +65,9 @@ def killed_at(number: int, image: Path, root: Path, **options: Any) -> bool:
     return status != 0
 
 
-def _extract(image: Path, root: Path, **options: Any) -> None:
+def _extract(image: Path, root: Path, progress: Any = None, **options: Any) -> None:
     with ociroot.open(image) as source:
-        source.image().extract(root, **options)
+        source.image().extract(root, ociroot.ExtractOptions(**options), progress=progress)
 
 
 def _die(*_: object) -> None:

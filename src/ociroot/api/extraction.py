@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from typing import NamedTuple
 
 import msgspec
 
@@ -12,17 +13,18 @@ from ..errors import located
 from ..images.found import ChosenImage
 from ..images.layers import LayerBlob
 from ..layers.reading import Plan
-from ..limits import DEFAULTS, Limits
 from ..notices import ImageWarning, Notices
 from ..outputs.directory.writer import DirectoryWriter
 from ..progress import ProgressCallback
 from ..publish.directory import PublishOptions, staged
 from ..rootfs.merge import LayerReport, apply_with_retry, merge
 from ..rootfs.tree import Tree
+from ..sources.source import Source
 from ..space import SpaceBudget
 from ..spec.config import Config
+from .options import ExtractOptions
 
-__all__ = ["Report", "extract"]
+__all__ = ["Extracted", "Report", "extract"]
 
 # Bytes of layers from which on a second process pays.
 WORTH_A_PROCESS = 8 << 20
@@ -54,33 +56,35 @@ class Report(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def extract(
-    source_name: str,
-    image: ChosenImage,
-    blobs: tuple[LayerBlob, ...],
-    destination: str | os.PathLike[str],
-    *,
-    publishing: PublishOptions,
-    strict: bool = False,
-    writer_process: bool = False,
-    limits: Limits = DEFAULTS,
-    progress: ProgressCallback | None = None,
-    before: tuple[ImageWarning, ...] = (),
-) -> Report:
-    """Write an image's root file system to a directory.
+class Extracted(NamedTuple):
+    """What is extracted.
 
-    Args:
-        source_name: what messages call the image's source.
+    Attributes:
+        source: where the image lies.
         image: the image.
         blobs: its layers.
+        warnings: what came up while it was chosen.
+    """
+
+    source: Source
+    image: ChosenImage
+    blobs: tuple[LayerBlob, ...]
+    warnings: tuple[ImageWarning, ...]
+
+
+def extract(
+    what: Extracted,
+    destination: str | os.PathLike[str],
+    options: ExtractOptions,
+    progress: ProgressCallback | None,
+) -> Report:
+    """Write an image's root file system to a directory; see ``Image.extract``.
+
+    Args:
+        what: the image.
         destination: an absent path, an empty directory or an empty mount point.
-        publishing: what may be done for it.
-        strict: whether a warning that is a breach of the specification is an error.
-        writer_process: whether a forked process may write the files, while this one reads; there is
-            none where it does not pay, or where this process has other threads.
-        limits: what the image may ask for.
+        options: how.
         progress: called now and then, from this thread.
-        before: warnings that came up while the image was chosen.
 
     Returns:
         What was done.
@@ -89,20 +93,31 @@ def extract(
         OcirootError: it could not be done; then nothing has changed at the destination.
     """
     start = time.monotonic()
+    source, image, blobs, before = what
+    limits = source.limits
+    publishing = PublishOptions(
+        replace=options.replace,
+        replace_anything=options.replace_anything,
+        discard_volumes=options.discard_volumes,
+        parents=options.parents,
+        sync=options.sync,
+        volumes=tuple(image.config.config.volumes),
+        sources=source.source_paths,
+    )
 
     def attempt(plan: Plan, notices: Notices) -> tuple[tuple[LayerReport, ...], Notices]:
         with staged(destination, notices, publishing) as staging:
             if limits.size is None:
                 _check_space(staging.fd, blobs)
             writer = DirectoryWriter(staging.fd, notices, spare=limits.size is None)
-            tree, layers = _write(plan, writer, notices, progress, writer_process)
+            tree, layers = _write(plan, writer, notices, progress, options.writer_process)
             staging.publish(lambda fd: writer.finish_root(fd, tree.root))
         return layers, notices
 
-    with located(source=source_name):
-        layers, notices = apply_with_retry(blobs, strict, attempt, limits=limits)
+    with located(source=source.name):
+        layers, notices = apply_with_retry(blobs, options.strict, attempt, limits=limits)
     return Report(
-        source=source_name,
+        source=source.name,
         destination=os.fspath(destination),
         manifest=image.descriptor.digest if image.descriptor is not None else None,
         image_id=str(image.image_id),

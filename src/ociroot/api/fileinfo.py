@@ -7,8 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from ..rootfs.describe import as_text, file_mode
 from ..rootfs.nodes import Node
+from ..tar.names import as_text
 
 __all__ = ["FileInfo", "info_of"]
 
@@ -52,7 +52,7 @@ def info_of(node: Node) -> FileInfo:
     xattrs = node.xattrs or {}
     return FileInfo(
         kind,
-        file_mode(node),
+        node.st_mode,
         len(node.target) if kind == "symlink" else node.size,
         node.uid,
         node.gid,

@@ -183,9 +183,9 @@ class FileSystem:
             elif way.needs_directory:
                 raise PathNotDirectory(_shown(path))
             else:
-                return way.directory, way.name, node
+                return Place(way.directory, way.name, node)
         directory = way.directory
-        return directory.parent or directory, directory.name, directory
+        return Place(directory.parent or directory, directory.name, directory)
 
     def _directory(self, path: AnyPath) -> Directory:
         node = self._find(path)[2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import Unsupported, UsageError, located, printable
@@ -12,7 +12,6 @@ from ..images.layers import LayerBlob, resolve_layers
 from ..layers.reading import Plan
 from ..notices import ImageWarning, Notices
 from ..progress import ProgressCallback
-from ..publish.directory import PublishOptions
 from ..rootfs.merge import apply_with_retry, merge, verified
 from ..rootfs.operations import NoOperations, Operations
 from ..rootfs.tree import Tree
@@ -21,11 +20,17 @@ from ..spec.config import Config
 from ..spec.digest import Digest
 from ..spec.manifest import Manifest
 from ..spec.platform import Platform
-from .extraction import Report, extract
+from ..tar.names import as_bytes, as_text
+from .extraction import Extracted, Report, extract
 from .layer import Layer
 from .merged import Merged
+from .options import ExtractOptions
 
 if TYPE_CHECKING:
+    from ..rootfs.compare import Snapshot
+    from ..rootfs.contents import ContentCache
+    from ..rootfs.search import LayerEvent
+    from ..rootfs.usage import Usage
     from .filesystem import FileSystem
 
 __all__ = ["Image"]
@@ -56,7 +61,7 @@ class Image:
         tmpdir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._source = source
-        self._tmpdir = tmpdir
+        self._tmpdir = os.fspath(tmpdir) if tmpdir is not None else None
         self._found = found
         self._blobs = resolve_layers(source, found)
         self.digest: Digest = found.digest
@@ -87,31 +92,16 @@ class Image:
     def extract(
         self,
         destination: str | os.PathLike[str],
+        options: ExtractOptions | None = None,
         *,
-        strict: bool = False,
-        replace: bool = False,
-        replace_anything: bool = False,
-        discard_volumes: bool = False,
-        parents: bool = False,
-        sync: bool = False,
-        writer_process: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Report:
         """Write the root file system to a directory, which appears whole or not at all.
 
         Args:
             destination: an absent path, an empty directory or an empty mount point.
-            strict: whether a warning that is a breach of the specification is an error.
-            replace: whether a root file system that is there is exchanged for the result.
-            replace_anything: whether any other directory is, too.
-            discard_volumes: whether files in volumes of the image's config, such as a database, are
-                removed with what is replaced.
-            parents: whether missing parent directories are made, with mode 0755.
-            sync: whether the result is on the disk before it becomes visible, and its name after.
-            writer_process: whether a forked process may write the files, while this one reads, as
-                the command has it; there is none where it does not pay, or where this process has
-                other threads.
-            progress: called now and then, from this thread, with how far it is.
+            options: what may be replaced, and how the files are written; None: nothing is replaced.
+            progress: called now and then, from this thread.
 
         Returns:
             What was done, the image's config with it.
@@ -125,24 +115,10 @@ class Image:
         """
         self._check()
         return extract(
-            self._source.name,
-            self._found,
-            self._blobs,
+            Extracted(self._source, self._found, self._blobs, self.warnings),
             destination,
-            strict=strict,
-            publishing=PublishOptions(
-                replace=replace,
-                replace_anything=replace_anything,
-                discard_volumes=discard_volumes,
-                parents=parents,
-                sync=sync,
-                volumes=tuple(self.config.config.volumes),
-                sources=self._source.source_paths,
-            ),
-            writer_process=writer_process,
-            limits=self._source.limits,
-            progress=progress,
-            before=self.warnings,
+            options or ExtractOptions(),
+            progress,
         )
 
     def merged(
@@ -151,9 +127,9 @@ class Image:
         strict: bool = False,
         verify: bool = True,
         layer: int | None = None,
-        operations: Callable[[], Operations] = NoOperations,
+        operations: Callable[[], Operations] | None = None,
         after_layer: Callable[[Tree, Layer], None] | None = None,
-        before_merge: Callable[[], None] | None = None,
+        keep: Iterable[str | bytes] = (),
         progress: ProgressCallback | None = None,
     ) -> Merged:
         """Merge the layers in memory; nothing is written.
@@ -166,10 +142,12 @@ class Image:
                 looked at alone: what it brought, also where a later one removes it. Its whiteouts
                 have nothing to hide then; hard links to files that only lower layers have are left
                 out, with a warning.
-            operations: makes what is told what the tree does, file contents and all.
+            operations: makes what is told what the tree does, file contents and all; called before
+                the first layer, and again when the work starts over.
             after_layer: called with the tree as each layer leaves it.
-            before_merge: called before the first layer, and again when the work starts over.
-            progress: called now and then, from this thread, with how far it is.
+            keep: paths of files that will be read: their contents are kept as the layers are read,
+                so that a layer need not be read again. Not together with ``operations``.
+            progress: called now and then, from this thread.
 
         Returns:
             The merged file system, from which files can be read.
@@ -181,17 +159,20 @@ class Image:
         self._check()
         if layer is not None:
             self._check_number(layer)
+        names = {as_bytes(path).rstrip(b"/").rpartition(b"/")[2] for path in keep}
+        if names and operations is not None:
+            raise ValueError("files are kept only by merged() itself, without operations")
 
         def look(tree: Tree, blob: LayerBlob) -> None:
             if after_layer is not None:
                 after_layer(tree, self._layer(blob))
 
         def attempt(plan: Plan, notices: Notices) -> Merged:
-            if before_merge is not None:
-                before_merge()
-            tree, layers = merge(plan, operations(), notices, progress, look)
+            cache = self._cache(names) if names else None
+            does = cache or (operations() if operations is not None else NoOperations())
+            merged = merge(plan, does, notices, progress, look)
             warnings = self.warnings + notices.warnings()
-            return Merged(self._source, tree, plan, layers, warnings)
+            return Merged(self._source, plan, merged, warnings, cache=cache, tmpdir=self._tmpdir)
 
         with located(source=self._source.name):
             return apply_with_retry(
@@ -230,6 +211,126 @@ class Image:
             self._check_number(layer)
         options = MergeOptions(layer, strict, tmpdir or self._tmpdir, progress)
         return FileSystem(MergedLayers(self._source, self._blobs, options))
+
+    def _cache(self, names: Iterable[bytes]) -> ContentCache:
+        from ..rootfs.contents import ContentCache
+
+        return ContentCache(names, self._tmpdir)
+
+    def usage(self, *, progress: ProgressCallback | None = None) -> Usage:
+        """Count where the bytes of the image go: by directory, by layer, and what is wasted.
+
+        Compressed layers are verified; of plain ones in an archive only the headers are read.
+
+        Args:
+            progress: called now and then, from this thread.
+
+        Raises:
+            OcirootError: as :meth:`merged`.
+        """
+        from ..rootfs.usage import LayerUsage, Usage, Waste, kept_by_layer
+
+        wastes: list[Waste] = []
+
+        def start() -> Waste:
+            wastes.append(Waste())
+            return wastes[-1]
+
+        merged = self.merged(verify=False, operations=start, progress=progress)
+        root = merged.tree.root
+        kept, wasted, made_by = kept_by_layer(root), wastes[-1].by_layer, self.config.created_by()
+        layers = tuple(
+            LayerUsage(
+                each.layer,
+                each.digest or each.diff_id,
+                kept[each.layer],
+                wasted[each.layer],
+                made_by.get(each.layer, ""),
+            )
+            for each in merged.layers
+        )
+        return Usage(root, layers, self._source.limits)
+
+    def layer_events(
+        self,
+        path: str | bytes | None = None,
+        *,
+        show: Callable[[bytes], str] = as_text,
+        progress: ProgressCallback | None = None,
+    ) -> Iterator[LayerEvent]:
+        """Return which layers bring, change and remove a path, and what made them.
+
+        The layers are read by the call itself, as :meth:`usage` reads them; the iterator reads
+        nothing.
+
+        Args:
+            path: a path from the root, or a pattern with ``*``, ``?`` and ``[…]``; None: all paths.
+                Links on the way to it are followed, those in a pattern before its first such
+                character; a link at the end is what is asked about.
+            show: turns a name of a path into text; see :func:`~ociroot.printable`.
+            progress: called now and then, from this thread.
+
+        Returns:
+            The events in the order of the layers, those of a layer sorted by path.
+
+        Raises:
+            LimitExceeded: the paths have more bytes than they may.
+            OcirootError: as :meth:`merged`.
+        """
+        from ..rootfs.search import layer_events, search_for
+
+        limits = self._source.limits
+        search = search_for(as_bytes(path) if path is not None else None, limits)
+        merged = self.merged(
+            verify=False,
+            operations=search.start,
+            after_layer=lambda tree, _: search.look(tree),
+            progress=progress,
+        )
+        return layer_events(search, merged.layers, self.config.created_by(), show, limits)
+
+    def snapshot(self, *, progress: ProgressCallback | None = None) -> Snapshot:
+        """Return the merged file system with the digests of its files, to be compared.
+
+        All is verified, as for :meth:`extract`. The source may be closed afterwards.
+
+        Args:
+            progress: called now and then, from this thread.
+
+        Raises:
+            OcirootError: as :meth:`merged`.
+        """
+        return self.snapshots(len(self.layers), progress=progress)[0]
+
+    def snapshots(
+        self, *layers: int, progress: ProgressCallback | None = None
+    ) -> tuple[Snapshot, ...]:
+        """Return what is there after each of some layers, in one pass over all of them.
+
+        Args:
+            layers: the numbers of the layers, from 1 and in the order in which they are applied; 0
+                is before the first one.
+            progress: called now and then, from this thread.
+
+        Returns:
+            A snapshot for each of them.
+
+        Raises:
+            UsageError: there is no such layer.
+            OcirootError: as :meth:`merged`.
+        """
+        from ..rootfs.compare import Snapshots
+
+        for number in layers:
+            if number:
+                self._check_number(number)
+        snapshots = Snapshots(layers, len(self.layers), self._source.limits)
+        self.merged(
+            operations=snapshots.start,
+            after_layer=lambda tree, _: snapshots.look(tree),
+            progress=progress,
+        )
+        return tuple(snapshots.taken[number] for number in layers)
 
     def verified_layer(self, number: int) -> Layer:
         """Read a layer to its end and verify it.

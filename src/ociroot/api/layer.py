@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..errors import OcirootError
 from ..images.layers import LayerBlob
+from ..layers.changeset import LayerChange, meaning
 from ..layers.diagnosis import diagnose
 from ..layers.pipeline import Pipeline, compression_of
 from ..sources.source import Source
@@ -85,3 +86,14 @@ class Layer:
                 raise diagnose(self._blob, error, pipeline).locate(
                     source=self._source.name
                 ) from error
+
+    def changes(self) -> Iterator[LayerChange]:
+        """Read what each entry does to the layers below, in the order of the archive.
+
+        Yields:
+            Each entry, and whether it adds something or is a whiteout, and of what.
+
+        Raises:
+            OcirootError: as :meth:`entries`.
+        """
+        return map(meaning, self.entries())

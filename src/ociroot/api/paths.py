@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from ..rootfs.describe import as_text
+from ..tar import names
+from ..tar.names import as_text
 
 if TYPE_CHECKING:
     from pathlib import PurePosixPath
@@ -27,7 +28,7 @@ def as_bytes(path: AnyPath) -> bytes:
         TypeError: it is no path.
     """
     raw = os.fspath(path)
-    return raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogateescape")
+    return names.as_bytes(raw)
 
 
 def cleaned(path: bytes) -> bytes:

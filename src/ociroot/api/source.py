@@ -10,11 +10,12 @@ import os
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from ..errors import SourceError, Unsupported, UsageError, located, printable, quoted
 from ..images.catalog import Catalog
 from ..images.found import FoundImage, Listing, NonImage
 from ..images.select import ImageSelector, select
-from ..limits import DEFAULTS, Limits
 from ..notices import ImageWarning, Notices
 from ..progress import ProgressCallback
 from ..sources.detect import open_source
@@ -22,6 +23,7 @@ from ..sources.source import Source
 from ..sources.transports import Name, parse, remedy_for_absent
 from ..spec.platform import Platform
 from .image import Image
+from .options import SourceOptions
 
 __all__ = ["OpenedSource", "open"]
 
@@ -100,8 +102,9 @@ class OpenedSource:
 
     def image(
         self,
-        platform: str | Platform | None = None,
+        selector: ImageSelector | None = None,
         *,
+        platform: str | Platform | None = None,
         ref: str = "",
         digest: str = "",
         strict: bool = False,
@@ -109,11 +112,10 @@ class OpenedSource:
         """Choose an image and verify its documents.
 
         Args:
-            platform: what it must run on, as in ``linux/arm/v7`` or ``arm64``; None for this
-                machine, or for any when there is but one image.
-            ref: a name of the image, full or short; empty: the one that the source was opened with,
-                or any.
-            digest: the digest of its manifest or its image ID, or the beginning of one.
+            selector: which image; the next three are its fields, and are given instead of it.
+            platform: see :class:`ImageSelector`.
+            ref: see :class:`ImageSelector`.
+            digest: see :class:`ImageSelector`.
             strict: whether a warning that is a breach of the specification is an error.
 
         Returns:
@@ -125,25 +127,30 @@ class OpenedSource:
             VerificationError: a document is not what its descriptor says.
             Unsupported: there is no image, only something else.
         """
+        if selector is None:
+            selector = ImageSelector(platform=platform, ref=ref, digest=digest)
+        elif platform is not None or ref or digest:
+            raise TypeError("image() takes a selector, or its fields, and not both")
         self._source.check_open()
-        if self._ref and ref not in ("", self._ref):
+        if self._ref and selector.ref not in ("", self._ref):
             raise UsageError(
-                f"two names are given, {quoted(self._ref)} with the source and {quoted(ref)}"
+                f"two names are given, {quoted(self._ref)} with the source and "
+                f"{quoted(selector.ref)}"
             ).locate(source=self._source.name)
         notices = Notices(strict)
-        wanted = Platform.parse(platform) if isinstance(platform, str) else platform
+        wanted = msgspec.structs.replace(
+            selector, platform=selector.parsed_platform, ref=selector.ref or self._ref
+        )
         with located(source=self._source.name):
-            found = select(self._catalog, ImageSelector(wanted, ref or self._ref, digest), notices)
+            found = select(self._catalog, wanted, notices)
         return self._load(found, notices.warnings())
 
 
 def open(
     path: str | os.PathLike[str],
+    options: SourceOptions | None = None,
     *,
-    shared_blobs: str | os.PathLike[str] | None = None,
-    tmpdir: str | os.PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
-    limits: Limits = DEFAULTS,
 ) -> OpenedSource:
     """Open what holds images: an oci-archive, a docker-archive, or an OCI layout directory.
 
@@ -151,11 +158,8 @@ def open(
         path: a file or a directory, told apart by content; ``-`` is standard input. Text may be
             one of skopeo's transports, too: ``oci:DIR[:REF]``, ``oci-archive:FILE[:REF]`` or
             ``docker-archive:FILE[:REF]``, unless something of just that name is there.
-        shared_blobs: where the blobs of a layout directory lie, when several share them.
-        tmpdir: where a compressed archive is decompressed to, and compressed layers by
-            :meth:`Image.filesystem`; None: the system's place.
-        progress: called while an archive is decompressed or copied.
-        limits: what the image may ask for; whatever is done with it is held against them.
+        options: the limits, and where to look and to write; None: the defaults.
+        progress: called while an archive is decompressed or copied, from this thread.
 
     Returns:
         The source, to be closed after use: a context manager.
@@ -167,12 +171,17 @@ def open(
         DestinationError: there is no space for decompressing it.
         UsageError: a transport without a path.
     """
+    options = options or SourceOptions()
     path, ref = parse(path) if isinstance(path, str) else Name(os.fspath(path))
     try:
         source = open_source(
-            path, shared_blobs=shared_blobs, tmpdir=tmpdir, progress=progress, limits=limits
+            path,
+            shared_blobs=options.shared_blobs,
+            tmpdir=options.tmpdir,
+            progress=progress,
+            limits=options.limits,
         )
     except SourceError as error:
         error.remedy = error.remedy or remedy_for_absent(path)
         raise
-    return OpenedSource(source, ref, tmpdir)
+    return OpenedSource(source, ref, options.tmpdir)

@@ -11,8 +11,7 @@ from typing import NoReturn
 
 import click
 
-from .. import __version__
-from ..errors import OcirootError, UsageError, printable
+from .. import OcirootError, UsageError, __version__, printable
 from .commands import Commands, explained
 from .streams import OutputError, prepare
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from .commands import Command
-from .common import PATH, image_options, opened, print_json, progress_bar, warn
+from .common import opened, print_json, progress_bar, warn
+from .options import PATH, grouped, image_options
 
 if TYPE_CHECKING:
-    from ..api.merged import Merged
-    from ..rootfs.contents import ContentCache
-    from ..rootfs.nodes import Node
+    from .. import Merged, Node
+    from .options import Choice
 
 __all__ = ["cat"]
 
@@ -22,10 +22,19 @@ __all__ = ["cat"]
 _JSON_LIMIT = 64 << 20
 
 
+class _How(NamedTuple):
+    """What is read, and how it is written."""
+
+    layer: int | None
+    force: bool
+    as_json: bool
+
+
 @click.command(cls=Command)
 @click.argument("image", type=PATH)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 @image_options
+@grouped("how", _How)
 @click.option(
     "--layer",
     type=click.IntRange(1),
@@ -34,14 +43,7 @@ _JSON_LIMIT = 64 << 20
 )
 @click.option("--force", "-f", is_flag=True, help="Write binary data to a terminal, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array with contents in base64.")
-def cat(
-    image: str,
-    paths: tuple[str, ...],
-    layer: int | None,
-    force: bool,
-    as_json: bool,
-    **choice: Any,
-) -> None:
+def cat(image: str, paths: tuple[str, ...], choice: Choice, how: _How) -> None:
     """Write the contents of files of IMAGE to stdout.
 
     PATH is a path from the root, as a container would see it: symbolic links are followed inside
@@ -61,18 +63,9 @@ def cat(
       ociroot cat --platform linux/arm64 app.tar /usr/bin/app | file -
       ociroot cat --layer 2 app.tar /etc/removed-by-layer-3
     """  # noqa: D301
-    from ..errors import printable
-    from ..rootfs.contents import ContentCache
-    from ..rootfs.describe import as_text, described
+    from .. import as_text, printable
     from .contents import BinaryData, write_content
-
-    raw = [path.encode("utf-8", "surrogateescape") for path in paths]
-    keepings: list[ContentCache] = []
-
-    def keep() -> ContentCache:
-        names = [path.rstrip(b"/").rpartition(b"/")[2] for path in raw]
-        keepings.append(ContentCache(names, choice["tmpdir"]))
-        return keepings[-1]
+    from .describe import described
 
     failed = False
 
@@ -81,37 +74,32 @@ def cat(
         failed = True
         click.echo(f"ociroot: {printable(image)}, {printable(path)}: {problem}", err=True)
 
-    with opened(image, **choice) as chosen:
+    with opened(image, choice) as chosen:
         with progress_bar() as progress:
-            merged = chosen.merged(verify=False, layer=layer, operations=keep, progress=progress)
-        kept = keepings[-1]
+            merged = chosen.merged(verify=False, layer=how.layer, keep=paths, progress=progress)
         wanted: list[tuple[str, Node]] = []
         for path in paths:
-            place = merged.tree.find(path.encode("utf-8", "surrogateescape"))
+            place = merged.tree.find(path)
             if place is None:
-                fail(path, "there is no such file" + (f" in layer {layer}" if layer else ""))
-            elif place[2].kind != "file":
-                fail(path, f"it is a {place[2].kind}, not a file")
+                within = f" in layer {how.layer}" if how.layer else ""
+                fail(path, f"there is no such file{within}")
+            elif place.node.kind != "file":
+                fail(path, f"it is a {place.node.kind}, not a file")
             else:
-                parent, name, node = place
-                wanted.append(("/" + as_text(parent.path_of(name)), node))
-        if failed and layer:
+                wanted.append(("/" + as_text(place.path), place.node))
+        if failed and how.layer:
             warn(merged.warnings)
-        missing = {node for _, node in wanted if node not in kept}
+        missing = {node for _, node in wanted if not merged.is_kept(node)}
         if len(missing) > 1:
             # They come in the order of the layers, and not as they are wanted.
-            for node, stream in merged.files(missing):
-                kept.keep(node, stream)
-        if as_json:
+            merged.keep(missing)
+        if how.as_json:
             _check_sizes(node for _, node in wanted)
-            print_json(
-                described(path, node) | _content(merged, kept, node) for path, node in wanted
-            )
+            print_json(described(path, node) | _content(merged, node) for path, node in wanted)
         else:
             for path, node in wanted:
-                pieces = kept.read(node) if node in kept else merged.read(node)
                 try:
-                    write_content(pieces, force=force)
+                    write_content(merged.read(node), force=how.force)
                 except BinaryData as error:
                     fail(path, str(error))
     if failed:
@@ -119,7 +107,7 @@ def cat(
 
 
 def _check_sizes(nodes: Iterable[Node]) -> None:
-    from ..errors import LimitExceeded
+    from .. import LimitExceeded
 
     for node in nodes:
         if node.size > _JSON_LIMIT:
@@ -129,6 +117,5 @@ def _check_sizes(nodes: Iterable[Node]) -> None:
             )
 
 
-def _content(merged: Merged, kept: ContentCache, node: Node) -> dict[str, str]:
-    content = b"".join(kept.read(node) if node in kept else merged.read(node))
-    return {"content": base64.b64encode(content).decode("ascii")}
+def _content(merged: Merged, node: Node) -> dict[str, str]:
+    return {"content": base64.b64encode(b"".join(merged.read(node))).decode("ascii")}

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..errors import printable
+from .. import printable
 from .limits import is_limit
 
 __all__ = ["Command", "Commands", "explained"]

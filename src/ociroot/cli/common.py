@@ -1,41 +1,32 @@
-"""What the commands share: how an image is named and chosen, and how things are shown."""
+"""What the commands share: how an image is opened, and how things are shown."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
-
-from .limits import limit_options
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from ..api.image import Image
-    from ..api.source import OpenedSource
-    from ..limits import Limits
-    from ..notices import ImageWarning
-    from ..progress import Progress, ProgressCallback
+    from .. import Image, ImageWarning, OpenedSource, Progress, ProgressCallback
+    from .options import Choice
 
 __all__ = [
-    "PATH",
     "counted",
-    "image_options",
+    "in_a_line",
     "opened",
+    "opened_source",
     "print_json",
     "progress_bar",
+    "share",
     "size",
     "warn",
 ]
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-# Whether it is there and can be read is for whoever opens it to say, and not a matter of usage.
-PATH = click.Path(readable=False)
 
 # Characters of a command that are shown, and that are looked at for it.
 _LINE = 150
@@ -47,78 +38,26 @@ _AT_ONCE = 16 << 10
 # Seconds between two drawings of the progress bar.
 _REFRESH = 0.1
 
-_OPTIONS = (
-    click.option(
-        "--platform",
-        metavar="[OS/]ARCH[/VARIANT]",
-        help="The platform to choose, as in linux/arm/v7 or arm64. Default: this machine's; where "
-        "there is one image, that one.",
-    ),
-    click.option("--ref", default="", metavar="NAME", help="The name of the image, full or short."),
-    click.option(
-        "--digest",
-        default="",
-        metavar="DIGEST",
-        help="The manifest's digest or the image ID, or the beginning of one.",
-    ),
-    click.option(
-        "--shared-blob-dir",
-        type=PATH,
-        help="Where the blobs of a layout directory lie, when several share them.",
-    ),
-    click.option("--tmpdir", type=PATH, help="Where a compressed archive is decompressed to."),
-)
-
-
-def image_options(command: _Command) -> _Command:
-    """Give a command the options that say which image is meant, and what it may ask for."""
-    command = limit_options(command)
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
-
 
 @contextmanager
-def opened_source(
-    image: str,
-    shared_blob_dir: str | None,
-    tmpdir: str | None,
-    limits: Limits,
-    *,
-    quiet: bool = False,
-) -> Iterator[OpenedSource]:
+def opened_source(image: str, choice: Choice, *, quiet: bool = False) -> Iterator[OpenedSource]:
     """Open what IMAGE names."""
     # Here, so that `--help` does not wait for it.
-    from ..api import source as api
+    from .. import open as open_source
 
     with progress_bar(quiet) as callback:
-        source = api.open(
-            image,
-            shared_blobs=shared_blob_dir,
-            tmpdir=tmpdir,
-            progress=callback,
-            limits=limits,
-        )
+        source = open_source(image, choice.source, progress=callback)
     with source:
         yield source
 
 
 @contextmanager
 def opened(
-    image: str,
-    *,
-    platform: str | None,
-    ref: str,
-    digest: str,
-    shared_blob_dir: str | None,
-    tmpdir: str | None,
-    limits: Limits,
-    strict: bool = False,
-    quiet: bool = False,
+    image: str, choice: Choice, *, strict: bool = False, quiet: bool = False
 ) -> Iterator[Image]:
     """Open what IMAGE names and choose the image that the options mean."""
-    with opened_source(image, shared_blob_dir, tmpdir, limits, quiet=quiet) as source:
-        yield source.image(platform, ref=ref, digest=digest, strict=strict)
+    with opened_source(image, choice, quiet=quiet) as source:
+        yield source.image(choice.selector, strict=strict)
 
 
 def print_json(value: Any) -> None:
@@ -199,7 +138,7 @@ def share(part: int, whole: int) -> str:
 
 def in_a_line(words: str) -> str:
     """Return words of an image, such as the command that made a layer, as one line."""
-    from ..errors import printable
+    from .. import printable
 
     return printable(" ".join(words[:_LINE_READ].split()))[:_LINE]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 
-from ..errors import OcirootError
+from .. import OcirootError
 
 __all__ = ["BinaryData", "write_content"]
 

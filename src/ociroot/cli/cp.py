@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from .commands import Command
-from .common import PATH, image_options, opened, progress_bar, warn
+from .common import opened, progress_bar, warn
+from .options import PATH, grouped, image_options
 
 if TYPE_CHECKING:
-    from ..api.image import Image
-    from ..api.merged import Merged
-    from ..rootfs.contents import ContentCache
-    from ..rootfs.nodes import Node
+    from .. import Merged, Node
+    from .options import Choice
 
 __all__ = ["cp"]
 
@@ -36,10 +34,21 @@ class _Copy(Command):
         return rest
 
 
+class _How(NamedTuple):
+    """What is copied, and how."""
+
+    layer: int | None
+    follow: bool
+    force: bool
+    preserve: str | None
+    no_verify: bool
+
+
 @click.command(cls=_Copy)
 @click.argument("source", metavar="IMAGE:PATH")
 @click.argument("destination", metavar="DEST", type=PATH)
 @image_options
+@grouped("how", _How)
 @click.option(
     "--layer",
     type=click.IntRange(1),
@@ -60,16 +69,7 @@ class _Copy(Command):
     is_flag=True,
     help="Of plain layers in an archive read only headers and what is copied, and verify neither.",
 )
-def cp(
-    source: str,
-    destination: str,
-    layer: int | None,
-    follow: bool,
-    force: bool,
-    preserve: str | None,
-    no_verify: bool,
-    **choice: Any,
-) -> None:
+def cp(source: str, destination: str, choice: Choice, how: _How) -> None:
     """Copy a file of an image, or a directory with all that is in it, to DEST.
 
     IMAGE and PATH are parted by the last colon with an image before it; `-:PATH` is in an image on
@@ -96,86 +96,57 @@ def cp(
       docker save app | ociroot cp -:/srv/app/. ./app
       ociroot cp --layer 2 app.tar:/etc/removed-by-layer-3 .
     """  # noqa: D301
-    from ..api.copying import copy_directory, copy_file
-    from ..errors import UsageError, printable
-    from ..notices import Notices
-    from ..rootfs.nodes import Directory
+    from .. import UsageError, printable
     from .contents import BinaryData, write_content
 
     image, path = _split(source)
-    notices = Notices()
-    with opened(image, **choice) as chosen:
-        merged, kept = _merged(
-            chosen, path if destination == "-" else None, layer, not no_verify, choice["tmpdir"]
-        )
-        # The image may change while it is read: what is copied is verified when it is copied.
-        files = functools.partial(merged.files, verify=not no_verify)
-        node = _node(merged, image, path, layer, follow)
+    verify = not how.no_verify
+    with opened(image, choice) as chosen:
+        # What goes to stdout cannot be taken back: it is kept until all has been verified.
+        keep = [path] if destination == "-" else []
+        with progress_bar() as progress:
+            merged = chosen.merged(verify=verify, layer=how.layer, keep=keep, progress=progress)
+        node = _node(merged, image, path, how)
         if destination == "-":
             if node.kind != "file":
                 raise UsageError(f"{printable(path)} is a {node.kind}: only files go to stdout")
-            for found, stream in files([node] if node not in kept else []):
-                kept.keep(found, stream)
+            merged.keep([node], verify=verify)
             try:
-                write_content(kept.read(node), force=force)
+                write_content(merged.read(node), force=how.force)
             except BinaryData as error:
                 raise error.locate(source=image, member=path) from None
             return
-        target = _target(destination, path, node, force)
-        kept_bits, spare = preserve == "mode", choice["limits"].size is None
-        if isinstance(node, Directory):
-            copy_directory(node, files, target, notices, keep_set_id=kept_bits, spare=spare)
-        else:
-            copy_file(
-                node,
-                files,
-                target,
-                notices,
-                force=force,
-                keep_set_id=kept_bits,
-                spare=spare,
-            )
+        # The image may change while it is read: what is copied is verified when it is copied.
+        warnings = merged.copy(
+            node,
+            _target(destination, path, node, how.force),
+            force=how.force,
+            keep_set_id=how.preserve == "mode",
+            verify=verify,
+        )
         warn(merged.warnings)
-    warn(notices.warnings())
+    warn(warnings)
 
 
-def _merged(
-    image: Image, to_stdout: str | None, layer: int | None, verify: bool, tmpdir: str | None
-) -> tuple[Merged, ContentCache]:
-    """Merge the layers; keep what goes to stdout, where nothing can be taken back."""
-    from ..rootfs.contents import ContentCache
-
-    kept: list[ContentCache] = []
-
-    def keep() -> ContentCache:
-        names = [] if to_stdout is None else [os.path.basename(to_stdout.rstrip("/"))]
-        kept.append(ContentCache(map(os.fsencode, names), tmpdir))
-        return kept[-1]
-
-    with progress_bar() as progress:
-        merged = image.merged(verify=verify, layer=layer, operations=keep, progress=progress)
-    return merged, kept[-1]
-
-
-def _node(merged: Merged, image: str, path: str, layer: int | None, follow: bool) -> Node:
+def _node(merged: Merged, image: str, path: str, how: _How) -> Node:
     """Return what is at a path of the image."""
-    from ..errors import OcirootError, printable
+    from .. import OcirootError, printable
 
     # As to the kernel, `link/` and `link/.` are what the link leads to, and must be directories.
     as_directory = path.rpartition("/")[2] in ("", ".")
-    place = merged.tree.find(os.fsencode(path), follow=follow or as_directory)
+    place = merged.tree.find(path, follow=how.follow or as_directory)
     if place is None:
-        warn(merged.warnings if layer else ())
-        within = f" in layer {layer}" if layer else ""
+        warn(merged.warnings if how.layer else ())
+        within = f" in layer {how.layer}" if how.layer else ""
         raise OcirootError(f"there is no {printable(path)}{within}", source=image)
-    if as_directory and place[2].kind != "dir":
-        raise OcirootError(f"{printable(path)} is a {place[2].kind}, not a dir", source=image)
-    return place[2]
+    if as_directory and place.node.kind != "dir":
+        raise OcirootError(f"{printable(path)} is a {place.node.kind}, not a dir", source=image)
+    return place.node
 
 
 def _target(destination: str, path: str, node: Node, force: bool) -> str:
     """Return the path that the copy is to have, as `cp -R` has it; refuse one that is taken."""
-    from ..errors import DestinationError
+    from .. import DestinationError
 
     name = os.path.basename(path.rstrip("/"))
     inside = os.path.isdir(destination) and name not in ("", ".", "..")
@@ -193,12 +164,11 @@ def _target(destination: str, path: str, node: Node, force: bool) -> str:
 
 def _split(source: str) -> tuple[str, str]:
     """Part IMAGE:PATH; either may have colons in it."""
-    from ..errors import printable
-    from ..sources.transports import exists
+    from .. import image_exists, printable
 
     at = len(source)
     while (at := source.rfind(":", 0, at)) > 0:
-        if exists(source[:at]):
+        if image_exists(source[:at]):
             return source[:at], source[at + 1 :]
     # None of them is there: which file is missing is for whoever opens it to say.
     image, colon, path = source.rpartition(":")

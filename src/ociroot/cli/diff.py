@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
 
 from .commands import Command
-from .common import PATH, image_options, opened, opened_source, print_json, progress_bar, size
+from .common import opened, opened_source, print_json, progress_bar, size
+from .options import PATH, grouped, image_options
 
 if TYPE_CHECKING:
-    from ..api.image import Image
-    from ..api.layer import Layer
-    from ..rootfs.compare import ConfigDifference, Difference, Hashing, Side
-    from ..rootfs.tree import Tree
-    from ..spec.config import Config
+    from .. import Config, ConfigDifference, Difference, Image, Snapshot
+    from .options import Choice
 
 __all__ = ["diff"]
 
@@ -25,10 +23,46 @@ _T = TypeVar("_T")
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
 
+class _Other(NamedTuple):
+    """Which image is the other one."""
+
+    other_platform: str | None
+    other_ref: str | None
+    other_digest: str | None
+
+    @property
+    def is_named(self) -> bool:
+        return any(each is not None for each in self)
+
+    def choice(self, choice: Choice) -> Choice:
+        """Return what the options for the other image make of those for both."""
+        if self.other_ref is not None or self.other_digest is not None:
+            choice = choice._replace(ref=self.other_ref or "", digest=self.other_digest or "")
+        return choice._replace(platform=self.other_platform or choice.platform)
+
+
+class _How(NamedTuple):
+    """What is compared, and what is shown of it."""
+
+    layers: str | None
+    mtime: bool
+    name_only: bool
+    as_json: bool
+
+
+class _Side(NamedTuple):
+    """An image that is compared."""
+
+    files: Snapshot
+    config: Config
+
+
 @click.command(cls=Command)
 @click.argument("image", type=PATH)
 @click.argument("other", type=PATH, required=False)
 @image_options
+@grouped("others", _Other)
+@grouped("how", _How)
 @click.option("--other-platform", metavar="[OS/]ARCH[/VARIANT]", help="The platform of OTHER.")
 @click.option("--other-ref", metavar="NAME", help="The name of the other image.")
 @click.option("--other-digest", metavar="DIGEST", help="The digest of the other image.")
@@ -40,18 +74,7 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 @click.option("--mtime", is_flag=True, help="Another modification time is a difference, too.")
 @click.option("--name-only", is_flag=True, help="Print the paths alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def diff(
-    image: str,
-    other: str | None,
-    other_platform: str | None,
-    other_ref: str | None,
-    other_digest: str | None,
-    layers: str | None,
-    mtime: bool,
-    name_only: bool,
-    as_json: bool,
-    **choice: Any,
-) -> None:
+def diff(image: str, other: str | None, choice: Choice, others: _Other, how: _How) -> None:
     """Show how two images, IMAGE and OTHER, differ.
 
     A line for each path: + added, - removed, ~ changed (type, content, mode, owner, size, target,
@@ -72,21 +95,18 @@ def diff(
       ociroot diff --ref app:1 --other-ref app:2 apps.tar
       ociroot diff --layers 1..2 app.tar
     """  # noqa: D301
-    from ..errors import printable
-    from ..rootfs.compare import compare, compare_configs
-    from ..rootfs.describe import as_text
+    from .. import as_text, compare_configs, printable
 
-    others = (other_platform, other_ref, other_digest)
-    if layers is not None:
-        if other is not None or any(each is not None for each in others):
+    if how.layers is not None:
+        if other is not None or others.is_named:
             raise click.UsageError("--layers compares IMAGE with itself: there is no other image")
-        with opened(image, **choice) as chosen:
-            before, after = _after_layers(chosen, *_range(layers, len(chosen.layers)))
-            configs = (chosen.config, chosen.config)
+        with opened(image, choice) as chosen, progress_bar() as progress:
+            numbers = _range(how.layers, len(chosen.layers))
+            sides = [_Side(e, chosen.config) for e in chosen.snapshots(*numbers, progress=progress)]
     else:
-        if other is None and all(each is None for each in others):
+        if other is None and not others.is_named:
             raise click.UsageError("give a second image, or --layers M..N of one")
-        before, after, configs = _both(image, other, others, choice)
+        sides = list(_both(image, other, choice, others.choice(choice)))
 
     found = 0
 
@@ -96,12 +116,13 @@ def diff(
             found += 1
             yield each
 
-    show = as_text if as_json else printable
-    files = counting(compare(before, after, mtime=mtime, show=show, limits=choice["limits"]))
-    config = counting(compare_configs(*configs))
-    if as_json:
+    before, after = sides
+    show = as_text if how.as_json else printable
+    files = counting(before.files.compare(after.files, mtime=how.mtime, show=show))
+    config = counting(compare_configs(before.config, after.config))
+    if how.as_json:
         print_json({"files": files, "config": config})
-    elif name_only:
+    elif how.name_only:
         for file in files:
             click.echo(file.path)
         for _ in config:
@@ -125,7 +146,7 @@ def _file_line(difference: Difference) -> str:
 def _show_settings(differences: Iterator[ConfigDifference], *, after_files: bool) -> None:
     import json
 
-    from ..errors import printable
+    from .. import printable
 
     heading = "\nConfiguration" if after_files else "Configuration"
     for each in differences:
@@ -139,33 +160,22 @@ def _show_settings(differences: Iterator[ConfigDifference], *, after_files: bool
         click.echo(printable(f"{_SIGNS[each.change]} {name}{': ' if shown else ''}{shown}"))
 
 
-def _both(
-    image: str, other: str | None, others: tuple[str | None, ...], choice: dict[str, Any]
-) -> tuple[Side, Side, tuple[Config, Config]]:
+def _both(image: str, other: str | None, choice: Choice, second: Choice) -> Iterator[_Side]:
     """Read the two images, one after the other."""
-    platform, ref, digest = others
-    second = {**choice, "platform": platform or choice["platform"]}
-    if ref is not None or digest is not None:
-        second |= {"ref": ref or "", "digest": digest or ""}
-    sides: list[Side] = []
-    configs: list[Config] = []
-
-    def read(chosen: Image) -> None:
-        sides.append(_after_layers(chosen, len(chosen.layers))[0])
-        configs.append(chosen.config)
-
     if other is not None:
-        for name, options in ((image, choice), (other, second)):
-            with opened(name, **options) as chosen:
-                read(chosen)
+        for name, wanted in ((image, choice), (other, second)):
+            with opened(name, wanted) as chosen:
+                yield _side(chosen)
     else:
         # Once: it may be standard input.
-        sources = {name: choice[name] for name in ("shared_blob_dir", "tmpdir", "limits")}
-        with opened_source(image, **sources) as source:
-            for options in (choice, second):
-                wanted = {name: options[name] for name in ("platform", "ref", "digest")}
-                read(source.image(**wanted))
-    return sides[0], sides[1], (configs[0], configs[1])
+        with opened_source(image, choice) as source:
+            for wanted in (choice, second):
+                yield _side(source.image(wanted.selector))
+
+
+def _side(image: Image) -> _Side:
+    with progress_bar() as progress:
+        return _Side(image.snapshot(progress=progress), image.config)
 
 
 def _range(text: str, count: int) -> tuple[int, int]:
@@ -174,33 +184,3 @@ def _range(text: str, count: int) -> tuple[int, int]:
     if match is None or not all(int(number) <= count for number in match.groups()):
         raise click.UsageError(f"--layers is M..N, with numbers from 0 to {count}")
     return int(match[1]), int(match[2])
-
-
-def _after_layers(image: Image, *numbers: int) -> list[Side]:
-    """Return what is there after each of these layers, in one pass over all of them."""
-    from ..rootfs.compare import Hashing, Side
-    from ..rootfs.nodes import Directory
-
-    hashings: list[Hashing] = []
-    found: dict[int, Side] = {}
-    applied = 0
-
-    def start() -> Hashing:
-        nonlocal applied
-        applied = 0
-        found.clear()
-        found[0] = Side(Directory(None, b"", 0), {})
-        hashings.append(Hashing())
-        return hashings[-1]
-
-    def look(tree: Tree, layer: Layer) -> None:
-        nonlocal applied
-        applied += 1
-        if applied in numbers:
-            # Further layers would change it.
-            hashing, last = hashings[-1], applied == len(image.layers)
-            found[applied] = Side(tree.root, hashing.digests) if last else hashing.side(tree.root)
-
-    with progress_bar() as progress:
-        image.merged(operations=start, after_layer=look, progress=progress)
-    return [found[number] for number in numbers]

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .common import print_json
 
 if TYPE_CHECKING:
-    from ..layers.changeset import Change
-    from ..rootfs.glob import PathPattern
-    from ..tar.entry import Entry
+    from .. import Entry, LayerChange, PathPattern
 
 __all__ = ["LayerListing", "xattr_lines"]
 
@@ -30,52 +28,44 @@ class LayerListing:
             long: whether all is shown of each entry.
             xattrs: whether extended attributes are.
         """
-        from ..rootfs.glob import PathPattern
+        from .. import PathPattern
 
-        self._patterns = [
-            PathPattern(path.encode("utf-8", "surrogateescape"), below=True) for path in paths
-        ]
+        self._patterns = [PathPattern(path, below=True) for path in paths]
         self.missing: dict[PathPattern, str] = dict(zip(self._patterns, paths, strict=True))
         self._long = long
         self._xattrs = xattrs
 
-    def show(self, entries: Iterator[Entry]) -> Iterator[str]:
+    def show(self, changes: Iterator[LayerChange]) -> Iterator[str]:
         """Yield lines for people."""
-        for entry, what in self._chosen(entries):
-            yield self._line(entry) + (f"  ({what})" if what else "")
+        for change in self._chosen(changes):
+            what = _hidden(change)
+            yield self._line(change.entry) + (f"  ({what})" if what else "")
             if self._xattrs:
-                yield from xattr_lines(entry.xattrs)
+                yield from xattr_lines(change.entry.xattrs)
 
-    def print_json(self, entries: Iterator[Entry]) -> None:
+    def print_json(self, changes: Iterator[LayerChange]) -> None:
         """Print a JSON array."""
-        print_json(_described(entry, what) for entry, what in self._chosen(entries))
+        print_json(_described(change) for change in self._chosen(changes))
 
-    def _chosen(self, entries: Iterator[Entry]) -> Iterator[tuple[Entry, str]]:
-        """Yield the entries that are to be listed, and what each of them hides, in words."""
-        from ..tar.names import clean
+    def _chosen(self, changes: Iterator[LayerChange]) -> Iterator[LayerChange]:
+        """Yield the changes whose entries are to be listed."""
+        return (each for each in changes if not self._patterns or self._matches(each))
 
-        for entry in entries:
-            change, what = _whiteout(entry)
-            if self._patterns:
-                # A whiteout is found by its own name, and by that of what it hides.
-                paths = [clean(entry.name), *([_path(change)] if change is not None else [])]
-                if not self._matches(paths):
-                    continue
-            yield entry, what
-
-    def _matches(self, paths: list[bytes]) -> bool:
+    def _matches(self, change: LayerChange) -> bool:
+        # A whiteout is found by its own name, and by that of what it hides.
+        paths = (change.entry.name, change.path)
         found = [each for each in self._patterns if any(map(each.matches, paths))]
         for pattern in found:
             self.missing.pop(pattern, None)
         return bool(found)
 
     def _line(self, entry: Entry) -> str:
-        from ..errors import printable
-        from ..rootfs.describe import mode_string, time_string
+        from .. import printable
+        from .describe import mode_string, time_string
 
         line = printable(entry.name)
         if self._long:
-            mode = mode_string(entry.kind, entry.mode)
+            mode = mode_string(entry)
             when = time_string(entry.mtime_ns)
             line = f"{mode} {entry.uid:5} {entry.gid:5} {entry.size:10} {when} {line}"
             arrow = " -> " if entry.kind == "symlink" else " link to "
@@ -83,9 +73,10 @@ class LayerListing:
         return line
 
 
-def _described(entry: Entry, what: str) -> dict[str, Any]:
-    from ..rootfs.describe import as_text
+def _described(change: LayerChange) -> dict[str, Any]:
+    from .. import as_text
 
+    entry = change.entry
     return {
         "path": as_text(entry.name),
         "type": entry.kind,
@@ -95,38 +86,28 @@ def _described(entry: Entry, what: str) -> dict[str, Any]:
         "mtime_ns": entry.mtime_ns,
         "size": entry.size,
         "target": as_text(entry.target),
-        "whiteout": what or None,
+        "whiteout": _hidden(change) or None,
     }
 
 
 def xattr_lines(xattrs: dict[bytes, bytes] | None) -> Iterator[str]:
     """Yield a line for each extended attribute."""
-    from ..errors import printable
+    from .. import printable
 
     for name, value in sorted((xattrs or {}).items()):
         yield f"    {printable(name)}={printable(value)}"
 
 
-def _path(change: Change) -> bytes:
-    return b"/".join(filter(None, (change.parent, change.name)))
+def _hidden(change: LayerChange) -> str:
+    """Return in words what an entry hides, or why it does nothing; of any other, nothing."""
+    from .. import printable
 
-
-def _whiteout(entry: Entry) -> tuple[Change | None, str]:
-    """Return the change that an entry describes, and in words what it hides, if it is a whiteout.
-
-    None is the change of an entry that means nothing, or that is malformed.
-    """
-    from ..errors import MalformedImage, printable
-    from ..layers.changeset import changes
-    from ..notices import Notices
-
-    try:
-        found = list(changes([entry], Notices()))
-    except MalformedImage as error:
-        return None, error.problem
-    if not found:
-        return None, "ignored"
-    change = found[0]
-    if change.action == "opaque":
-        return change, f"whiteout of all in /{printable(change.parent)}"
-    return change, f"whiteout of /{printable(_path(change))}" if change.action == "whiteout" else ""
+    match change.action:
+        case "whiteout":
+            return f"whiteout of /{printable(change.path)}"
+        case "opaque":
+            return f"whiteout of all in /{printable(change.path)}"
+        case "ignored":
+            return "ignored"
+        case _:
+            return change.problem

@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from .commands import Command
-from .common import PATH, counted, image_options, opened, print_json, progress_bar, size, warn
+from .common import counted, opened, print_json, progress_bar, size, warn
+from .options import PATH, grouped, image_options
+
+if TYPE_CHECKING:
+    from .. import Report
+    from .options import Choice
 
 __all__ = ["extract"]
+
+
+class _How(NamedTuple):
+    """What may be done; the fields are those of ``ExtractOptions``."""
+
+    replace: bool
+    replace_anything: bool
+    discard_volumes: bool
+    parents: bool
+    sync: bool
+    strict: bool
+
+
+class _Output(NamedTuple):
+    """What is told of it."""
+
+    as_json: bool
+    quiet: bool
+    verbose: bool
 
 
 @click.command(cls=Command)
 @click.argument("image", type=PATH)
 @click.argument("rootfs", type=PATH)
 @image_options
+@grouped("how", _How)
+@grouped("output", _Output)
 @click.option(
     "--replace",
     is_flag=True,
@@ -35,21 +61,7 @@ __all__ = ["extract"]
 @click.option("--json", "as_json", is_flag=True, help="Print a report as one JSON document.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only: no progress, no warnings.")
 @click.option("--verbose", "-v", is_flag=True, help="Tell of each layer.")
-def extract(
-    image: str,
-    rootfs: str,
-    tmpdir: str | None,
-    replace: bool,
-    replace_anything: bool,
-    discard_volumes: bool,
-    parents: bool,
-    sync: bool,
-    strict: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **choice: Any,
-) -> None:
+def extract(image: str, rootfs: str, choice: Choice, how: _How, output: _Output) -> None:
     """Extract the root file system of IMAGE to the directory ROOTFS.
 
     IMAGE is an oci-archive, a docker-archive or an OCI layout directory; `-` reads standard input,
@@ -67,52 +79,42 @@ def extract(
       docker save app | ociroot extract - rootfs
       ociroot extract --platform linux/arm64 --json app.tar rootfs | jq .config
     """  # noqa: D301
-    from ..errors import printable
-    from ..publish.directory import room_for
+    from .. import ExtractOptions, tmpdir_for
 
-    if quiet and verbose:
+    if output.quiet and output.verbose:
         raise click.UsageError("--quiet and --verbose exclude each other")
     if rootfs == "-":
         raise click.UsageError("a directory cannot go to stdout; ./- is the one of that name")
+    choice = choice._replace(tmpdir=choice.tmpdir or tmpdir_for(rootfs))
+    options = ExtractOptions(**how._asdict(), writer_process=True)
     with (
-        opened(
-            image,
-            tmpdir=tmpdir or room_for(rootfs),
-            strict=strict,
-            quiet=quiet,
-            **choice,
-        ) as chosen,
-        progress_bar(quiet) as callback,
+        opened(image, choice, strict=how.strict, quiet=output.quiet) as chosen,
+        progress_bar(output.quiet) as callback,
     ):
-        report = chosen.extract(
-            rootfs,
-            strict=strict,
-            replace=replace,
-            replace_anything=replace_anything,
-            discard_volumes=discard_volumes,
-            parents=parents,
-            sync=sync,
-            writer_process=True,
-            progress=callback,
-        )
+        report = chosen.extract(rootfs, options, progress=callback)
+    if not output.quiet:
+        _show(report, output.verbose)
+    if output.as_json:
+        print_json(report)
 
-    if not quiet:
-        warn(report.warnings)
-        if verbose:
-            for layer in report.layers:
-                click.echo(
-                    f"layer {layer.layer}/{len(report.layers)} {layer.digest or layer.diff_id}: "
-                    f"{counted(layer.entries, 'entry', 'entries')}, "
-                    f"{size(layer.size)} {layer.compression}, {size(layer.unpacked_size)} unpacked",
-                    err=True,
-                )
-        entries = sum(layer.entries for layer in report.layers)
-        unpacked = sum(layer.unpacked_size for layer in report.layers)
+
+def _show(report: Report, verbose: bool) -> None:
+    """Print the warnings, of each layer a line where that is wanted, and a summary."""
+    from .. import printable
+
+    warn(report.warnings)
+    for layer in report.layers if verbose else ():
         click.echo(
-            f"{report.platform}: {counted(len(report.layers), 'layer')}, "
-            f"{counted(entries, 'entry', 'entries')}, "
-            f"{size(unpacked)} in {report.seconds:.1f} s → {printable(report.destination)}",
+            f"layer {layer.layer}/{len(report.layers)} {layer.digest or layer.diff_id}: "
+            f"{counted(layer.entries, 'entry', 'entries')}, "
+            f"{size(layer.size)} {layer.compression}, {size(layer.unpacked_size)} unpacked",
             err=True,
         )
-    if as_json:
-        print_json(report)
+    entries = sum(layer.entries for layer in report.layers)
+    unpacked = sum(layer.unpacked_size for layer in report.layers)
+    click.echo(
+        f"{report.platform}: {counted(len(report.layers), 'layer')}, "
+        f"{counted(entries, 'entry', 'entries')}, "
+        f"{size(unpacked)} in {report.seconds:.1f} s → {printable(report.destination)}",
+        err=True,
+    )

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .commands import Command
-from .common import PATH, image_options, in_a_line, opened_source, print_json, size
+from .common import in_a_line, opened_source, print_json, size
+from .options import PATH, image_options
 
 if TYPE_CHECKING:
-    from ..api.image import Image
-    from ..images.found import Listing
-    from ..limits import Limits
+    from .. import Image, Listing
+    from .options import Choice
 
 __all__ = ["inspect"]
 
@@ -21,16 +21,7 @@ __all__ = ["inspect"]
 @click.argument("image", type=PATH)
 @image_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def inspect(
-    image: str,
-    as_json: bool,
-    shared_blob_dir: str | None,
-    tmpdir: str | None,
-    limits: Limits,
-    platform: str | None,
-    ref: str,
-    digest: str,
-) -> None:
+def inspect(image: str, as_json: bool, choice: Choice) -> None:
     """Show what is in IMAGE, and of the chosen image its configuration, layers and history.
 
     Only documents are read, and verified; nothing is decompressed. Where more than one image could
@@ -45,16 +36,16 @@ def inspect(
       ociroot inspect --platform linux/arm64 layout/
       ociroot inspect --json app.tar | jq -r '.image.layers[].diff_id'
     """  # noqa: D301
-    from ..errors import UsageError, printable
+    from .. import UsageError, printable
 
-    with opened_source(image, shared_blob_dir, tmpdir, limits) as source:
+    with opened_source(image, choice) as source:
         listing = source.listing()
         chosen: Image | None = None
         try:
             if listing.images or any(other.is_unreadable for other in listing.others):
-                chosen = source.image(platform, ref=ref, digest=digest)
+                chosen = source.image(choice.selector)
         except UsageError as error:
-            if platform or ref or digest or source.ref:
+            if choice.is_named or source.ref:
                 raise
             click.echo(f"ociroot: {error}", err=True)
         about = _about(chosen) if chosen is not None else None
@@ -106,9 +97,6 @@ def _plain(struct: Any) -> Any:
 
 def _about(image: Image) -> dict[str, Any]:
     """Return what is shown of the chosen image."""
-    from ..rootfs.describe import history_of_layers
-    from ..spec.config import chain_ids
-
     return {
         "digest": str(image.digest),
         "image_id": str(image.image_id),
@@ -129,15 +117,14 @@ def _about(image: Image) -> dict[str, Any]:
             for layer in image.layers
         ],
         "history": (
-            {**_plain(item), "layer": number} for item, number in history_of_layers(image.config)
+            {**_plain(item), "layer": number} for item, number in image.config.history_of_layers()
         ),
-        "chain_ids": [str(each) for each in chain_ids(image.config.rootfs.parsed_diff_ids)],
+        "chain_ids": [str(each) for each in image.config.chain_ids],
     }
 
 
 def _show(about: dict[str, Any]) -> None:
-    from ..errors import printable
-    from ..spec.digest import Digest
+    from .. import Digest, printable
 
     parameters = about["config"].get("config", {})
     click.echo(f"\n{about['platform']}  image ID {about['image_id']}")

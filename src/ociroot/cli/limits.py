@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..limits import DEFAULTS, MEANINGS, Limits
+from .. import Limits
 
 __all__ = ["is_limit", "limit_options"]
 
@@ -35,13 +35,14 @@ def limit_options(command: _Command) -> _Command:
 
     @functools.wraps(command)
     def gathering(**arguments: Any) -> Any:
-        given = {name: arguments.pop(f"max_{name}") for name in MEANINGS}
+        given = {name: arguments.pop(f"max_{name}") for name in Limits.meanings()}
         chosen = {name: value for name, value in given.items() if value is not None}
         return command(limits=Limits(**chosen), **arguments)
 
     result: Any = gathering
-    for name, meaning in reversed(MEANINGS.items()):
-        default = getattr(DEFAULTS, name)
+    defaults = Limits()
+    for name, meaning in reversed(Limits.meanings().items()):
+        default = getattr(defaults, name)
         shown = _short(default, meaning.unit) if default is not None else "the free space"
         result = click.option(
             f"--max-{name.replace('_', '-')}",

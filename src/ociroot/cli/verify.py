@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .commands import Command
-from .common import PATH, counted, image_options, opened_source, print_json, progress_bar, warn
+from .common import counted, opened_source, print_json, progress_bar, warn
+from .options import PATH, image_options
 
 if TYPE_CHECKING:
-    from ..api.image import Image
-    from ..api.source import OpenedSource
-    from ..limits import Limits
+    from .. import Image, OpenedSource
+    from .options import Choice
 
 __all__ = ["verify"]
 
@@ -32,18 +32,7 @@ __all__ = ["verify"]
     "--strict", is_flag=True, help="Refuse an image for a warning that breaches the specification."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of the outcomes.")
-def verify(
-    image: str,
-    everything: bool,
-    strict: bool,
-    as_json: bool,
-    platform: str | None,
-    ref: str,
-    digest: str,
-    shared_blob_dir: str | None,
-    tmpdir: str | None,
-    limits: Limits,
-) -> None:
+def verify(image: str, everything: bool, strict: bool, as_json: bool, choice: Choice) -> None:
     """Check everything of IMAGE that extracting it would check, and write nothing.
 
     Documents, digests, sizes, diff_ids, the format of every layer, and whether its changes can be
@@ -55,14 +44,14 @@ def verify(
       ociroot verify app.tar
       ociroot verify --all --strict layout/
     """  # noqa: D301
-    from ..errors import OcirootError, printable
+    from .. import OcirootError, printable
 
     outcomes: list[dict[str, Any]] = []
     code = 0
-    with opened_source(image, shared_blob_dir, tmpdir, limits) as source:
-        if everything and (ref or digest or source.ref):
+    with opened_source(image, choice) as source:
+        if everything and (choice.ref or choice.digest or source.ref):
             raise click.UsageError("--all verifies every image, and not one of a name or a digest")
-        for outcome, load in _chosen(source, everything, strict, platform, ref, digest):
+        for outcome, load in _chosen(source, everything, strict, choice):
             try:
                 chosen = load()
                 outcome |= {"digest": str(chosen.digest), "platform": str(chosen.platform)}
@@ -90,21 +79,17 @@ def verify(
 
 
 def _chosen(
-    source: OpenedSource,
-    everything: bool,
-    strict: bool,
-    platform: str | None,
-    ref: str,
-    digest: str,
+    source: OpenedSource, everything: bool, strict: bool, choice: Choice
 ) -> Iterator[tuple[dict[str, Any], Callable[[], Image]]]:
     """Yield for each image to verify what is known of its outcome, and what gives the image."""
 
     def choose() -> Image:
-        return source.image(platform, ref=ref, digest=digest, strict=strict)
+        return source.image(choice.selector, strict=strict)
 
     listing = source.listing() if everything else None
     if listing is None or not (listing.images or any(o.is_unreadable for o in listing.others)):
-        yield {"digest": digest or None, "ok": True}, choose  # or it says what there is instead
+        # Where there is no image, this says what there is instead.
+        yield {"digest": choice.digest or None, "ok": True}, choose
         return
     # One image may have several names; it is verified once.
     for found in {(found.digest, found.members): found for found in listing.images}.values():

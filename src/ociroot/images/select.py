@@ -22,18 +22,29 @@ __all__ = ["ImageSelector", "select", "select_listed"]
 _SHOWN = 200
 
 
-class ImageSelector(msgspec.Struct, frozen=True):
-    """What to choose an image by.
+class ImageSelector(msgspec.Struct, frozen=True, kw_only=True):
+    """Which image of a source is meant.
 
     Attributes:
-        platform: what it must run on; None: this machine, or any when there is but one image.
-        ref: a name of it, full or short; empty: any.
-        digest: the beginning of its manifest's digest or of its image ID; empty: any.
+        platform: what it must run on, as in ``linux/arm/v7`` or ``arm64``; None: this machine, or
+            any platform when there is but one image.
+        ref: a name of it, full or short; empty: the one that the source was opened with, or any.
+        digest: the digest of its manifest or its image ID, or the beginning of one; empty: any.
     """
 
-    platform: Platform | None = None
+    platform: Platform | str | None = None
     ref: str = ""
     digest: str = ""
+
+    @property
+    def parsed_platform(self) -> Platform | None:
+        """The platform, where there is one.
+
+        Raises:
+            UsageError: the text names none.
+        """
+        platform = self.platform
+        return Platform.parse(platform) if isinstance(platform, str) else platform
 
 
 def select(catalog: Catalog, wanted: ImageSelector, notices: Notices) -> FoundImage:
@@ -73,7 +84,7 @@ def _likely(catalog: Catalog, wanted: ImageSelector) -> list[Entry]:
     entries = whole or entries
     platforms = [e.descriptor.platform if e.descriptor is not None else None for e in entries]
     if all(platforms):
-        here = wanted.platform or Platform.of_this_machine()
+        here = wanted.parsed_platform or Platform.of_this_machine()
         fitting = [e for e, each in zip(entries, platforms, strict=True) if _fits(each, here)]
         entries = fitting or entries
     return entries if len(entries) < len(catalog.entries) else []
@@ -115,9 +126,9 @@ def select_listed(listing: Listing, wanted: ImageSelector, notices: Notices) -> 
 
 def _choose(listing: Listing, wanted: ImageSelector, notices: Notices) -> FoundImage:
     """Choose one of those that can be read."""
-    here = wanted.platform or Platform.of_this_machine()
+    here = wanted.parsed_platform or Platform.of_this_machine()
     images = [image for image in listing.images if _is_asked_for(image, wanted)]
-    if images and wanted.platform is None and len({image.digest for image in images}) == 1:
+    if images and wanted.parsed_platform is None and len({image.digest for image in images}) == 1:
         if images[0].platform.rank_for(here) is None:
             notices.add("platform", f"{images[0].platform}, this machine is {here}")
         return images[0]
@@ -153,7 +164,7 @@ def _check_first(listing: Listing, chosen: FoundImage, wanted: ImageSelector) ->
     Only what its descriptor says of that one is known: that it has the same names, and that its
     platform fits as well or better.
     """
-    here = wanted.platform or Platform.of_this_machine()
+    here = wanted.parsed_platform or Platform.of_this_machine()
     place = listing.images.index(chosen)
     rank = chosen.platform.rank_for(here)
     said = chosen.descriptor is not None and chosen.descriptor.platform is not None
@@ -187,7 +198,7 @@ def _no_image(
     # What it is for nobody knows, where no descriptor says so.
     known = [other for other in named if _fits(other.platform, here)]
     if not images:
-        known += [o for o in named if o.platform is None or wanted.platform is None]
+        known += [o for o in named if o.platform is None or wanted.parsed_platform is None]
     broken = next((other.error for other in known if other.is_unreadable), None)
     if broken is None and not images and known and (wanted.ref or wanted.digest):
         broken = known[0].error  # that it is missing

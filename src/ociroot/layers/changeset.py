@@ -23,7 +23,7 @@ from ..tar.names import clean
 from ..tar.reader import SLASH
 from .xattrs import check_xattrs
 
-__all__ = ["Change", "changes"]
+__all__ = ["Change", "LayerChange", "changes", "meaning"]
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
@@ -47,6 +47,37 @@ class Change(NamedTuple):
     parent: bytes
     name: bytes
     entry: Entry
+
+
+class LayerChange(NamedTuple):
+    """What an entry of a layer does to the layers below it.
+
+    Attributes:
+        entry: the entry.
+        action: ``add`` (or replace, or modify), ``whiteout`` of what is at ``path``, ``opaque``:
+            a whiteout of all that is in ``path``, ``ignored``: it does nothing, ``malformed``: no
+            layer can be applied with it.
+        path: the path from the root, without a leading ``/``; of what is ignored or malformed, the
+            entry's own.
+        problem: why it is malformed; otherwise empty.
+    """
+
+    entry: Entry
+    action: Literal["add", "whiteout", "opaque", "ignored", "malformed"]
+    path: bytes
+    problem: str = ""
+
+
+def meaning(entry: Entry) -> LayerChange:
+    """Return what an entry of a layer does, also where a layer with it cannot be applied."""
+    try:
+        found = next(changes([entry], Notices()), None)
+    except MalformedImage as error:
+        return LayerChange(entry, "malformed", clean(entry.name), error.problem)
+    if found is None:
+        return LayerChange(entry, "ignored", clean(entry.name))
+    path = b"/".join(filter(None, (found.parent, found.name)))
+    return LayerChange(entry, found.action, path)
 
 
 def changes(entries: Iterable[Entry], notices: Notices) -> Iterator[Change]:

@@ -19,12 +19,12 @@ from typing import Protocol
 
 from ..rootfs.contents import ContentCache
 from ..rootfs.nodes import Directory, Node
-from ..tar.stream import Data, Stream
+from ..tar.stream import Data
 
 __all__ = ["Files", "Sink", "depth_first", "feed"]
 
 #: What goes to the contents of files, in the order of the layers: ``Merged.files``.
-Files = Callable[[Iterable[Node]], Iterator[tuple[Node, Stream]]]
+Files = Callable[[Iterable[Node]], Iterator[tuple[Node, Data]]]
 
 
 class Sink(Protocol):

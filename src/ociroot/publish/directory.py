@@ -32,7 +32,7 @@ from .signals import first_signal_waits
 from .staged import Staged, entered, notice_leftover, sync_names, translated
 from .staging import StagingDirectory, staging_directory, under_way
 
-__all__ = ["PublishOptions", "Staging", "room_for", "staged"]
+__all__ = ["PublishOptions", "Staging", "staged", "tmpdir_for"]
 
 _WHAT = "use the destination"
 #: What sets the attributes of a root, given its descriptor.
@@ -219,11 +219,15 @@ class _Way:
             sync_names(fd, self._notices)
 
 
-def room_for(path: str) -> str | None:
-    """Return the directory in whose file system there will be room for what is to have a path.
+def tmpdir_for(path: str) -> str | None:
+    """Return a directory for temporary files that are as large as what is to have a path.
+
+    Args:
+        path: where the result of an extraction is to be.
 
     Returns:
-        That path where something is mounted, else its directory; None: it may not be written to.
+        A directory in the same file system: the path where something is mounted, else its parent;
+        None: it may not be written to.
     """
     with suppress(DestinationError, OSError), opened_parent(path) as where:
         inside = -1

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import msgspec
 
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 from ..spec.config import Config
+from ..tar.names import as_text
 from ..tar.stream import Data
 from .contents import iter_chunks
-from .describe import as_text
 from .nodes import HOST_XATTRS, Directory, Node, gone_with
 from .operations import NoOperations
+from .tree import Tree
 from .walking import CurrentPath
 
 __all__ = [
     "ConfigDifference",
     "Difference",
     "Hashing",
-    "Side",
-    "compare",
+    "Snapshot",
+    "Snapshots",
     "compare_configs",
 ]
 
@@ -38,8 +39,14 @@ class Hashing(NoOperations):
         digests: the SHA-256 of each regular file's content.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        """Begin with an empty tree.
+
+        Args:
+            limits: those of its snapshots.
+        """
         self.digests: dict[Node, bytes] = {}
+        self._limits = limits
         self._holes = _HOLES
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
@@ -62,21 +69,105 @@ class Hashing(NoOperations):
         for each in gone_with(node):
             self.digests.pop(each, None)
 
-    def side(self, root: Directory) -> Side:
-        """Return a tree as it is now, which stays so when further layers are applied to it."""
-        return Side(_copied(root), self.digests.copy())
+    def snapshot(self, root: Directory, *, last: bool = False) -> Snapshot:
+        """Return a tree as it is now.
+
+        Args:
+            root: its root.
+            last: whether no layer is applied to it any more; otherwise it is copied.
+        """
+        if last:
+            return Snapshot(root, self.digests, self._limits)
+        return Snapshot(_copied(root), self.digests.copy(), self._limits)
 
 
-class Side(msgspec.Struct, frozen=True):
-    """One of two trees.
+class Snapshots:
+    """Takes snapshots of what some layers leave, in one pass over all of them.
+
+    Attributes:
+        taken: the snapshots by the number of the layer; 0: before the first one.
+    """
+
+    def __init__(self, numbers: Container[int], count: int, limits: Limits) -> None:
+        """Begin.
+
+        Args:
+            numbers: the layers after which one is taken.
+            count: how many layers there are.
+            limits: those of the snapshots.
+        """
+        self._numbers = numbers
+        self._count = count
+        self._limits = limits
+        self._hashing = Hashing(limits)
+        self._applied = 0
+        self.taken: dict[int, Snapshot] = {}
+
+    def start(self) -> Hashing:
+        """Begin, and again when the work starts over; return what is told what the tree does."""
+        self._hashing = Hashing(self._limits)
+        self._applied = 0
+        self.taken = {0: Snapshot(Directory(None, b"", 0), {}, self._limits)}
+        return self._hashing
+
+    def look(self, tree: Tree) -> None:
+        """See the tree as a layer has left it."""
+        self._applied += 1
+        if self._applied in self._numbers:
+            last = self._applied == self._count
+            self.taken[self._applied] = self._hashing.snapshot(tree.root, last=last)
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A file system with the digests of its files, to be compared with another.
 
     Attributes:
         root: its root.
-        digests: the digests of the contents of its files.
+        digests: the SHA-256 of the content of each regular file.
+        limits: what its image may ask for; the paths of differences are held against it.
     """
 
     root: Directory
     digests: dict[Node, bytes]
+    limits: Limits
+
+    def compare(
+        self, after: Snapshot, *, mtime: bool = False, show: Callable[[bytes], str] = as_text
+    ) -> Iterator[Difference]:
+        """Compare it with another one.
+
+        Args:
+            after: the other.
+            mtime: whether another modification time is a difference.
+            show: turns a name of a path into text.
+
+        Yields:
+            The differences, sorted by path, what is in a directory after it.
+
+        Raises:
+            LimitExceeded: the paths have more bytes than they may.
+        """
+        current = CurrentPath(show, self.limits)
+        todo: list[tuple[int, bytes, Node | None, Node | None]] = [(0, b"", self.root, after.root)]
+        while todo:
+            depth, name, old, new = todo.pop()
+            if depth:
+                current.move(depth - 1, name)
+            what: list[str] = []
+            if old is not None and new is not None:
+                what = _changes(self, old, after, new, mtime)
+            if what or old is None or new is None:
+                change = "added" if old is None else "removed" if new is None else "changed"
+                sizes = [side.size if side is not None else 0 for side in (old, new)]
+                yield Difference(current.text(), change, tuple(what), *sizes)
+            names: set[bytes] = set()
+            for side in (old, new):
+                if isinstance(side, Directory):
+                    names.update(side.entries)
+            todo += [
+                (depth + 1, each, _entry(old, each), _entry(new, each))
+                for each in sorted(names, reverse=True)
+            ]
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -129,59 +220,11 @@ def _copied(root: Directory) -> Directory:
     return top
 
 
-def compare(
-    before: Side,
-    after: Side,
-    *,
-    mtime: bool = False,
-    show: Callable[[bytes], str] = as_text,
-    limits: Limits = DEFAULTS,
-) -> Iterator[Difference]:
-    """Compare two trees.
-
-    Args:
-        before: the one.
-        after: the other.
-        mtime: whether another modification time is a difference.
-        show: turns a name of a path into text.
-        limits: on the bytes of the paths of the differences.
-
-    Yields:
-        The differences, sorted by path, what is in a directory after it.
-
-    Raises:
-        LimitExceeded: the paths have more bytes than they may.
-    """
-    current = CurrentPath(show, limits)
-    todo: list[tuple[int, bytes, Node | None, Node | None]] = [
-        (0, b"", before.root, after.root),
-    ]
-    while todo:
-        depth, name, old, new = todo.pop()
-        if depth:
-            current.move(depth - 1, name)
-        what: list[str] = []
-        if old is not None and new is not None:
-            what = _changes(before, old, after, new, mtime)
-        if what or old is None or new is None:
-            change = "added" if old is None else "removed" if new is None else "changed"
-            sizes = [side.size if side is not None else 0 for side in (old, new)]
-            yield Difference(current.text(), change, tuple(what), *sizes)
-        names: set[bytes] = set()
-        for side in (old, new):
-            if isinstance(side, Directory):
-                names.update(side.entries)
-        todo += [
-            (depth + 1, each, _entry(old, each), _entry(new, each))
-            for each in sorted(names, reverse=True)
-        ]
-
-
 def _entry(node: Node | None, name: bytes) -> Node | None:
     return node.entries.get(name) if isinstance(node, Directory) else None
 
 
-def _changes(before: Side, old: Node, after: Side, new: Node, mtime: bool) -> list[str]:
+def _changes(before: Snapshot, old: Node, after: Snapshot, new: Node, mtime: bool) -> list[str]:
     """Return in what two nodes at one path differ."""
     if old.kind != new.kind:
         return ["type"]  # nothing else can be compared

@@ -6,8 +6,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Sequence
 
-from ..tar.names import clean
-from .describe import as_text
+from ..tar.names import as_bytes, as_text, clean
 from .lookup import Lookup, Place, find
 from .nodes import Directory
 from .tree import Tree
@@ -37,7 +36,7 @@ def glob(tree: Tree, pattern: bytes, *, follow: bool = False) -> list[tuple[byte
     """
     lookup = tree.lookup
     # Paths that go straight are no more than there are names in the tree, and need no bound.
-    found: list[tuple[bytes, Place, bool]] = [(b"", (tree.root, b"", tree.root), True)]
+    found: list[tuple[bytes, Place, bool]] = [(b"", Place(tree.root, b"", tree.root), True)]
     for part in pattern.split(b"/"):
         if part in (b"", b"."):
             continue
@@ -45,7 +44,7 @@ def glob(tree: Tree, pattern: bytes, *, follow: bool = False) -> list[tuple[byte
         above, found = found, []
         for path, place, straight in above:
             entered = _followed(lookup, place)
-            if entered is None or not isinstance(directory := entered[2], Directory):
+            if entered is None or not isinstance(directory := entered.node, Directory):
                 continue
             straight = straight and entered is place and part != b".."
             if is_pattern and not straight:
@@ -69,13 +68,15 @@ def _matched(directory: Directory, part: bytes, is_pattern: bool) -> list[tuple[
     """Return what a name or a pattern means in a directory, and the names it has there."""
     if part == b"..":
         up = directory.parent or directory
-        return [(part, (up.parent or up, up.name, up))]
+        return [(part, Place(up.parent or up, up.name, up))]
     if not is_pattern:
         node = directory.entries.get(part)
-        return [(part, (directory, part, node))] if node is not None else []
+        return [(part, Place(directory, part, node))] if node is not None else []
     matches = name_matcher(part)
     return [
-        (name, (directory, name, node)) for name, node in directory.entries.items() if matches(name)
+        (name, Place(directory, name, node))
+        for name, node in directory.entries.items()
+        if matches(name)
     ]
 
 
@@ -85,7 +86,9 @@ class PathPattern:
     ``*``, ``?`` and ``[…]`` match within one name, and a leading dot only when it is written.
     """
 
-    def __init__(self, pattern: bytes, *, under: Sequence[bytes] = (), below: bool = False) -> None:
+    def __init__(
+        self, pattern: str | bytes, *, under: Sequence[bytes] = (), below: bool = False
+    ) -> None:
         """Take a pattern.
 
         Args:
@@ -94,13 +97,17 @@ class PathPattern:
             below: whether it means all that is below it, too.
         """
         self._names: list[Callable[[bytes], bool]] = [name.__eq__ for name in under]
-        self._names += [name_matcher(part) for part in clean(pattern).split(b"/") if part]
+        self._names += [name_matcher(part) for part in clean(as_bytes(pattern)).split(b"/") if part]
         self._below = below
 
     def matches(self, path: bytes) -> bool:
-        """Say whether it means a path, which is clean."""
-        names = path.split(b"/") if path else []
-        return self.matches_names(names)
+        """Return whether it matches a path.
+
+        Args:
+            path: the path from the root, as an archive has it.
+        """
+        path = clean(path)
+        return self.matches_names(path.split(b"/") if path else [])
 
     def matches_names(self, names: Sequence[bytes]) -> bool:
         """Say whether it means a path, given as its names."""
@@ -109,9 +116,9 @@ class PathPattern:
         return all(matches(name) for matches, name in zip(self._names, names, strict=False))
 
 
-def is_glob(path: bytes) -> bool:
+def is_glob(path: str | bytes) -> bool:
     """Say whether a name or a path has a character that makes it a pattern."""
-    return any(char in path for char in b"*?[")
+    return any(char in b"*?[" for char in as_bytes(path))
 
 
 def name_matcher(part: bytes, *, hidden: bool = False) -> Callable[[bytes], bool]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Set
+from typing import NamedTuple
 
 from ..errors import LimitExceeded
 from ..limits import Limits
@@ -24,8 +25,25 @@ __all__ = ["MAX_LINKS", "Lookup", "Place", "Way", "find"]
 #: Symbolic links that may be followed on one path.
 MAX_LINKS = 255
 
-#: The result of a look-up: the parent directory, the name in it, and the node.
-Place = tuple[Directory, bytes, Node]
+
+class Place(NamedTuple):
+    """What is at a path.
+
+    Attributes:
+        parent: the directory that it is in; of the root, the root itself.
+        name: its name there; of the root, empty.
+        node: what it is.
+    """
+
+    parent: Directory
+    name: bytes
+    node: Node
+
+    @property
+    def path(self) -> bytes:
+        """Its path, with no symbolic link in it and no leading ``/``."""
+        return self.parent.path_of(self.name)
+
 
 _NOTHING: frozenset[tuple[Directory, bytes]] = frozenset()
 
@@ -234,6 +252,6 @@ def find(
             except LimitExceeded:
                 return None
         else:
-            return (way.directory, way.name, node) if way.is_last else None
+            return Place(way.directory, way.name, node) if way.is_last else None
     directory = way.directory
-    return directory.parent or directory, directory.name, directory
+    return Place(directory.parent or directory, directory.name, directory)

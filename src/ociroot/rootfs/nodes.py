@@ -7,7 +7,7 @@ from itertools import chain
 
 from ..errors import printable
 from ..space import occupied
-from ..tar.entry import Entry, Kind
+from ..tar.entry import FILE_TYPES, Entry, Kind
 from ..tar.sparse import Segments
 
 __all__ = ["HOST_XATTRS", "WEIGHT", "Directory", "Node", "gone_with", "weight", "xattrs_weight"]
@@ -79,6 +79,11 @@ class Node:
     def __repr__(self) -> str:
         what = f"size={self.size} " if self.kind == "file" else ""
         return f"<Node {self.kind} {what}mode={self.mode:04o} {self.uid}:{self.gid}>"
+
+    @property
+    def st_mode(self) -> int:
+        """The mode with the file type, as stat(2) has it and ``stat.filemode`` takes it."""
+        return FILE_TYPES[self.kind] | self.mode
 
     @property
     def stored_size(self) -> int:

@@ -25,7 +25,7 @@ from ..layers.changeset import Change
 from ..limits import DEFAULTS, Limits
 from ..notices import Notices
 from ..tar.entry import Entry
-from ..tar.names import clean
+from ..tar.names import as_bytes, clean
 from ..tar.stream import Stream
 from .accounting import Accounts
 from .lookup import MAX_LINKS, Lookup, Place, Way, find
@@ -133,7 +133,7 @@ class Tree:
                 ) from error.__cause__
         return count
 
-    def find(self, path: bytes, *, follow: bool = True) -> Place | None:
+    def find(self, path: str | bytes, *, follow: bool = True) -> Place | None:
         """Look up a path as a process in the root would, and change nothing.
 
         Args:
@@ -144,7 +144,7 @@ class Tree:
             The directory it is in, its name there, and what it is (of the root: itself, with an
             empty name); None when there is nothing, or only a loop of links.
         """
-        return find(Lookup(self.root, self._limits, counted=False), path, follow=follow)
+        return find(Lookup(self.root, self._limits, counted=False), as_bytes(path), follow=follow)
 
     # Additions and modifications.
 

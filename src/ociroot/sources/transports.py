@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..errors import Unsupported, UsageError, printable, quoted
 
-__all__ = ["Name", "exists", "parse", "remedy_for_absent"]
+__all__ = ["Name", "image_exists", "parse", "remedy_for_absent"]
 
 _LOCAL = ("oci", "oci-archive", "docker-archive")
 # What a transport names, and the command that makes a file of it.
@@ -88,8 +88,12 @@ def parse(text: str) -> Name:
     return Name(path, ref)
 
 
-def exists(text: str) -> bool:
-    """Say whether a path, or a transport with one, names something that is there."""
+def image_exists(text: str) -> bool:
+    """Return whether a name, as :func:`~ociroot.open` takes it, names something that is there.
+
+    Args:
+        text: a path, or one of skopeo's transports with one. What is there need not be an image.
+    """
     try:
         path, ref = parse(text)
     except (UsageError, Unsupported):

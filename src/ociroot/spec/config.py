@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -78,6 +79,36 @@ class Config(msgspec.Struct, frozen=True, omit_defaults=True):
     def platform(self) -> Platform:
         """The platform that the configuration declares."""
         return Platform(self.architecture, self.os, self.variant, self.os_version, self.os_features)
+
+    @property
+    def chain_ids(self) -> tuple[Digest, ...]:
+        """The chain ID of each layer: it names the layer together with all layers below it."""
+        return chain_ids(self.rootfs.parsed_diff_ids)
+
+    def history_of_layers(self) -> Iterator[tuple[History, int | None]]:
+        """Match the history with the layers that it made.
+
+        config.md, "history": `empty_layer` "is set to true if this history item doesn't correspond
+        to an actual layer in the rootfs section".
+
+        Yields:
+            Each item, with the number of its layer from 1, or None if it made none.
+        """
+        number = 0
+        for item in self.history:
+            if item.empty_layer or number >= len(self.rootfs.diff_ids):
+                yield item, None
+            else:
+                number += 1
+                yield item, number
+
+    def created_by(self) -> dict[int, str]:
+        """Return what made each layer, as the history says, by the layer's number from 1."""
+        return {
+            number: item.created_by or item.comment
+            for item, number in self.history_of_layers()
+            if number is not None
+        }
 
 
 def chain_ids(diff_ids: tuple[Digest, ...]) -> tuple[Digest, ...]:

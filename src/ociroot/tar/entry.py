@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import stat
 from typing import Literal
 
 from ..errors import quoted
 from .sparse import Segments
 
-__all__ = ["Entry", "Kind"]
+__all__ = ["FILE_TYPES", "Entry", "Kind"]
 
 Kind = Literal["file", "dir", "symlink", "link", "char", "block", "fifo"]
+
+#: The type bits that stat(2) has in ``st_mode``; a hard link is to a file that is no directory.
+FILE_TYPES: dict[Kind, int] = {
+    "file": stat.S_IFREG,
+    "dir": stat.S_IFDIR,
+    "symlink": stat.S_IFLNK,
+    "link": stat.S_IFREG,
+    "char": stat.S_IFCHR,
+    "block": stat.S_IFBLK,
+    "fifo": stat.S_IFIFO,
+}
 
 
 class Entry:
@@ -60,6 +72,11 @@ class Entry:
     xattrs: dict[bytes, bytes] | None
     segments: Segments | None
     offset: int
+
+    @property
+    def st_mode(self) -> int:
+        """The mode with the file type, as stat(2) has it and ``stat.filemode`` takes it."""
+        return FILE_TYPES[self.kind] | self.mode
 
     def __repr__(self) -> str:
         return f"<Entry {self.kind} {quoted(self.name)}>"

@@ -1,0 +1,51 @@
+"""What a user chooses when a source is opened and when an image is extracted."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from ..limits import DEFAULTS, Limits
+
+__all__ = ["ExtractOptions", "SourceOptions"]
+
+
+class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a source is opened, and what is held against its images.
+
+    Attributes:
+        limits: what an image may ask for; whatever is done with it is held against them.
+        tmpdir: where a compressed archive is decompressed to, and what must be kept of an image is
+            written to; None: the system's place.
+        shared_blobs: where the blobs of a layout directory are, when several share them.
+    """
+
+    limits: Limits = DEFAULTS
+    tmpdir: str | os.PathLike[str] | None = None
+    shared_blobs: str | os.PathLike[str] | None = None
+
+
+class ExtractOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How an image is extracted.
+
+    Attributes:
+        replace: whether a root file system that is there is exchanged for the result, in one step.
+        replace_anything: whether any other directory is, too.
+        discard_volumes: whether files in volumes of the image's config, such as a database, are
+            removed with what is replaced.
+        parents: whether missing parent directories are made, with mode 0755.
+        sync: whether the result is on the disk before it becomes visible, and its name after.
+        strict: whether a warning that is a breach of the specification is an error.
+        writer_process: whether a forked process may make the small files, while this one reads, as
+            the command has it; there is none where it does not pay, or where this process has other
+            threads.
+    """
+
+    replace: bool = False
+    replace_anything: bool = False
+    discard_volumes: bool = False
+    parents: bool = False
+    sync: bool = False
+    strict: bool = False
+    writer_process: bool = False
