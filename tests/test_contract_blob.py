@@ -208,6 +208,18 @@ def test_read_in_place(make: Make, tmp_path: Path) -> None:
         with blob.opened() as fd:
             source.close()
             assert os.pread(fd, 300, blob.offset + 100) == CONTENTS[0][100:400]
+        with pytest.raises(ociroot.ClosedSource):
+            blob.read_at(0, 1)
+
+
+def test_exact_bytes_at_any_place(make: Make, tmp_path: Path) -> None:
+    content = CONTENTS[0]
+    blob = blob_of(make(tmp_path, CONTENTS), content)
+    if isinstance(blob, LocalBlob):
+        for offset, size in ((0, len(content)), (0, 0), (100, 300), (len(content) - 1, 1)):
+            assert blob.read_at(offset, size) == content[offset : offset + size]
+    else:
+        assert make is fetched
 
 
 # Sources.
@@ -255,6 +267,9 @@ def test_a_file_that_shrinks(in_file: tuple[Source, bytes, Path]) -> None:
         found.extend(chunks)
     assert b"".join(found) == content[: sum(map(len, found))]
     assert blob.size == len(content)
+    assert isinstance(blob, LocalBlob) and blob.read_at(99_000, 1000) == content[99_000:100_000]
+    with pytest.raises(ociroot.SourceError, match="ends inside a blob, 1 bytes early"):
+        blob.read_at(99_000, 1001)
 
 
 def test_a_file_that_grows(in_file: tuple[Source, bytes, Path]) -> None:

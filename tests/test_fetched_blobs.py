@@ -85,6 +85,25 @@ def test_reading_files(stored: Path, verify: bool) -> None:
     assert source.layer_reads() == [2] + [1] * (len(source.layers) - 1)
 
 
+def test_all_files_of_a_file_system(stored: Path) -> None:
+    """Its layers go to a temporary file as they flow by, plain ones too."""
+    source = FetchedSource(stored)
+    with ociroot.OpenedSource(source).image().filesystem() as fs:
+        found = {path: file.read() for path, _, file in fs.files()}
+        assert fs.read_bytes("/big") == BIG
+    assert found["/etc/motd"] == b"hello\n" and found["/big"] == BIG
+    assert set(source.layer_reads()) == {1}
+
+
+def test_a_file_of_a_file_system(stored: Path) -> None:
+    """Its layer is read once more, but not for the next file of it."""
+    source = FetchedSource(stored)
+    with ociroot.OpenedSource(source).image().filesystem() as fs:
+        assert fs.read_bytes("/etc/motd") == b"hello\n"
+        assert fs.read_bytes("/big") == BIG
+    assert source.layer_reads() == [2] + [1] * (len(source.layers) - 1)
+
+
 def test_the_entries_of_a_layer(stored: Path) -> None:
     source = FetchedSource(stored)
     layer = ociroot.OpenedSource(source).image().layers[0]

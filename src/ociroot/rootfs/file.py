@@ -9,8 +9,8 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from ..errors import OcirootError, SourceError
-from ..sources.blob import FileRange, LocalBlob
+from ..errors import located
+from ..sources.blob import LocalBlob
 from .nodes import Node
 
 if TYPE_CHECKING:
@@ -55,15 +55,8 @@ class LayerBytes:
             SourceError: they cannot be read.
         """
         self._check_open()
-        blob = self._blob
-        try:
-            if isinstance(blob, FileRange):  # the quick way: nothing is to be opened
-                return _read(blob.file.fileno(), blob.offset + offset, size)
-            with blob.opened() as fd:
-                return _read(fd, blob.offset + offset, size)
-        except OcirootError as error:
-            error.locate(source=self._source, layer=self._label)
-            raise
+        with located(source=self._source, layer=self._label):
+            return self._blob.read_at(offset, size)
 
 
 class NodeFile(io.RawIOBase):
@@ -158,19 +151,6 @@ class NodeFile(io.RawIOBase):
     def _check_not_closed(self) -> None:
         if self.closed:
             raise ValueError("I/O operation on closed file")
-
-
-def _read(fd: int, offset: int, size: int) -> bytes:
-    try:
-        data = os.pread(fd, size, offset)
-        while len(data) < size:
-            more = os.pread(fd, size - len(data), offset + len(data))
-            if not more:
-                raise SourceError("the file ends inside a layer")
-            data += more
-    except OSError as error:
-        raise SourceError(f"cannot read: {os.strerror(error.errno or 0)}") from error
-    return data
 
 
 def _clear(view: memoryview) -> None:

@@ -60,6 +60,18 @@ class LocalBlob(Blob, Protocol):
             SourceError: the file cannot be opened.
         """
 
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Read exactly some bytes of it.
+
+        Args:
+            offset: where they begin in the blob.
+            size: how many they are; they do not end behind it.
+
+        Raises:
+            ClosedSource: the source has been closed.
+            SourceError: they cannot be read, or are not there.
+        """
+
 
 def head(blob: Blob, size: int) -> bytes:
     """Return the first ``size`` bytes of a blob, or all if there are fewer."""
@@ -150,6 +162,10 @@ class FileRange(msgspec.Struct, frozen=True):
             at += len(data)
             yield data
 
+    def read_at(self, offset: int, size: int) -> bytes:
+        """See :class:`LocalBlob`."""
+        return _read_exactly(self.file.fileno(), self.offset + offset, size)
+
 
 class FileBlob(msgspec.Struct, frozen=True):
     """A whole file that is opened only while it is read.
@@ -196,6 +212,11 @@ class FileBlob(msgspec.Struct, frozen=True):
                 yield data
                 self.lifetime.check()
 
+    def read_at(self, offset: int, size: int) -> bytes:
+        """See :class:`LocalBlob`."""
+        with self.opened() as fd:
+            return _read_exactly(fd, offset, size)
+
 
 def _read(fd: int, offset: int, missing: int, step: int) -> bytes:
     """Read the next bytes of a blob, of which ``missing`` remain."""
@@ -205,4 +226,11 @@ def _read(fd: int, offset: int, missing: int, step: int) -> bytes:
         raise SourceError(f"cannot read: {os.strerror(error.errno or 0)}") from error
     if not data:
         raise SourceError(f"the file ends inside a blob, {missing} bytes early")
+    return data
+
+
+def _read_exactly(fd: int, offset: int, size: int) -> bytes:
+    data = _read(fd, offset, size, size) if size else b""
+    while len(data) < size:
+        data += _read(fd, offset + len(data), size - len(data), size)
     return data
