@@ -39,7 +39,7 @@ def merge(data: bytes) -> None:
     if plain is not None:
         _agree(plain, first, "in one pass and whiteouts first")
     problem = getattr(first, "problem", "")
-    unknown = ("symbolic link to", "at most", "Linux rejects")
+    unknown = ("with an empty target", "(maximum", "Linux rejects")
     if isinstance(first, LimitExceeded) or any(words in problem for words in unknown):
         return  # the model has no limits, and accepts values that the kernel rejects
     if any(e.name.count(b"/") + e.target.count(b"/") > _DEEP for layer in layers for e in layer):

@@ -215,7 +215,7 @@ def test_chain_ids() -> None:
         ({"config": {"rootfs": {"type": "lazy", "diff_ids": []}}}, Unsupported, "rootfs.type"),
         ({"config": {"rootfs": ...}}, MalformedImage, "rootfs"),
         ({"config": {"architecture": 7}}, MalformedImage, "architecture"),
-        ({"diff_ids": []}, MalformedImage, "1 layers, the config 0 diff_ids"),
+        ({"diff_ids": []}, MalformedImage, "1 layers, but the config has 0 diff_ids"),
         ({"diff_ids": ["sha256:zz"]}, MalformedImage, "hex digits"),
         ({"descriptor": {"size": -1}}, MalformedImage, "size -1"),
         ({"descriptor": {"size": 1}}, VerificationError, "descriptor says 1"),
@@ -474,7 +474,7 @@ def test_member_names(tmp_path: Path, prefix: bytes) -> None:
     ("content", "error", "match"),
     [
         (b"", MalformedImage, "empty"),
-        (b"\x1f\x8b" + bytes(600), MalformedImage, "broken gzip"),
+        (b"\x1f\x8b" + bytes(600), MalformedImage, "malformed gzip"),
         (b"hello, world\n" * 100, MalformedImage, "not a tar archive"),
         (build.tar([Member(b"etc/passwd")]), MalformedImage, "contains no image, only etc/passwd"),
         (build.tar([Member(b"manifest.json", data=b"[]")]), Unsupported, "no container image"),

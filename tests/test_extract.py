@@ -171,7 +171,7 @@ def test_an_order_in_which_nothing_fits_is_put_right(path: Path, root: Path) -> 
     report = extract(archive(path, layers, diff_ids=diff_ids), root)
     assert content(root) == {"f": b"1", "l": b"1"}
     assert besides_owners(w.code for w in report.warnings) == ["layer-order"]
-    refused(archive(path, layers), root.with_name("r2"), MalformedImage, "which is not there")
+    refused(archive(path, layers), root.with_name("r2"), MalformedImage, "which does not exist")
 
 
 # Limits.
@@ -236,7 +236,7 @@ def test_a_message_names_file_layer_and_member(path: Path, root: Path) -> None:
     digest = ociroot.open(path).image().layers[1].digest
     assert str(error) == (
         f"{path}, layer 2/2 {digest}, dir/link, offset 512: "
-        "a hard link to nowhere, which is not there"
+        "a hard link to nowhere, which does not exist"
     )
 
 

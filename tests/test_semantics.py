@@ -221,7 +221,7 @@ def test_a_layer_never_stumbles_over_a_file_that_it_hides(extract: Extract, late
 @pytest.mark.parametrize("late", [False, True])
 def test_a_layer_never_links_to_a_file_that_it_hides(extract: Extract, late: bool) -> None:
     upper = [file(b".wh.a"), link(b"b", b"a")]
-    refused(extract, [file(b"a", b"1")], upper[::-1] if late else upper, says="not there")
+    refused(extract, [file(b"a", b"1")], upper[::-1] if late else upper, says="not exist")
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -634,17 +634,17 @@ def test_hard_links_to_devices(extract: Extract) -> None:
 @pytest.mark.parametrize(
     ("target", "says"),
     [
-        (b"gone", "not there"),
-        (b"d/gone", "not there"),
-        (b"gone/f", "not there"),
-        (b"f/x", "not there"),
-        (b"later", "not there"),
-        (b".wh.w", "not there"),
-        (b"dangling/f", "not there"),
+        (b"gone", "not exist"),
+        (b"d/gone", "not exist"),
+        (b"gone/f", "not exist"),
+        (b"f/x", "not exist"),
+        (b"later", "not exist"),
+        (b".wh.w", "not exist"),
+        (b"dangling/f", "not exist"),
         (b"d", "directory"),
-        (b"/", "not there|directory"),
-        (b"..", "not there|directory"),
-        (b"", "not there|directory"),
+        (b"/", "not exist|directory"),
+        (b"..", "not exist|directory"),
+        (b"", "not exist|directory"),
     ],
 )
 def test_a_hard_link_to_nothing_or_to_a_directory_is_refused(
@@ -656,7 +656,7 @@ def test_a_hard_link_to_nothing_or_to_a_directory_is_refused(
 
 def test_a_hard_link_to_itself_changes_nothing(extract: Extract) -> None:
     assert extract([file(b"f", b"1"), link(b"f", b"./f")]).look == {"f": "1"}
-    refused(extract, [link(b"g", b"g")], says="not there")
+    refused(extract, [link(b"g", b"g")], says="not exist")
 
 
 def test_a_hard_link_to_what_it_already_is_changes_nothing(extract: Extract) -> None:

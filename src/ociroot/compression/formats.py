@@ -21,10 +21,10 @@ _BZIP2 = b"BZh"
 
 
 def sniff(head: bytes) -> str:
-    """Tell a compression by the first bytes.
+    """Detect the compression by magic number.
 
     Args:
-        head: the first bytes, eight or more where there are as many.
+        head: the first bytes, at least eight unless there are fewer.
 
     Returns:
         ``gzip``, ``zstd``, ``xz``, ``bzip2`` or ``none``.
@@ -46,21 +46,21 @@ def decompress(
     limits: Limits = DEFAULTS,
     meter: Meter | None = None,
 ) -> Iterator[bytes]:
-    """Decompress what arrives, without holding more than a few chunks of it.
+    """Decompress a stream, with at most a few chunks in memory.
 
     Args:
-        compression: as :func:`sniff` says.
+        compression: the result of :func:`sniff`.
         chunks: the compressed bytes.
-        limits: on the memory that decompressing takes, and on what comes out. The default window is
-            what `zstd --ultra --long=27` uses, and twice what `xz -9` does.
-        meter: what is decompressed in the same pass; None: this is all.
+        limits: bound the memory for decompression, and the output. The default window is that of
+            `zstd --ultra --long=27`, and twice that of `xz -9`.
+        meter: counts all data of the same pass; None: this is all.
 
     Yields:
-        The uncompressed bytes, at most ``CHUNK`` at a time.
+        The uncompressed bytes, in chunks of at most ``CHUNK``.
 
     Raises:
-        MalformedImage: broken or cut off.
-        LimitExceeded: too large a window, or too much that comes out of too little.
+        MalformedImage: the data is malformed or truncated.
+        LimitExceeded: the window, the ratio or the number of units is too large.
     """
     if compression == "gzip":
         unit_format = UnitFormat(_begins(_GZIP), take_header, gzip_member())

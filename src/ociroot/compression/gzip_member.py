@@ -19,15 +19,15 @@ _HEADER_CRC, _EXTRA, _NAME, _COMMENT = 2, 4, 8, 16
 
 
 def take_header(source: Input) -> bytes | None:
-    """Take a member's header (RFC 1952, 2.3); return one without the optional fields.
+    """Consume a member's header (RFC 1952, 2.3); return one without the optional fields.
 
-    isal reads only some of them right where a chunk ends inside of them, and passes over reserved
-    flags, for which RFC 1952, 2.3.1.2, has "a compliant decompressor" "give an error".
+    isal misreads some optional fields that span two chunks, and ignores reserved flags, for which
+    RFC 1952, 2.3.1.2, requires "a compliant decompressor" to "give an error".
     """
     first = b"".join(source.iter_chunks(len(_HEADER)))
     flags = first[3]
     if first[2] != 8 or flags & 0xE0:
-        raise MalformedImage("broken gzip data: an unknown method or flags")
+        raise MalformedImage("malformed gzip data: unknown method or flags")
     crc = zlib.crc32(first)
 
     def read(size: int) -> bytes:
@@ -50,7 +50,7 @@ def take_header(source: Input) -> bytes | None:
             ended = bool(end)
     found = crc & 0xFFFF
     if flags & _HEADER_CRC and int.from_bytes(read(2), "little") != found:
-        raise MalformedImage("broken gzip data: a wrong checksum of the header")
+        raise MalformedImage("malformed gzip data: header checksum mismatch")
     return _HEADER
 
 

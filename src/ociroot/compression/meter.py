@@ -8,19 +8,19 @@ __all__ = ["Meter"]
 
 
 class Meter:
-    """What comes out of compressed data in one pass, held against what it comes out of.
+    """Enforces the limits on the output of all compressed data in one pass.
 
-    One is for all layers of an image: each of them may be the same few bytes. And what they are
-    held against is what whoever sent the image had to send: where a compressed archive holds them,
-    its size and not theirs.
+    One meter serves all layers of an image, because they can all be the same few bytes. The output
+    is compared with the bytes that had to be transferred: for layers in a compressed archive, the
+    size of that archive instead of theirs.
     """
 
     def __init__(self, limits: Limits, stored: int | None = None) -> None:
         """Begin a pass.
 
         Args:
-            limits: on what comes out.
-            stored: bytes of all that it comes out of; None: what has been taken so far.
+            limits: bound the output.
+            stored: stored bytes of all the input; None: the input read so far.
         """
         self.limits = limits
         self._stored = stored
@@ -34,7 +34,7 @@ class Meter:
         """Count uncompressed bytes.
 
         Raises:
-            LimitExceeded: they are too many.
+            LimitExceeded: the limit ``ratio`` is exceeded.
         """
         self._given += size
         if self._given > RATIO_FROM:
@@ -46,8 +46,8 @@ class Meter:
         """Count a gzip member, zstd frame or the like.
 
         Raises:
-            LimitExceeded: they are too many for what has come out of them. Each costs time, and may
-                be of nine bytes that compress a thousandfold.
+            LimitExceeded: there are too many for the output. Each costs time, and can consist of
+                nine bytes that compress a thousandfold.
         """
         self._units += 1
         if self._units - self._given // UNIT > self.limits.units:

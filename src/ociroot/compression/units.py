@@ -24,18 +24,19 @@ __all__ = [
     "nothing_first",
 ]
 
-#: Bytes that are handed over at once, between threads and to the libraries. A quarter of it costs
-#: a tenth more time, for the threads that wake each other; more of it gains nothing.
+#: The size in bytes of chunks between threads and for the libraries. A quarter of it takes a tenth
+#: more time because of wake-ups of the threads; a larger size is not faster.
 CHUNK = 1 << 20
 #: Bytes of a unit that the library gets first, and then four times as many each time.
 FIRST = 4 << 10
 
 
 class Input:
-    """Compressed bytes that arrive in chunks and are taken in slices.
+    """Compressed bytes that arrive in chunks and are consumed in slices.
 
-    The libraries copy what follows the end of a member or frame. So they get it in slices, and what
-    they do not use is taken back: it stays where it is, however many units a chunk has.
+    The libraries copy what follows the end of a member or frame. So they get small slices, and
+    unused input is returned by moving the position back, without copying, however many units a
+    chunk has.
     """
 
     def __init__(self, chunks: Iterator[bytes], meter: Meter, compression: str) -> None:
@@ -51,17 +52,17 @@ class Input:
         return chunk
 
     def head(self, size: int) -> memoryview:
-        """Return the next bytes without taking them; fewer at the end."""
+        """Return the next bytes without consuming them; fewer at the end."""
         while len(self._view) - self._at < size and (chunk := self._next()):
             rest = self._view[self._at :]
             self._view, self._at = memoryview(b"".join((rest, chunk))), 0
         return self._view[self._at : self._at + size]
 
     def take(self, size: int) -> memoryview:
-        """Take the next bytes: at least one, and at most so many.
+        """Consume at least one and at most ``size`` bytes.
 
         Raises:
-            MalformedImage: there are none.
+            MalformedImage: the input has ended.
         """
         if self._at == len(self._view):
             self._view, self._at = memoryview(self._next()), 0
@@ -72,14 +73,14 @@ class Input:
         return data
 
     def take_back(self, size: int) -> None:
-        """Take back the end of what was taken last."""
+        """Return the last ``size`` consumed bytes to the input."""
         self._at -= size
 
     def iter_chunks(self, size: int) -> Iterator[memoryview]:
-        """Take exactly so many bytes.
+        """Consume exactly ``size`` bytes.
 
         Raises:
-            MalformedImage: there are fewer.
+            MalformedImage: the input has fewer.
         """
         while size:
             piece = self.take(size)
@@ -87,7 +88,7 @@ class Input:
             yield piece
 
     def check_padding(self) -> None:
-        """Refuse anything but zeros up to the end."""
+        """Check that only zeros remain."""
         while self.head(1):
             data = bytes(self.take(CHUNK))
             if data.count(0) != len(data):
@@ -137,8 +138,8 @@ def nothing_first(source: Input) -> bytes | None:
 def decompress_units(source: Input, unit_format: UnitFormat, meter: Meter) -> Iterator[bytes]:
     """Decompress a series of units."""
     begins, start, new = unit_format
-    # Between two of them: what comes is the next one, or the end. gzip(1) lets zeros follow, as
-    # tapes and some tools pad with them.
+    # After a unit comes the next one or the end. gzip(1) allows trailing zeros, with which tapes and
+    # some tools pad.
     while begins(source.head(10)):
         meter.begin_unit()
         data: bytes | memoryview | None = start(source)
@@ -155,7 +156,7 @@ def decompress_units(source: Input, unit_format: UnitFormat, meter: Meter) -> It
             except Exception as error:  # each library has an exception of its own
                 if any(part in str(error) for part in ("too much memory", "window", "usage limit")):
                     raise meter.limits.exceeded("window") from None
-                raise MalformedImage(f"broken {source.compression} data: {error}") from None
+                raise MalformedImage(f"malformed {source.compression} data: {error}") from None
             data = b""
             if output:
                 meter.give(len(output))

@@ -54,12 +54,12 @@ def zstd_frame(window: int) -> Callable[[], Decompressor]:
             import zstandard
         except ImportError:
             raise Unsupported(
-                "zstd, for which a library is missing", remedy="install backports.zstd or zstandard"
+                "zstd requires a library", remedy="install backports.zstd or zstandard"
             ) from None
-        # Made once: that takes more time than a small frame does.
+        # Created once: that takes longer than a small frame.
         shared = zstandard.ZstdDecompressor(max_window_size=max(1 << 10, min(1 << 31, window)))
         return lambda: _ZstandardFrame(shared.decompressobj())
-    # The library takes a power of two, of at least 10 and, with 64-bit pointers, at most 31.
+    # The library expects an exponent of two from 10 to 31 (with 64-bit pointers).
     options = {
         module.DecompressionParameter.window_log_max: max(10, min(31, window.bit_length() - 1))
     }
@@ -67,10 +67,11 @@ def zstd_frame(window: int) -> Callable[[], Decompressor]:
 
 
 class _ZstandardFrame:
-    """A zstd frame through ``zstandard``, which is what Debian 13 has.
+    """A zstd frame through ``zstandard``, which Debian 13 has.
 
-    Its decompressor returns all that its input expands to, up to 32 KiB for each byte (RFC 8878,
-    3.1.1.2: a block of a few bytes holds up to 128 KiB), so it is fed by small slices.
+    Its decompressor returns the whole expansion of its input, up to 32 KiB for each byte (RFC 8878,
+    3.1.1.2: a block of a few bytes expands to up to 128 KiB), so its input is passed in small
+    slices.
     """
 
     _SLICE = 1 << 10

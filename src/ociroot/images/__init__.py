@@ -1,1 +1,1 @@
-"""What is in a source, and which image of it is meant."""
+"""The images of a source, and the selection of one."""

@@ -1,10 +1,10 @@
-"""What is in a source, found out: each document read once and verified, and none of them kept.
+"""The catalogue of a source: each document is read once and verified, and not kept.
 
-The steps: read ``index.json``; follow it, and the indexes it lists, to manifests; leave out what
-is no image (attestations, artifacts); read each image's configuration. Or read the
-``manifest.json`` of a docker-archive, whose images are named by files. Where a source has both,
-:mod:`ociroot.images.hybrid` puts them together. What cannot be read is listed as unreadable: it is
-an error when it is chosen, and not before.
+The steps: read ``index.json``; follow it and nested indexes to manifests; exclude what is not an
+image (attestations, artifacts); read the configuration of each image. Or read the ``manifest.json``
+of a docker-archive, which refers to files by name. If a source has both,
+:mod:`ociroot.images.hybrid` merges them. Unreadable items are listed as such; they are an error
+only if they are chosen.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from .names import full_name
 
 __all__ = ["Catalog", "Entry"]
 
-# What names an image: the full name of containerd and Docker, and the image-spec's, which is often
-# but a tag.
+# The annotations with an image's name: the full name of containerd and Docker, and the one of the
+# image-spec, which is often only a tag.
 _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 _ATTESTATION = "vnd.docker.reference.type"
 _SUBJECT = "vnd.docker.reference.digest"
-# What holds for all that an index lists, when it is said of the index.
+# The annotations of an index that apply to all its items.
 _INHERITED = (*_NAMES, _ATTESTATION, _SUBJECT)
 
 T = TypeVar("T")
 
 
 class Entry(NamedTuple):
-    """What an index lists and is no index, before anything of it has been read.
+    """An item of an index that is not an index itself, not read yet.
 
     Attributes:
-        descriptor: its descriptor; None: it is broken.
-        names: what it is called.
-        subject: for an attestation, the digest of the image that it is about; else None.
-        error: why it cannot be read, for an index or a descriptor that cannot.
+        descriptor: its descriptor; None if that is malformed.
+        names: its names.
+        subject: for an attestation, the digest of the image that it describes; else None.
+        error: the reason why its index or descriptor is unreadable, or None.
     """
 
     descriptor: Descriptor | None
@@ -59,7 +59,7 @@ class Entry(NamedTuple):
     error: OcirootError | None = None
 
     def may_be_for(self, platforms: Container[tuple[str, str]]) -> bool:
-        """Say whether it may be an image for one of some systems and architectures."""
+        """Return whether it may be an image for one of these (system, architecture) pairs."""
         if self.subject is not None or self.descriptor is None:
             return False
         platform = self.descriptor.platform
@@ -67,7 +67,7 @@ class Entry(NamedTuple):
 
 
 class Catalog:
-    """What is in a source. Each document is read once for it, however many names it has.
+    """The catalogue of a source. Each document is read once, however many names it has.
 
     Attributes:
         source: the source.
@@ -84,26 +84,26 @@ class Catalog:
 
     @property
     def is_archive(self) -> bool:
-        """Whether there is the ``manifest.json`` of a docker-archive."""
+        """Whether the source has the ``manifest.json`` of a docker-archive."""
         return self._roots.manifest is not None
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
-        """What the index of the source lists, and the indexes that it lists.
+        """The items of the source's index and of nested indexes.
 
         Raises:
-            MalformedImage: that index breaks a rule of the specification.
+            MalformedImage: the index violates the specification.
             LimitExceeded: too many descriptors, indexes nested too deeply, a document too large.
         """
         return tuple(self._followed(self._roots.index)) if self._roots.index is not None else ()
 
     def listing(self) -> Listing:
-        """Return all that is in the source.
+        """Return all items of the source.
 
         Raises:
-            MalformedImage: a document that leads to the others breaks a rule of the specification,
-                or ``index.json`` and ``manifest.json`` contradict each other.
-            LimitExceeded: too many descriptors, or too much to read.
+            MalformedImage: a root document violates the specification, or ``index.json`` and
+                ``manifest.json`` contradict each other.
+            LimitExceeded: too many descriptors, or too many bytes of documents.
         """
         listed: Sequence[FoundImage | NonImage] = [self._listed(entry) for entry in self.entries]
         if self.is_archive:
@@ -113,13 +113,13 @@ class Catalog:
         return Listing.of(listed)
 
     def listing_of(self, entries: Sequence[Entry]) -> Listing | None:
-        """Return some of what the indexes list, without reading the rest.
+        """Return a listing of some entries, without reading the others.
 
-        Where there is a ``manifest.json`` as well, what is for the platforms of its images is read
-        and returned, too.
+        If there is a ``manifest.json`` as well, the entries for the platforms of its images are
+        included.
 
         Returns:
-            None when it cannot be told from these alone what both documents have.
+            The listing; None if these entries do not suffice to merge both documents.
 
         Raises:
             MalformedImage: the two documents contradict each other.
@@ -141,7 +141,7 @@ class Catalog:
         """Read the documents of an image.
 
         Args:
-            found: the image, as a listing has it.
+            found: the image from a listing.
         """
         documents = Documents(self.source)
         manifest = None
@@ -151,14 +151,16 @@ class Catalog:
         else:
             image_id, config = documents.read_archived(found.config_name)
             if image_id != found.image_id:
-                raise VerificationError("it changes while it is read", member=found.config_name)
+                raise VerificationError(
+                    "the file changed while it was read", member=found.config_name
+                )
         fields = {name: getattr(found, name) for name in FoundImage.__struct_fields__}
         return ChosenImage(**fields, config=config, manifest=manifest)
 
     def _once(self, read: Callable[[Any], T], what: Any, key: Hashable) -> T | OcirootError:
-        """Return what a function returned or raised of something the first time.
+        """Call a function once per key; return its result or its error.
 
-        Its outcome is kept and not what it has read: there may be thousands of documents.
+        Only the result is cached, not the document: there can be thousands.
         """
         if key not in self._read:
             self._read[key] = self._attempt(read, what)
@@ -166,24 +168,24 @@ class Catalog:
         return outcome
 
     def _attempt(self, read: Callable[[Any], T], what: Any) -> T | OcirootError:
-        """Return what a function returns or raises of something.
+        """Call a function; return its result or its error.
 
         Raises:
-            LimitExceeded: there have been too many documents, so that nothing more can be read.
+            LimitExceeded: the limit ``documents`` is exceeded, so no further document can be read.
         """
         try:
             return read(what)
         except OcirootError as error:
             if self._documents.exhausted:
                 raise
-            # Without its traceback, which would keep what was read.
+            # Without its traceback, which would keep the document in memory.
             error.__cause__ = error.__context__ = None
             return error.with_traceback(None)
 
     # An OCI image layout.
 
     def _followed(self, root: str) -> Iterator[Entry]:
-        """Follow the indexes from the first one, which has that name."""
+        """Follow the indexes, beginning with the root document of this name."""
         limits = self.source.limits
         seen: set[Hashable] = set()
         count = 0
@@ -223,7 +225,7 @@ class Catalog:
             yield Entry(descriptor, names, subject, index)
 
     def _broken(self, item: Any, number: int, error: OcirootError, where: str) -> Entry:
-        """Return the entry of a descriptor that cannot be read, with where it stands."""
+        """Return the entry of a malformed descriptor, with its position in the error."""
         place = f"`$.manifests[{number}]"
         path = "`$" in error.problem
         error.problem = (
@@ -241,7 +243,9 @@ class Catalog:
             content = self._documents.content(root) or b""
             top = decode(content, Index, self.source.limits)
             if top.media_type and top.media_type not in INDEX_TYPES:
-                raise MalformedImage(f"mediaType is {quoted(top.media_type[:200])}, not an index's")
+                raise MalformedImage(
+                    f"mediaType is {quoted(top.media_type[:200])}, not that of an index"
+                )
         return top.manifests
 
     def _nested(self, descriptor: Descriptor) -> Index | None:
@@ -250,7 +254,7 @@ class Catalog:
         return self._documents.read(descriptor, Index)
 
     def _listed(self, entry: Entry) -> FoundImage | NonImage:
-        """Say what an entry is.
+        """Return the item of an entry.
 
         image-layout.md, "index.json file": "An encountered `mediaType` that is unknown MUST NOT
         generate an error."
@@ -278,7 +282,7 @@ class Catalog:
         return self._other(other, what)
 
     def _what(self, entry: Entry, descriptor: Descriptor) -> FoundImage | OcirootError | str:
-        """Return the image without its names, why it cannot be read, or what else it is."""
+        """Return the image without its names, or the reason why it is unreadable, or its kind."""
         if entry.subject is not None:
             return "attestation"
         if entry.error is not None:
@@ -294,7 +298,7 @@ class Catalog:
         return descriptor.artifact_type if is_image and descriptor.artifact_type else what
 
     def _manifest(self, descriptor: Descriptor) -> FoundImage | str:
-        """Read a manifest, and of an image its configuration."""
+        """Read a manifest and, if it is of an image, its configuration."""
         if self.source.blob(descriptor) is None:
             return "missing"
         manifest = self._documents.read(descriptor, Manifest)
@@ -319,7 +323,7 @@ class Catalog:
         return items
 
     def _archived(self, item: ArchivedImage) -> FoundImage | NonImage:
-        """Say what an item of ``manifest.json`` is."""
+        """Return the listed item for an item of ``manifest.json``."""
         what = self._attempt(self._archived_image, item)
         if isinstance(what, FoundImage):
             self._count_platform(what.platform)
@@ -349,7 +353,7 @@ class Catalog:
     # Either.
 
     def _other(self, other: NonImage, what: OcirootError | str) -> NonImage:
-        """Fill in what something is that is no image."""
+        """Set the kind and the error of an item that is not an image."""
         if isinstance(what, OcirootError):
             where = f"{printable(what.member[:200])}: " if what.member else ""
             kind = f"unreadable: {where}{what.problem}"
@@ -358,12 +362,12 @@ class Catalog:
         return msgspec.structs.replace(other, kind=what, error=missing)
 
     def _count_platform(self, platform: Platform) -> None:
-        """Count what is shown of each image, though it may be read once for all."""
+        """Count the platform of each image, which may be shared by many images."""
         shown = (platform.os, platform.architecture, platform.variant, platform.os_version)
         self._documents.count(sum(map(len, shown)))
 
     def _stack_of(self, image: FoundImage) -> Stack:
-        """Return where the layers of an image lie."""
+        """Return the blobs of an image's layers."""
         if image.descriptor is None:
             return tuple(map(self.source.member, image.members))
         stack = self._once(self._layers, image.descriptor, ("layers", _key(image.descriptor)))
@@ -378,12 +382,12 @@ class Catalog:
 
 
 def _names_in(item: Any) -> tuple[str, ...]:
-    """Return what a broken descriptor calls what it is about."""
+    """Return the names in a malformed descriptor."""
     annotations = item.get("annotations") if isinstance(item, dict) else None
     found = [annotations.get(name) for name in _NAMES] if isinstance(annotations, dict) else []
     return tuple(dict.fromkeys(name for name in found if name and isinstance(name, str)))
 
 
 def _key(descriptor: Descriptor) -> Hashable:
-    """Return what a document is read by."""
+    """Return the key under which a document is cached."""
     return (descriptor.digest, descriptor.media_type, descriptor.size)

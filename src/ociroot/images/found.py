@@ -1,4 +1,4 @@
-"""What a source holds, as a listing shows it: its images, and what is no image."""
+"""The items of a source as listed: its images, and what is not an image."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["ChosenImage", "FoundImage", "Listing", "NonImage"]
 class FoundImage(msgspec.Struct, frozen=True):
     """An image of a source, whose documents have been verified.
 
-    There may be thousands; the documents themselves are read again when one is chosen.
+    There can be thousands, so the documents are not kept; they are read again for the chosen image.
 
     Attributes:
-        names: what it is called: its full name, its ref name, its tags.
-        platform: what it runs on.
+        names: its full name, its ref name, its tags.
+        platform: its platform.
         image_id: the digest of its configuration.
         descriptor: the manifest's descriptor; None in a docker-archive, which has no manifest.
-        config_name: the name of the configuration's file, in a docker-archive.
-        members: the names of the layers' files, in a docker-archive.
-        size: bytes of the layers as they lie there.
+        config_name: the file name of the configuration in a docker-archive.
+        members: the file names of the layers in a docker-archive.
+        size: bytes of the layers as stored.
     """
 
     names: tuple[str, ...]
@@ -41,7 +41,7 @@ class FoundImage(msgspec.Struct, frozen=True):
 
     @property
     def digest(self) -> Digest:
-        """What it is chosen by: the digest of its manifest, or else its image ID."""
+        """The digest that selects it: that of its manifest, or else its image ID."""
         return self.descriptor.parsed_digest if self.descriptor is not None else self.image_id
 
 
@@ -58,18 +58,18 @@ class ChosenImage(FoundImage, frozen=True, kw_only=True):
 
 
 class NonImage(msgspec.Struct, frozen=True):
-    """Something in a source that is no image, or none that can be read.
+    """An item of a source that is not an image, or is an unreadable one.
 
     Attributes:
-        kind: what it is: ``attestation``, ``missing``, ``unreadable: …`` with the reason, or its
-            artifact type or media type.
+        kind: ``attestation``, ``missing``, ``unreadable: …`` with the reason, or its artifact type
+            or media type.
         digest: its digest; empty in a docker-archive, which has none.
         size: its size in bytes.
-        subject: the digest of the image that an attestation is about; empty: of none.
-        names: what it is called.
-        platform: what it runs on, if its descriptor says so.
-        error: why it cannot be read, or that it is missing; None: it is something else.
-        place: how many images are listed before it.
+        subject: the digest of the image that an attestation describes, or empty.
+        names: its names.
+        platform: the platform in its descriptor, if any.
+        error: the reason why it is unreadable or missing; None for other kinds.
+        place: the number of images that are listed before it.
     """
 
     kind: str
@@ -83,17 +83,17 @@ class NonImage(msgspec.Struct, frozen=True):
 
     @property
     def is_unreadable(self) -> bool:
-        """Whether it is there and cannot be read.
+        """Whether it exists but cannot be read.
 
-        What is missing is another thing. image-layout.md, "Blobs": "The blobs directory MAY be
-        missing referenced blobs". What was saved of a multi-platform image for one platform lists
-        the others all the same.
+        A missing item is not an error. image-layout.md, "Blobs": "The blobs directory MAY be
+        missing referenced blobs". A multi-platform image that was saved for one platform still
+        lists the others.
         """
         return self.error is not None and self.kind != "missing"
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """What is in a source, in its order."""
+    """The items of a source, in its order."""
 
     images: tuple[FoundImage, ...]
     others: tuple[NonImage, ...]

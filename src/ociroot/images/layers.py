@@ -1,4 +1,4 @@
-"""The layers of an image: its manifest's blobs paired with its config's diff_ids."""
+"""The layers of an image: the blobs of its manifest with the diff_ids of its configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .found import ChosenImage
 
 __all__ = ["LayerBlob", "resolve_layers"]
 
-# Characters of a name that a message shows.
+# The maximum number of characters of a name in a message.
 _SHOWN = 200
 
 
@@ -24,14 +24,14 @@ class LayerBlob(msgspec.Struct, frozen=True):
     """A layer as the documents describe it.
 
     Attributes:
-        number: its place in the manifest, from 1.
-        count: how many layers the manifest has.
+        number: its position in the manifest, from 1.
+        count: the number of layers in the manifest.
         digest: the digest of the blob; None in a docker-archive, which has none.
         media_type: its media type; empty in a docker-archive.
-        blob: where its bytes lie.
-        diff_id: the digest that its uncompressed content should have.
-        stored_size: bytes of the files that it and the image's other layers come out of: each blob
-            once, and of an archive that is compressed as a whole no more than its own.
+        blob: the blob.
+        diff_id: the expected digest of its uncompressed content.
+        stored_size: stored bytes of all layers of the image: each blob is counted once, and at most
+            the size of an archive that is compressed as a whole.
     """
 
     number: int
@@ -44,34 +44,34 @@ class LayerBlob(msgspec.Struct, frozen=True):
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """The layer in the form of messages."""
         return f"{self.number}/{self.count} {self.digest or self.diff_id}"
 
 
 def resolve_layers(source: Source, image: ChosenImage) -> tuple[LayerBlob, ...]:
-    """Pair the layers with the diff_ids, and check of the layers what can be checked unread.
+    """Match the layers with the diff_ids, and check the layers without reading them.
 
     Args:
-        source: where they lie.
+        source: the source of the image.
         image: the image.
 
     Returns:
         The layers in the manifest's order, base first.
 
     Raises:
-        MalformedImage: the numbers differ, or a layer is not there.
-        VerificationError: a layer has another size than its descriptor says.
-        Unsupported: a layer of an unknown type.
+        MalformedImage: the numbers of layers and diff_ids differ, or a layer is missing.
+        VerificationError: the size of a layer differs from its descriptor's.
+        Unsupported: a layer has an unknown media type.
         LimitExceeded: too many layers.
     """
     diff_ids = image.config.rootfs.parsed_diff_ids
-    # A manifest of Docker 25.0's first releases has no layers, which `manifest.json` has.
+    # The manifests of Docker 25.0's first releases have no layers; `manifest.json` has them.
     places: Sequence[Descriptor | str] = image.members
     if image.manifest is not None and not image.members:
         places = image.manifest.layers
     if len(places) != len(diff_ids):
         raise MalformedImage(
-            f"the manifest has {len(places)} layers, the config {len(diff_ids)} diff_ids",
+            f"the manifest has {len(places)} layers, but the config has {len(diff_ids)} diff_ids",
             source=source.name,
         )
     if len(places) > source.limits.layers:
@@ -98,12 +98,12 @@ def _member(source: Source, name: str) -> Blob:
 
 
 def _blob(source: Source, descriptor: Descriptor) -> Blob:
-    """Return a layer that a descriptor names."""
+    """Return the layer of a descriptor."""
     media_type = descriptor.media_type
     if media_type not in LAYER_TYPES:
         encrypted = "+encrypted" in media_type
         raise Unsupported(
-            f"the media type {quoted(media_type[:_SHOWN])}",
+            f"media type {quoted(media_type[:_SHOWN])} is not supported",
             remedy="decrypt the image first" if encrypted else None,
         )
     blob = source.blob(descriptor)

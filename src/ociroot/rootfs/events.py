@@ -1,4 +1,4 @@
-"""What each layer does to the file system: the names that it adds, replaces and removes."""
+"""The events of each layer: the names that it adds, replaces and removes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .walking import CurrentPath
 
 __all__ = ["LayerEvents", "Name", "happened"]
 
-# Bytes of memory that a name takes, roughly, and what the first one in a directory takes beside.
+# Approximate bytes of memory of a name, and of the table of a directory.
 _WEIGHT = 200
 _TABLE = 300
 
 
 def happened(before: Node | None, after: Node | None) -> str:
-    """Return what has happened to a name, in a word or two; nothing when nothing has.
+    """Return the event of a name in a word or two; empty if it has not changed.
 
     Args:
-        before: what had the name.
-        after: what has it now.
+        before: the node that had the name, or None.
+        after: the node that has it now, or None.
     """
     if before is after:
         return ""
@@ -34,12 +34,12 @@ def happened(before: Node | None, after: Node | None) -> str:
 
 
 class Name:
-    """A name in the file system that a layer has touched, or below which it has.
+    """A name in the file system that a layer has changed, or below which it has changed something.
 
     Attributes:
-        below: the names in it, of that kind; None: there are none. Once it has been packed, paths
-            to what is further below, where there is nothing to tell of on the way.
-        what: what has happened to the name itself; empty: nothing.
+        below: the changed names below it, or None. After :meth:`pack`, a key may be a path of
+            several names, of which only the last has an event or several children.
+        what: the event of the name itself, or empty.
     """
 
     __slots__ = ("below", "what")
@@ -51,11 +51,11 @@ class Name:
     def events(
         self, current: CurrentPath, wanted: Callable[[Sequence[bytes]], bool] | None = None
     ) -> Iterator[str]:
-        """Yield what has happened to each name below, sorted by path.
+        """Yield the event of each name below, sorted by path.
 
         Args:
-            current: is moved to each of them.
-            wanted: says of the names of a path whether it is wanted; None: all are.
+            current: is moved to each path.
+            wanted: returns whether a path, given as its names, is selected; None: all are.
         """
         todo = _sorted(self, 0)
         while todo:
@@ -68,12 +68,12 @@ class Name:
             todo += _sorted(place, depth)
 
     def pack(self) -> int:
-        """Take out of what is below all names on the way of which there is nothing to tell.
+        """Join names without an event and with a single child to paths.
 
-        Each layer may do something far down in directories in each other.
+        Every layer may change something deep in the tree.
 
         Returns:
-            How many there were.
+            The number of names that were removed.
         """
         count = 0
         todo = [self]
@@ -100,34 +100,34 @@ def _sorted(place: Name, depth: int) -> list[tuple[int, bytes, Name]]:
 
 
 class LayerEvents(NoOperations):
-    """Gathers what the layers do while they are applied; ask :meth:`take` after each of them.
+    """Gathers the events of a layer while it is applied; call :meth:`take` after each layer.
 
-    A directory may go and come again while a layer is applied, as another one. So what is below is
-    held by names, and not by the directories that it is in.
+    A directory may be removed and created again by a layer, as another node. So events are kept by
+    name and not by directory.
     """
 
     def __init__(self, limits: Limits = DEFAULTS) -> None:
-        """Begin.
+        """Begin without events.
 
         Args:
-            limits: on the memory that is taken by what is gathered of all layers.
+            limits: bound the memory of the events of all layers.
         """
         self._limits = limits
         self._memory = 0
         self._top = Name()
         self._places: dict[Directory, Name] = {}
-        # What had each of the names before the layer, and what has it now.
+        # For each name the node before the layer and the node now.
         self._touched: dict[Name, tuple[Node | None, Node | None]] = {}
 
     def take(self) -> Name:
-        """Return the root, with all that has happened since the last time."""
+        """Return the root with all events since the last call."""
         for place, (before, after) in self._touched.items():
             place.what = happened(before, after)
         taken = self._top
         self._memory -= (_WEIGHT + _TABLE) * taken.pack()
         self._top = Name()
         self._places.clear()
-        # No node that is gone is held any longer.
+        # Do not keep references to removed nodes.
         self._touched.clear()
         return taken
 
@@ -166,7 +166,7 @@ class LayerEvents(NoOperations):
         self._touched[place] = (before, after)
 
     def _entry(self, place: Name, name: bytes) -> Name:
-        """Return a name in another."""
+        """Return the name below another one; create it if necessary."""
         if place.below is None:
             place.below = {}
             self._memory += _TABLE
@@ -178,7 +178,7 @@ class LayerEvents(NoOperations):
         return entry
 
     def _place(self, directory: Directory) -> Name:
-        """Return the name of a directory, which may be out of the tree already."""
+        """Return the name of a directory, which may have been removed from the tree."""
         place = self._places.get(directory)
         if place is not None:
             return place

@@ -1,8 +1,8 @@
-"""From an image's layers to its merged tree: the pipeline, the changes and the tree put together.
+"""Merge an image's layers into a tree, by combining the pipeline, the changes and the tree.
 
-Two things are known only when layers have been read, and then the work starts over, once for each:
-that the manifest lists its layers in another order than the config's diff_ids, and that a layer's
-whiteouts must be known before its other entries (:class:`~ociroot.rootfs.tree.WhiteoutsFirst`).
+Two conditions are detected only while layers are read, and restart the work, each at most once: the
+manifest lists its layers in another order than the config's diff_ids, or a layer's whiteouts must
+be known before its other entries (:class:`~ociroot.rootfs.tree.WhiteoutsFirst`).
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _T = TypeVar("_T")
 
 
 class LayerReport(msgspec.Struct, frozen=True):
-    """What was applied.
+    """A report of a layer that was applied.
 
     Attributes:
-        layer: its number, from 1 and in the order in which the layers are applied.
+        layer: its number, from 1, in the order of application.
         digest: the digest of the blob; None in a docker-archive, which has none.
         diff_id: the digest of the uncompressed layer.
-        media_type: as the manifest says; empty in a docker-archive.
-        compression: what the bytes are: ``gzip``, ``zstd`` or ``none``.
+        media_type: the media type in the manifest; empty in a docker-archive.
+        compression: the detected compression: ``gzip``, ``zstd`` or ``none``.
         size: bytes of the blob.
         unpacked_size: bytes of the uncompressed layer.
-        entries: how many entries of the layer were applied, whiteouts among them.
+        entries: the number of entries that were applied, including whiteouts.
     """
 
     layer: int
@@ -64,18 +64,19 @@ def apply_with_retry(
     limits: Limits = DEFAULTS,
     only: int | None = None,
 ) -> _T:
-    """Carry out an attempt, and again when it turns out that it must go another way.
+    """Run an attempt, and restart it with a changed plan if necessary.
 
     Args:
         layers: the layers in the manifest's order.
-        strict: whether a breach of the specification is an error.
-        attempt: builds what is to be built by calling :func:`merge`, from nothing each time.
-        verify: whether plain layers are read whole, for their digests, or their headers alone.
-        limits: what the layers may ask for.
-        only: the number of the one layer that is looked at alone.
+        strict: whether violations of the specification are errors.
+        attempt: builds the result by calling :func:`merge`; each call starts from nothing.
+        verify: whether plain layers are read completely to verify their digests, or only their
+            headers.
+        limits: bound the layers.
+        only: the number of the only layer to read; None: all.
 
     Returns:
-        What the attempt returned that went through.
+        The result of the successful attempt.
     """
     plan = Plan(layers, verify=verify, limits=limits, only=only)
     while True:
@@ -100,25 +101,25 @@ def merge(
     """Apply layers, verifying each, to an empty tree.
 
     Args:
-        plan: which, and how.
-        operations: what carries out the tree's decisions.
-        notices: told of what is odd.
-        progress: called now and then, from this thread.
-        after_layer: called with the tree as each layer leaves it.
+        plan: the layers and how to read them.
+        operations: receives the changes of the tree.
+        notices: collects warnings.
+        progress: called from time to time, in this thread.
+        after_layer: called with the tree after each layer.
 
     Returns:
-        The merged tree, and what was applied.
+        The merged tree, and a report of each layer.
 
     Raises:
-        MalformedImage: a layer breaks a rule of its format.
-        VerificationError: a digest, a size or a diff_id is not what it should be.
-        Unsupported: a layer uses what ociroot does not do.
+        MalformedImage: a layer violates its format.
+        VerificationError: a layer does not match its digest, size or diff_id.
+        Unsupported: a layer uses a feature that ociroot does not support.
     """
     whiteouts = _whiteouts(plan) if plan.whiteouts_first else None
     tree = Tree(operations, notices, plan.limits)
     layers = plan.layers
     if plan.only is not None:
-        # Nodes have the number that their layer has in the image.
+        # Nodes have the number of their layer in the image.
         for _ in layers[: plan.only - 1]:
             tree.apply((), ChunkStream(iter(())))
         layers, whiteouts = layers[plan.only - 1 : plan.only], [[]]
@@ -148,11 +149,11 @@ def merge(
 
 
 def verified(plan: Plan, number: int) -> LayerBlob:
-    """Read a layer to its end, and verify that it is the one that is applied as the number-th.
+    """Read the layer with this number to its end and verify it.
 
     Args:
         plan: the layers.
-        number: from 1.
+        number: the number of the layer, from 1.
 
     Returns:
         The layer.
@@ -167,7 +168,7 @@ def verified(plan: Plan, number: int) -> LayerBlob:
 
 
 def _additions(found: Iterable[Change], tree: Tree, notices: Notices) -> Iterator[Change]:
-    """Leave out of the changes of a layer what is about the layers below it."""
+    """Yield the changes of a layer that do not refer to the layers below it."""
     for change in found:
         if change.action != "add":
             continue
@@ -193,7 +194,7 @@ def _reported(number: int, content: LayerContent, count: int) -> LayerReport:
 
 
 def _whiteouts(plan: Plan) -> list[list[Change]]:
-    """Gather the whiteouts of each layer, in an extra pass over all of them."""
+    """Gather the whiteouts of each layer in an extra pass."""
     gathered: list[list[Change]] = []
     limits = plan.limits
     count = memory = 0
@@ -206,7 +207,7 @@ def _whiteouts(plan: Plan) -> list[list[Change]]:
             if count > limits.entries:
                 raise limits.exceeded("entries")
             if change.action != "add":
-                # Only where it stands is wanted of the entry.
+                # Only the entry's name and offset are needed.
                 change.entry.xattrs = change.entry.segments = None
                 change.entry.target = b""
                 kept.append(change)

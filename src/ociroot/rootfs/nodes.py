@@ -1,4 +1,4 @@
-"""The records of the tree: inodes, and directories with the names in them."""
+"""The nodes of the tree: inodes, and directories with their entries."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from ..tar.sparse import Segments
 
 __all__ = ["HOST_XATTRS", "WEIGHT", "Directory", "Node", "gone_with", "weight", "xattrs_weight"]
 
-#: Extended attributes that are left out: they are not of the image but of the host it was made on,
-#: SELinux's labels and the records of overlayfs, which are `user.` where it is mounted `userxattr`.
+#: Extended attributes that are not extracted, because they belong to the host on which the image
+#: was built: SELinux labels, and those of overlayfs, in `user.` with the option `userxattr`.
 HOST_XATTRS = (b"security.selinux", b"trusted.overlay.", b"user.overlay.")
 
 
 Xattrs = dict[bytes, bytes]
 
-# Bytes of a path that its representation shows.
+# The maximum length of a path in a ``repr``, in bytes.
 _SHOWN = 200
 
 
-#: Bytes of memory that a name in the tree takes, roughly, with its node and without what varies.
+#: Approximate bytes of memory of a name in the tree and its node, without the variable parts.
 WEIGHT = 350
 
 
 class Node:
-    """An inode: a file of any kind; names that are hard links share one.
+    """An inode: a file of any type; hard links share it.
 
     Attributes:
-        kind: the type of file, never ``link``.
+        kind: the file type, never ``link``.
         mode: the permission, set-id and sticky bits.
         uid: the owner.
         gid: the group.
         mtime_ns: the modification time, in nanoseconds since 1970.
         xattrs: extended attributes, or None.
-        layer: the number of the layer that brought it, from 1; of a directory, of the last one that
-            brought it or something below it. 0: no layer did, as of the root of an empty tree.
-        links: how many names it has.
-        size: bytes, of a regular file.
-        offset: where a regular file's data begins, in bytes of its layer's uncompressed content.
-        segments: where in a sparse file the stored bytes belong; otherwise None.
-        target: what a symbolic link points to.
-        rdev: major and minor number of a device.
+        layer: the number of the layer that added it, from 1; for a directory, the last layer that
+            added it or anything below it. 0: none, as for the root of an empty tree.
+        links: the number of its names.
+        size: bytes of a regular file.
+        offset: the offset of a regular file's data, in bytes of its layer's uncompressed content.
+        segments: for a sparse file, where the stored bytes belong; otherwise None.
+        target: the target of a symbolic link.
+        rdev: the major and minor number of a device.
     """
 
     __slots__ = (
@@ -87,21 +87,21 @@ class Node:
 
     @property
     def stored_size(self) -> int:
-        """How many bytes of a regular file its layer stores: all but the holes."""
+        """The bytes of a regular file that its layer stores: without holes."""
         return self.size if self.segments is None else sum(length for _, length in self.segments)
 
     @property
     def space(self) -> int:
-        """How many bytes of disk a regular file is counted as.
+        """The bytes of disk that a regular file counts as.
 
-        Its size: what is lost of its last block is not the image's to say. But runs of single bytes
-        in a sparse file take a block each, so there all blocks count that hold a byte.
+        That is its size, without the rest of its last block, which depends on the file system. A
+        sparse file counts all blocks with data: a run of a single byte takes a block.
         """
         return self.size if self.segments is None else occupied(self.segments)
 
     @classmethod
     def of(cls, entry: Entry, layer: int) -> Node:
-        """Return the node that an entry of a layer makes, without what is special to its kind."""
+        """Return the node for an entry of a layer, without the attributes of its type."""
         node = cls.__new__(cls)
         node.kind = entry.kind
         node.layer = layer
@@ -118,7 +118,7 @@ class Node:
         return node
 
     def set_metadata(self, entry: Entry) -> None:
-        """Take the attributes of an entry."""
+        """Copy the attributes of an entry."""
         self.mode = entry.mode
         self.uid = entry.uid
         self.gid = entry.gid
@@ -130,11 +130,11 @@ class Directory(Node):
     """A directory.
 
     Attributes:
-        entries: what is in it, by name.
-        parent: the directory that it is in; None for the root.
-        name: its name there.
-        own: the number of the last layer that had an entry for the directory itself; 0: none had.
-        depth: how many directories it is in.
+        entries: the nodes in it, by name.
+        parent: its parent directory; None for the root.
+        name: its name in the parent.
+        own: the number of the last layer with an entry for the directory itself; 0: none.
+        depth: the number of its parents.
     """
 
     __slots__ = ("depth", "entries", "name", "own", "parent")
@@ -151,12 +151,12 @@ class Directory(Node):
         return f"<Directory /{printable(self.path()[:_SHOWN])} entries={len(self.entries)}>"
 
     def copy_metadata(self, other: Directory) -> None:
-        """Take the attributes of another directory."""
+        """Copy the attributes of another directory."""
         self.mode, self.uid, self.gid = other.mode, other.uid, other.gid
         self.mtime_ns, self.xattrs = other.mtime_ns, other.xattrs
 
     def reset_metadata(self) -> None:
-        """Take the attributes of a directory that no entry speaks of: 0755, 0:0, the time 0."""
+        """Set the attributes of a directory without an entry: 0755, 0:0, time 0."""
         self.mode = 0o755
         self.uid = self.gid = self.mtime_ns = 0
         self.xattrs = None
@@ -172,7 +172,7 @@ class Directory(Node):
         return b"/".join(reversed(names))
 
     def walk(self) -> Iterator[tuple[Directory, bytes, Node]]:
-        """Yield all that is below it: the parent, the name, the node; parents before children."""
+        """Yield everything below it as (parent, name, node), parents before children."""
         todo = [self]
         while todo:
             parent = todo.pop()
@@ -182,7 +182,7 @@ class Directory(Node):
                     todo.append(node)
 
     def directories_up(self) -> Iterator[Directory]:
-        """Yield it and all directories below it, each after those that are in it."""
+        """Yield it and all directories below it, children before parents."""
         todo = [(self, False)]
         while todo:
             directory, visited = todo.pop()
@@ -203,7 +203,7 @@ class Directory(Node):
 
 
 def weight(name: bytes, node: Node) -> int:
-    """Return how many bytes of memory a name in the tree takes, with its node, roughly."""
+    """Return the approximate bytes of memory of a name in the tree and its node."""
     weight = WEIGHT + len(name) + len(node.target)
     if node.xattrs:
         weight += xattrs_weight(node)
@@ -211,16 +211,17 @@ def weight(name: bytes, node: Node) -> int:
 
 
 def xattrs_weight(node: Node) -> int:
-    """Return how many of them its extended attributes take."""
+    """Return the approximate bytes of memory of a node's extended attributes."""
     if not node.xattrs:
         return 0
     return sum(200 + len(name) + len(value) for name, value in node.xattrs.items())
 
 
 def gone_with(node: Node) -> Iterator[Node]:
-    """Yield what has no name any more when a name of a node is removed, with all that is below it.
+    """Yield the nodes that lose their last name when a name of a node is removed.
 
-    To be asked before the tree counts the names down: from :meth:`Operations.remove`.
+    For a directory that includes everything below it. It must be called before the tree updates
+    the link counts, as in :meth:`Operations.remove`.
     """
     names: dict[Node, int] = {}
     below = (child for _, _, child in node.walk()) if isinstance(node, Directory) else ()

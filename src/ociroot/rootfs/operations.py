@@ -1,4 +1,4 @@
-"""The operations through which the tree has its decisions carried out while the layers flow."""
+"""The interface through which the tree applies its changes while layers are read."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ __all__ = ["NoOperations", "Operations"]
 
 
 class Operations(Protocol):
-    """An output that can take back what it has made.
+    """An output that can remove what it has created.
 
-    The tree calls it in the order in which the layers say so. Names are single components, and what
-    a parent is has been decided: no symbolic link is followed. Nothing has the name that is made;
-    what had it was removed before.
+    The tree calls it in the order of the layers. Names are single components and parents are
+    resolved: no symbolic link is followed. A new name does not exist: an existing one was removed
+    before.
     """
 
     def make_directory(self, directory: Directory) -> None:
-        """Make a directory; its attributes come last of all, when everything is in place."""
+        """Create a directory; its attributes are set at the end by :meth:`finish`."""
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
-        """Make a regular file and its attributes; the stream has its ``stored_size`` bytes."""
+        """Create a regular file with its attributes; ``data`` has its ``stored_size`` bytes."""
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
-        """Make a symbolic link, a device or a FIFO, with its attributes."""
+        """Create a symbolic link, a device or a FIFO with its attributes."""
 
     def make_link(
         self, parent: Directory, name: bytes, node: Node, at: tuple[Directory, bytes]
     ) -> None:
-        """Give an inode that is there, at ``at``, one more name."""
+        """Add a name to the existing inode whose name is ``at``."""
 
     def remove(self, parent: Directory, name: bytes, node: Node) -> None:
-        """Remove a name, and of a directory everything below it; the tree still has it all."""
+        """Remove a name, with everything below a directory; the tree still contains it."""
 
     def finish(self, root: Directory) -> None:
-        """Set what comes last, when the tree is finished: attributes of directories.
+        """Set the attributes of directories when the tree is finished.
 
-        The root's own are set when it becomes visible.
+        Those of the root are set when it is published.
         """
 
 
 class NoOperations:
-    """Operations that do nothing: for a tree that is only looked at."""
+    """Operations that do nothing, for a tree that is only read."""
 
     def make_directory(self, directory: Directory) -> None:
         """See :class:`Operations`."""
