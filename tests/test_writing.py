@@ -114,7 +114,7 @@ def test_owners_in_attributes_that_a_user_namespace_does_not_have(
     command = [*enter, sys.executable, "-m", "ociroot", "extract", str(image), str(place / "root")]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 7
-    about = "is about an owner that does not exist in this user namespace"
+    about = "contains an owner that does not exist in this user namespace"
     assert f"x: the extended attribute {name.decode()} {about}" in done.stderr.replace(
         ", offset 0", ""
     )

@@ -1,1 +1,1 @@
-"""The shapes in which a root file system is written."""
+"""The formats in which a root file system is written."""

@@ -1,7 +1,7 @@
-"""Opening a directory far below another one at once, where Linux can.
+"""Open a directory far below another one with a single call, if the kernel supports it.
 
-An image may have thousands of directories in each other, and go from one end to the other with each
-entry. To open them one by one takes a thousand times as long as to make a file.
+An image may nest thousands of directories, and alternate between the top and the bottom with each
+entry. Opening them one by one would take a thousand times as long as creating a file.
 """
 
 from __future__ import annotations
@@ -13,22 +13,21 @@ from ... import linux
 
 __all__ = ["open_far"]
 
-# Bytes of a path, as Linux has it (PATH_MAX, with the final NUL).
+# The maximum length of a path in bytes (PATH_MAX of Linux, without the NUL).
 _MAX_PATH = 4095
 
 
 def open_far(fd: int, names: Sequence[bytes]) -> int | None:
     """Open the directory at the end of a chain of directories.
 
-    No name of the chain may be a symbolic link: the kernel follows none, as with ``O_NOFOLLOW`` and
-    one name at a time.
+    The kernel follows no symbolic link in the chain, as with ``O_NOFOLLOW`` for each name.
 
     Args:
-        fd: the directory that the first one is in.
-        names: the names, none of which is ``..``.
+        fd: the descriptor of the first one's parent.
+        names: the names, without ``..``.
 
     Returns:
-        Its descriptor; None: it cannot be opened so. Whoever opens them one by one sees why.
+        Its descriptor; None if that failed. Opening them one by one shows the error.
     """
     at = fd
     for path in _paths(names):
@@ -45,7 +44,7 @@ def open_far(fd: int, names: Sequence[bytes]) -> int | None:
 
 
 def _paths(names: Sequence[bytes]) -> Iterator[bytes]:
-    """Join names to paths of which each is as long as it may be."""
+    """Join names to paths of at most the maximum length."""
     part: list[bytes] = []
     length = 0
     for name in names:

@@ -1,4 +1,4 @@
-"""Directories by handle: each is opened by one name in its parent, and the last few stay open."""
+"""A cache of directory descriptors: each is opened by one name in its parent."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from .far import open_far
 
 __all__ = ["DirFdCache"]
 
-# Descriptors for all that is no directory of the tree: the image, the staging directory, pipes.
+# Descriptors for everything else: the image, the staging directory, pipes.
 _OTHERS = 16
-# Directories on the way to another one beyond which it is opened from far above, and how many of
-# the last of them are opened one by one all the same.
+# The number of unopened parents beyond which a directory is opened with open_far, and the number of
+# the last parents that are still opened one by one.
 _FAR = 16
 _NEAR = 8
 
 
 class DirFdCache:
-    """File descriptors of directories of the tree, least recently used ones closed first.
+    """Caches file descriptors of directories of the tree; the least recently used is closed first.
 
-    There is nothing for the kernel to resolve: it gets one name at a time, with ``O_NOFOLLOW``, or
-    a path of which it is told to follow no symbolic link whatsoever (:func:`~.far.open_far`).
+    The kernel resolves no symbolic link: it gets one name at a time with ``O_NOFOLLOW``, or a path
+    with ``RESOLVE_NO_SYMLINKS`` (:func:`~.far.open_far`).
     """
 
     def __init__(self, root_fd: int, limit: int = 64) -> None:
         """Begin at a root.
 
         Args:
-            root_fd: the root's descriptor, which stays its owner's.
-            limit: how many others to keep open at most; fewer where this process may have few.
+            root_fd: the root's descriptor; the caller keeps and closes it.
+            limit: the maximum number of other open directories; fewer if RLIMIT_NOFILE is low.
         """
         self._root_fd = root_fd
         allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -43,19 +43,19 @@ class DirFdCache:
         self._open: OrderedDict[Directory, int] = OrderedDict()
         self._last: Directory | None = None
         self._last_fd = -1
-        # One that stays open while another is looked for.
+        # A descriptor that stays open while another one is opened.
         self._kept = -1
 
     def fd(self, directory: Directory) -> int:
         """Return a descriptor of a directory, valid until the next call.
 
         Raises:
-            OSError: what the kernel says to opening it.
+            OSError: it cannot be opened.
         """
-        # Entries come directory by directory.
+        # Entries of one directory usually follow each other.
         if directory is self._last:
             return self._last_fd
-        self._last = None  # which another may close
+        self._last = None  # it may be closed to open another one
         self._last_fd = self._find(directory)
         self._last = directory
         return self._last_fd
@@ -64,7 +64,7 @@ class DirFdCache:
         """Return descriptors of two directories, valid until the next call.
 
         Raises:
-            OSError: what the kernel says to opening one of them.
+            OSError: one of them cannot be opened.
         """
         self._kept = self.fd(one)
         try:
@@ -73,7 +73,7 @@ class DirFdCache:
             self._kept = -1
 
     def spare(self, *used: int) -> bool:
-        """Close the directory that was used least recently; say whether there was one.
+        """Close the least recently used directory; return whether there was one.
 
         Args:
             used: descriptors that stay open.
@@ -101,7 +101,7 @@ class DirFdCache:
             missing.append(node)
             node = node.parent
         if len(missing) > _FAR:
-            # Not all of the way is kept open; but what is near is often wanted next.
+            # Only the nearest parents are opened: they are often needed next.
             near = max(_NEAR, len(missing) // 64)
             reached = open_far(fd, [node.name for node in missing[: near - 1 : -1]])
             if reached is not None:
@@ -127,7 +127,7 @@ class DirFdCache:
                     raise
 
     def forget(self, directory: Directory) -> None:
-        """Close the descriptor of a directory that goes away."""
+        """Close the descriptor of a directory that is removed."""
         self._last = None
         fd = self._open.pop(directory, None)
         if fd is not None:

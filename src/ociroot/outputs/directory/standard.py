@@ -1,6 +1,6 @@
-"""Descriptors 0 to 2: libraries write to them, so nothing of ours may be one of them.
+"""Reserve descriptors 0 to 2: libraries write to them, so no file of ours may get one of them.
 
-A program that was started with one of them closed gets it for the first file that it opens.
+In a program that was started with one of them closed, the first opened file would get it.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ __all__ = ["fill_standard"]
 
 
 def fill_standard() -> list[int]:
-    """Open something without any effect as each of the descriptors 0 to 2 that is closed.
+    """Open /dev/null, or a pipe, for each closed descriptor from 0 to 2.
 
     Returns:
-        Those that were closed.
+        The descriptors that were closed.
     """
     filled = []
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # The kernel gives the lowest one that is free.
+            # The kernel assigns the lowest free number.
             filled.append(_harmless())
     return filled
 
 
 def _harmless() -> int:
-    """Open what gives nothing to read and keeps nothing that is written."""
+    """Return a descriptor that reads as empty and keeps nothing that is written."""
     try:
         return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
-        # There is none in some chroots.
+        # Some chroots do not have it.
         reader, writer = os.pipe()
         os.close(writer)
         return reader

@@ -1,8 +1,8 @@
-"""The directory writer: carries out what the tree says, on a real file system.
+"""The directory writer: applies the tree's operations to a real file system.
 
-Everything is made inside a directory that only we can enter, with ``dir_fd``, ``O_EXCL`` and
-``O_NOFOLLOW``. Directories get their attributes last, children first: until then they are ours and
-0700, so that neither their mode nor a later change of their content is in the way.
+Everything is created inside a directory that only we can enter, with ``dir_fd``, ``O_EXCL`` and
+``O_NOFOLLOW``. Directories get their attributes last, children first: until then they belong to us
+with mode 0700, so that their mode does not prevent changes, and changes do not affect their times.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .standard import fill_standard
 
 __all__ = ["NAME", "DirectoryWriter", "removals"]
 
-_REMEDY = "--max-size, of what the image may take, does without this reserve"
-#: Bytes of disk that a further name of a file takes, which may be long.
+_REMEDY = "with --max-size, a limit on the image, there is no reserve"
+#: The bytes of disk that are claimed for a further name of a file.
 NAME = 512
 _POLICY = OutputPolicy()
 _TYPES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
@@ -37,7 +37,7 @@ _TYPES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 class DirectoryWriter:
     """Writes a tree into an empty directory.
 
-    It carries out :class:`~ociroot.rootfs.operations.Operations`, and is a
+    It implements :class:`~ociroot.rootfs.operations.Operations`, and is a
     :class:`~ociroot.outputs.sink.Sink`.
 
     Attributes:
@@ -58,17 +58,17 @@ class DirectoryWriter:
         """Begin in an empty directory.
 
         Args:
-            root_fd: its descriptor, which stays its owner's.
-            notices: told of what could not be made or set.
-            policy: what is made of attributes and devices.
-            spare: whether to stop before the file system is full.
+            root_fd: its descriptor; the caller keeps and closes it.
+            notices: collects warnings about what could not be created or set.
+            policy: decides about attributes and devices.
+            spare: whether to keep a reserve of the file system free.
         """
         self.root_fd = root_fd
         self._notices = notices
         self._policy = policy
         self._handles = DirFdCache(root_fd)
         try:
-            #: The bytes that anything takes beside its data: what is lost of its last block.
+            #: The bytes that each file takes in addition to its data: the rest of its last block.
             self.block = block_size(root_fd) if spare else BLOCK
             self._made = Made(self.block)
             self._counts = self._made.own
@@ -83,17 +83,16 @@ class DirectoryWriter:
             self._filled = fill_standard()
         except OSError as error:
             raise DestinationError.from_os(error, "use the destination") from error
-        # Names of devices that may not be made here.
+        # Names of devices that could not be created.
         self._absent: set[tuple[Directory, bytes]] = set()
 
     def share(self, counts: memoryview, counts_beside: memoryview, *, looks: bool) -> None:
-        """Write beside another process that has a writer for the same root.
+        """Share the root with the writer of another process.
 
         Args:
-            counts: for three numbers: files and directories made here, the bytes of the files, and
-                the space claimed beside those.
-            counts_beside: those of the other process.
-            looks: whether to stop before the file system is full; one of them looks for both.
+            counts: the counters of this process; see :class:`~.made.Made`.
+            counts_beside: the counters of the other process.
+            looks: whether this process checks the free space; it does so for both.
         """
         self._made.share(counts, counts_beside)
         self._counts = counts
@@ -104,7 +103,7 @@ class DirectoryWriter:
         """See :class:`~ociroot.rootfs.operations.Operations`."""
         parent = directory.parent
         if parent is None:
-            return  # the root is there
+            return  # the root exists
         try:
             self._budget.claim(self.block)
             dir_fd = self._handles.fd(parent)
@@ -154,21 +153,21 @@ class DirectoryWriter:
         return without_privileges(node)
 
     def space_of(self, node: Node) -> int:
-        """Return the bytes of disk that a file takes, beside the block that each takes."""
+        """Return the bytes of disk of a file, without the block that is added for each."""
         segments, xattrs = node.segments, node.xattrs
         space = node.size if segments is None else occupied(segments, self.block)
         return space + sum(len(n) + len(v) for n, v in xattrs.items()) if xattrs else space
 
     def claim(self, space: int, parent: Directory, name: bytes) -> None:
-        """Make sure that there is space for something, here or in the other process.
+        """Claim space for a name that this or the other process will create.
 
         Args:
-            space: the bytes that it takes.
-            parent: the directory that it will be in.
-            name: its name there.
+            space: the bytes to claim.
+            parent: its parent directory.
+            name: its name.
 
         Raises:
-            DestinationError: the file system would be full, or nearly so.
+            DestinationError: there is no space beyond the reserve.
         """
         try:
             self._budget.claim(space)
@@ -178,7 +177,7 @@ class DirectoryWriter:
     def _fail(
         self, error: OSError | DestinationError, what: str, parent: Directory, name: bytes
     ) -> NoReturn:
-        """Raise what an error means that came up while a name was worked on."""
+        """Raise the error of an operation on a name, with its path and the state of the disk."""
         member = parent.path_of(name)
         if isinstance(error, DestinationError):
             raise error.locate(member=member) from error.__cause__
@@ -205,16 +204,18 @@ class DirectoryWriter:
             self._fail(error, f"make the {node.kind}", parent, name)
 
     def _make_node(self, name: bytes, node: Node, dir_fd: int) -> bool:
-        """Make a device or a FIFO; say whether it could be made."""
+        """Create a device or a FIFO; return whether that was permitted."""
         device = 0 if node.kind == "fifo" else os.makedev(*node.rdev)
         try:
             os.mknod(name, _TYPES[node.kind] | 0o600, device, dir_fd=dir_fd)
         except OSError as error:
-            # Only root may, and not in every container.
+            # Only root may create devices, and not in every container.
             if error.errno != errno.EPERM or node.kind == "fifo":
                 raise
             if self._policy.devices == "error":
-                raise DestinationError("devices may not be made here", errno=error.errno) from error
+                raise DestinationError(
+                    "creating devices is not permitted", errno=error.errno
+                ) from error
             self._notices.add("devices", name)
             return False
         return True
@@ -244,9 +245,9 @@ class DirectoryWriter:
         """Remove a name; a directory must be empty.
 
         Args:
-            parent: the directory that it is in.
-            name: its name there.
-            node: what it is.
+            parent: its parent directory.
+            name: its name.
+            node: its node.
         """
         if (parent, name) in self._absent:
             self._absent.discard((parent, name))
@@ -262,17 +263,17 @@ class DirectoryWriter:
             self._fail(error, f"remove the {what}", parent, name)
 
     def forget(self, directory: Directory) -> None:
-        """Keep nothing open of a directory that goes away."""
+        """Close the descriptor of a directory that is removed."""
         self._handles.forget(directory)
 
     def finish(self, root: Directory) -> None:
-        """Set the attributes of all directories but the root, each after those below it.
+        """Set the attributes of all directories except the root, children first.
 
         Args:
             root: the tree's root.
 
         Raises:
-            DestinationError: what the kernel refused.
+            DestinationError: an attribute cannot be set.
         """
         for directory in root.directories_up():
             if directory is not root:
@@ -280,7 +281,7 @@ class DirectoryWriter:
         self._handles.close()
 
     def finish_one(self, directory: Directory) -> None:
-        """Set the attributes of a directory into which nothing more will go."""
+        """Set the attributes of a directory whose content is complete."""
         try:
             if directory.xattrs:
                 space = self.space_of(directory)
@@ -293,14 +294,14 @@ class DirectoryWriter:
         self._handles.forget(directory)
 
     def finish_root(self, fd: int, root: Directory) -> None:
-        """Set the attributes of the root, on whatever directory takes its place.
+        """Set the attributes of the root, on the directory that is published as the root.
 
         Args:
             fd: that directory's descriptor.
             root: the tree's root.
 
         Raises:
-            DestinationError: what the kernel refused.
+            DestinationError: an attribute cannot be set.
         """
         try:
             clear_acls(fd)
@@ -309,20 +310,22 @@ class DirectoryWriter:
             raise DestinationError.from_os(error, "set the attributes", member=b"/") from error
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all descriptors."""
         self._handles.close()
         while self._filled:
             os.close(self._filled.pop())
 
 
 def removals(parent: Directory, name: bytes, node: Node) -> Iterator[tuple[Directory, bytes, Node]]:
-    """Yield what there is to remove with a name, a directory after all that is in it.
+    """Yield everything to remove with a name, a directory after its entries.
+
+    The tree below it must not change meanwhile.
 
     Yields:
-        The parent, the name and the node, as long as the tree below it does not change.
+        The parent, the name and the node.
     """
     if isinstance(node, Directory):
-        # One after the other, so that each is opened from one that is still open.
+        # In this order each directory is opened from one that is still open.
         for directory in node.directories_up():
             for below, child in directory.entries.items():
                 if not isinstance(child, Directory):
@@ -352,7 +355,7 @@ def _write_sparse(fd: int, node: Node, data: Data) -> None:
 
 
 def _some(written: int) -> int:
-    """Return how much was written; what takes nothing and names no error would be asked forever."""
+    """Return the bytes written; a write of 0 bytes without an error would be retried forever."""
     if not written:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
     return written

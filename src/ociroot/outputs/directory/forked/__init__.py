@@ -1,1 +1,1 @@
-"""A second process that makes small files."""
+"""A second process that writes small files."""

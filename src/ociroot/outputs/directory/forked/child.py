@@ -1,4 +1,4 @@
-"""The forked process as the one that forked it sees it: a pipe there, a pipe back, and its end."""
+"""The parent's side of the forked process: two pipes, and its exit status."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["Child", "Failed"]
 
 
 class Failed(Exception):
-    """An error raised in the other process, unrelated to the current entry of this one.
+    """An error raised in the child, unrelated to the current entry of the parent.
 
     Attributes:
         error: the error.
-        layer: how many layers had ended there; None: it is not about a layer.
+        layer: the number of layers that the child had completed; None: not related to a layer.
     """
 
     def __init__(self, error: BaseException, layer: int | None = None) -> None:
@@ -29,26 +29,26 @@ class Failed(Exception):
 
 
 class Child:
-    """Sends batches to the forked process, and takes its answers.
+    """Sends batches to the forked process, and receives its answers.
 
     Attributes:
-        pid: its number.
-        sent: batches that have been sent.
-        done: those of them that are done.
-        notices: what came up there; None: it has not ended yet.
+        pid: its process ID.
+        sent: the number of batches sent.
+        done: the number of batches done.
+        notices: its warnings; None: it has not finished yet.
     """
 
     def __init__(
         self, pid: int, requests: int, answers: int, before_error: Callable[[], None]
     ) -> None:
-        """Take over what fork(2) and pipe(2) gave.
+        """Take over the results of fork(2) and pipe(2).
 
         Args:
-            pid: its number.
-            requests: where it is written to.
-            answers: where it is read from.
-            before_error: frees descriptors, which may be few, before an error is read: to import
-                a module takes some.
+            pid: its process ID.
+            requests: the write end of the pipe to it.
+            answers: the read end of the pipe from it.
+            before_error: frees descriptors before an error is read, because importing a module
+                needs some.
         """
         self.pid = pid
         self.sent = self.done = 0
@@ -57,7 +57,7 @@ class Child:
         self._answers = answers
         self._before_error = before_error
         self._status: int | None = None
-        # Neither waits for the other alone: what one has to say may fill its pipe.
+        # Non-blocking, because waiting for one pipe while the other is full would be a deadlock.
         os.set_blocking(requests, False)
         os.set_blocking(answers, False)
 
@@ -65,7 +65,7 @@ class Child:
         """Send a batch.
 
         Raises:
-            Failed: something has failed there.
+            Failed: something has failed in the child.
         """
         rest = memoryview(pack(batch))
         while rest:
@@ -75,16 +75,16 @@ class Child:
                 self._poll(self._requests)
                 self.answered(wait=False)
             except BrokenPipeError:
-                self.answered()  # until it says why
+                self.answered()  # until the error arrives
             except OSError as error:
-                raise Failed(DestinationError.from_os(error, "have files written")) from error
+                raise Failed(DestinationError.from_os(error, "send files to be written")) from error
         self.sent += 1
 
     def answered(self, *, wait: bool = True) -> bool:
-        """Take answers; say whether there were any.
+        """Receive answers; return whether there were any.
 
         Raises:
-            Failed: something has failed there.
+            Failed: something has failed in the child.
         """
         try:
             answers = os.read(self._answers, 4096)
@@ -106,13 +106,13 @@ class Child:
             self.answered()
 
     def wait_for_end(self) -> list[tuple[str, str, int]]:
-        """Wait until it has ended; return what came up there."""
+        """Wait until it has finished; return its warnings."""
         while self.notices is None:
             self.answered()
         return self.notices
 
     def _poll(self, *to_write: int) -> None:
-        """Wait until there are answers, or a pipe can be written to."""
+        """Wait until there are answers, or until a pipe is writable."""
         poll = select.poll()
         poll.register(self._answers, select.POLLIN)
         for fd in to_write:
@@ -120,7 +120,7 @@ class Child:
         poll.poll()
 
     def _take_last(self, answer: bytes) -> None:
-        """Take what the other process says last."""
+        """Receive the last answer of the child."""
         os.set_blocking(self._answers, True)
         while more := os.read(self._answers, 1 << 16):
             answer += more
@@ -135,16 +135,16 @@ class Child:
         self._reap()
         killed = self._status is not None and os.WIFSIGNALED(self._status)
         how = f"was killed by signal {os.WTERMSIG(self._status or 0)}" if killed else "ended"
-        raise Failed(DestinationError(f"the process that writes the small files {how}"))
+        raise Failed(DestinationError(f"the process that writes small files {how}"))
 
     def close(self) -> None:
-        """Wait until it has ended, which does no more than what it has been sent."""
+        """Close the pipes and wait until it has exited, after the batches that it was sent."""
         os.close(self._requests)
         os.close(self._answers)
         try:
             self._reap()
         except BaseException:
-            # A signal; and still nobody else may be at work when we clean up, whatever comes next.
+            # A signal. The child must still have exited before we clean up, whatever follows.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             try:
                 self._reap()
@@ -154,5 +154,5 @@ class Child:
 
     def _reap(self) -> None:
         if self._status is None:
-            with suppress(ChildProcessError):  # somebody waits for all children of this process
+            with suppress(ChildProcessError):  # another part of the program has waited for it
                 self._status = os.waitpid(self.pid, 0)[1]

@@ -1,20 +1,19 @@
-"""A second process that makes small files, beside the one that reads the layers.
+"""The client of a second process that writes small files while this one reads the layers.
 
-To make a small file costs the kernel more than it costs us to read and check what the archive says
-of it; on one thread the two add up, and on two threads each return from the kernel would wait for
-the interpreter's lock. So small files, links and removals go to a forked process, in batches: the
-data through shared memory, the rest through a pipe. Each batch has a slot of the memory, and the
-slot is free again when the batch is done. Directories, large files, and small ones while all slots
-are taken, are made by the process that reads.
+Creating a small file takes the kernel longer than it takes us to read and check its entry. On one
+thread the two add up; on two threads each return from the kernel would wait for the interpreter's
+lock. So small files, links and removals are sent to a forked process in batches: the data through
+shared memory, the rest through a pipe. Each batch has a slot of the memory, which is free again
+when the batch is done. The reading process itself writes directories, large files, and small files
+while all slots are in use.
 
-What is made here may overtake what is made there. That does no harm but after a removal, whose
-place it may take: while one is under way, small files and directories follow it to the other
-process, and large files wait for it.
+The two processes are not synchronised. Order matters only after a removal, because its name may be
+reused: while one is pending, small files and directories are sent after it to the child, and large
+files wait for it.
 
-It is forked by :mod:`~ociroot.outputs.directory.forked.start`, and does its work in
-:mod:`~ociroot.outputs.directory.forked.server`. It exits when its pipe closes,
-however this one came to its end, and blocks signals. Both hold the lock on the staging directory
-until then.
+The child is forked by :mod:`~ociroot.outputs.directory.forked.start`, and runs
+:mod:`~ociroot.outputs.directory.forked.server`. It exits when its pipe closes, however the parent
+has ended, and blocks signals. Both hold the lock on the staging directory until then.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ from .shared import SLOT, SharedMemory
 
 __all__ = ["OPERATIONS", "ProcessWriter"]
 
-#: Operations in a batch at most.
+#: The maximum number of operations in a batch.
 OPERATIONS = 200
-# Bytes of a file that is worth copying to the shared memory.
+# The maximum size in bytes of a file that is copied to the shared memory.
 _SMALL = 64 << 10
 
 
 class ProcessWriter:
-    """Shares the tree's operations out; see :class:`~ociroot.rootfs.operations.Operations`.
+    """Distributes the tree's operations; see :class:`~ociroot.rootfs.operations.Operations`.
 
     Attributes:
         child: the other process.
@@ -56,18 +55,18 @@ class ProcessWriter:
         self._batch: list[messages.Operation] = []
         # The last batch with a removal.
         self._removing = -1
-        # Bytes of attributes and the like that the batch has beside what each operation has.
+        # The bytes of extended attributes and sparse maps in the batch.
         self._extra = 0
-        # Where in the memory the data of the batch goes to, and what is left of its slot.
+        # The offset in the memory for the batch's next data, and the bytes left in its slot.
         self._at = 0
         self._room = SLOT
-        # What the other process calls the directories. The root is 0, whichever object it is.
+        # The numbers of directories in the child. The root is 0, whichever object it is.
         self._numbers: dict[Directory, int] = {}
         self._count = 0
         self._last: Directory | None = None
         self._last_number = 0
 
-    # What the tree asks for.
+    # Operations of the tree.
 
     def make_directory(self, directory: Directory) -> None:
         """See :class:`~ociroot.rootfs.operations.Operations`."""
@@ -75,7 +74,7 @@ class ProcessWriter:
             self._writer.make_directory(directory)
             return
         self._writer.claim(self._writer.block, directory.parent or directory, directory.name)
-        # The place of something that is removed there, perhaps; what goes into it waits, too.
+        # It may replace something that the child removes; its content must wait, too.
         self._add(("make_directory", self._number(directory)), ordered=True)
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
@@ -135,11 +134,11 @@ class ProcessWriter:
             self._add(("remove_one", self._number(holder), below, child.kind, number), ordered=True)
 
     def end_layer(self, tree: Tree, layer: LayerBlob) -> None:
-        """Say that what follows is of the next layer; see :func:`~ociroot.rootfs.merge.merge`."""
+        """Mark the end of a layer; see :func:`~ociroot.rootfs.merge.merge`."""
         self._add(("end_layer",))
 
     def finish(self, root: Directory) -> None:
-        """See :meth:`DirectoryWriter.finish`; before, wait until everything has been done."""
+        """Wait until everything has been done; see :meth:`DirectoryWriter.finish`."""
         self._add(("finish",))
         self._flush()
         for notice in self.child.wait_for_end():
@@ -147,16 +146,16 @@ class ProcessWriter:
         self._writer.finish(root)
 
     def close(self) -> None:
-        """Wait until the other process has ended, and close what is open."""
+        """Wait until the child has exited, and close all descriptors."""
         try:
             self.child.close()
         finally:
             self._writer.close()
 
-    # The way there.
+    # Batches.
 
     def _number(self, directory: Directory) -> int:
-        """Return what the other process calls a directory, and tell it where it is."""
+        """Return the number of a directory in the child, after sending it its location."""
         if directory is self._last:
             return self._last_number
         missing: list[Directory] = []
@@ -174,7 +173,7 @@ class ProcessWriter:
         return number
 
     def _add(self, operation: messages.Operation, *, ordered: bool = False) -> None:
-        """Have something done there; if ``ordered``, what follows must not overtake it."""
+        """Add an operation to the batch; if ``ordered``, later ones must not overtake it."""
         if len(self._batch) >= OPERATIONS:
             self._flush()
         self._batch.append(operation)
@@ -182,7 +181,7 @@ class ProcessWriter:
             self._removing = self.child.sent
 
     def _weigh(self, node: Node) -> None:
-        """Send a batch that has become large without data: how large is the image's to say."""
+        """Send the batch if its attributes and sparse maps, of any size, have become large."""
         for name, value in (node.xattrs or {}).items():
             self._extra += len(name) + len(value)
         self._extra += 16 * len(node.segments or ())
@@ -190,7 +189,7 @@ class ProcessWriter:
             self._flush()
 
     def _begin(self, *, wait: bool) -> bool:
-        """Begin a new batch; say whether there is a slot for its data."""
+        """Begin a new batch; return whether there is a slot for its data."""
         self._flush()
         while self.child.sent - self.child.done >= self._shared.slots:
             if not self.child.answered(wait=wait):
@@ -200,14 +199,14 @@ class ProcessWriter:
         return True
 
     def _in_order(self) -> bool:
-        """Say whether something is under way that must not be overtaken."""
+        """Return whether an operation is pending that must not be overtaken."""
         while self.child.done <= self._removing:
             if not self.child.answered(wait=False):
                 return True
         return False
 
     def _wait(self) -> None:
-        """Wait until all that has been asked for is done."""
+        """Wait until all operations are done."""
         self._flush()
         self.child.wait_for_all()
 

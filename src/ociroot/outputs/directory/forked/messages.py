@@ -1,9 +1,9 @@
-"""What the two processes say to each other, each message written and read side by side.
+"""The messages between the two processes, with the encoding and decoding of each.
 
-Batches of operations go to the forked process, by marshal: it takes plain tuples only, in half the
-time of a typed record. So an operation is a tuple that begins with its name; its type says what the
-other items are, and nobody but this module puts a node's attributes into one, or takes them out.
-Back come a byte for each batch that is done, and at last how it ended.
+Batches of operations are sent to the child with marshal, which supports only plain values, in half
+the time of typed records. So an operation is a tuple that begins with its name; its type documents
+the other items, and only this module stores a node's attributes in one or reads them. The child
+answers with one byte for each batch that is done, and with a last answer at the end.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ __all__ = [
     "write_failure",
 ]
 
-#: What stands before a batch: its length in bytes.
+#: The header of a batch: its length in bytes.
 LENGTH = struct.Struct("<Q")
 
-# Operations. A directory is a number there; the root is 0.
+# Operations. Directories are numbers; the root is 0.
 
 _Xattrs = dict[bytes, bytes] | None
-#: A directory gets a number: its own, its parent's, its name.
+#: Assigns a number to a directory: its number, its parent's number, its name.
 Place = tuple[Literal["place"], int, int, bytes]
 #: The number of the directory.
 MakeDirectory = tuple[Literal["make_directory"], int]
@@ -59,18 +59,18 @@ MakeFile = tuple[
 MakeOther = tuple[
     Literal["make_other"], int, bytes, Kind, bytes, tuple[int, int], int, int, int, int, _Xattrs
 ]
-#: Parent, name, and the same of the name that is there.
+#: Parent and name of the new link, parent and name of the existing one.
 MakeLink = tuple[Literal["make_link"], int, bytes, int, bytes]
-#: Parent, name, kind; of a directory the number that is free from then on, if it has one.
+#: Parent, name, kind; for a directory its number, if it has one, which becomes free.
 RemoveOne = tuple[Literal["remove_one"], int, bytes, Kind, int | None]
-#: What follows is of the next layer; nothing follows.
+#: The end of a layer; the end of all operations.
 Mark = tuple[Literal["end_layer", "finish"]]
 
 Operation = Place | MakeDirectory | MakeFile | MakeOther | MakeLink | RemoveOne | Mark
 
 
 def make_file(parent: int, name: bytes, node: Node) -> MakeFile:
-    """Return what has a regular file made; its data is in the slot of the batch."""
+    """Return the operation that creates a regular file; its data is in the slot of the batch."""
     return (
         "make_file",
         parent,
@@ -86,14 +86,14 @@ def make_file(parent: int, name: bytes, node: Node) -> MakeFile:
 
 
 def read_file(operation: MakeFile, node: Node) -> None:
-    """Give a node what :func:`make_file` was given; parent and name are for the caller."""
+    """Set the attributes of a node from a :func:`make_file` operation, except its location."""
     _, _, _, size, segments, mode, uid, gid, mtime_ns, xattrs = operation
     node.size, node.segments = size, segments
     node.mode, node.uid, node.gid, node.mtime_ns, node.xattrs = mode, uid, gid, mtime_ns, xattrs
 
 
 def make_other(parent: int, name: bytes, node: Node) -> MakeOther:
-    """Return what has a symbolic link, a device or a FIFO made."""
+    """Return the operation that creates a symbolic link, a device or a FIFO."""
     return (
         "make_other",
         parent,
@@ -110,7 +110,7 @@ def make_other(parent: int, name: bytes, node: Node) -> MakeOther:
 
 
 def read_other(operation: MakeOther) -> Node:
-    """Return the node that :func:`make_other` was given."""
+    """Return the node of a :func:`make_other` operation."""
     _, _, _, kind, target, rdev, mode, uid, gid, mtime_ns, xattrs = operation
     node = Node(kind, -1)
     node.target, node.rdev = target, rdev
@@ -119,13 +119,13 @@ def read_other(operation: MakeOther) -> Node:
 
 
 def pack(batch: list[Operation]) -> bytes:
-    """Return a batch as bytes, with its length before it."""
+    """Encode a batch, with its length first."""
     message = marshal.dumps(batch)
     return LENGTH.pack(len(message)) + message
 
 
 def unpack(message: bytes) -> list[Operation]:
-    """Return the batch that :func:`pack` was given, from the bytes after the length."""
+    """Decode a batch from the bytes after the length."""
     batch: list[Operation] = marshal.loads(message)  # noqa: S302 - our own words
     return batch
 
@@ -134,26 +134,26 @@ def unpack(message: bytes) -> list[Operation]:
 
 #: A batch is done.
 DONE = b"."
-# How the last answer begins: all is done, or something failed.
+# The first byte of the last answer: success or failure.
 _END, _ERROR = b"=", b"!"
 
 
 class Ended(NamedTuple):
-    """All is done.
+    """The last answer after success.
 
     Attributes:
-        notices: what came up, as :meth:`~ociroot.notices.Notices.take` returns it.
+        notices: the warnings, as :meth:`~ociroot.notices.Notices.take` returns them.
     """
 
     notices: list[tuple[str, str, int]]
 
 
 class Failure(NamedTuple):
-    """Something failed.
+    """The last answer after a failure.
 
     Attributes:
-        error: what was raised.
-        layer: how many layers had ended before.
+        error: the exception.
+        layer: the number of layers that were complete.
     """
 
     error: BaseException
@@ -161,24 +161,24 @@ class Failure(NamedTuple):
 
 
 def write_ended(notices: list[tuple[str, str, int]]) -> bytes:
-    """Return the last answer when all is done."""
+    """Encode the last answer after success."""
     return _END + marshal.dumps(notices)
 
 
 def write_failure(error: BaseException, layer: int) -> bytes:
-    """Return the last answer when something failed."""
+    """Encode the last answer after a failure."""
     import pickle
 
     return _ERROR + pickle.dumps((error, layer))
 
 
 def is_end(answer: bytes) -> bool:
-    """Say whether a last answer is that all is done."""
+    """Return whether a last answer reports success."""
     return answer.startswith(_END)
 
 
 def read_last(answer: bytes) -> Ended | Failure | None:
-    """Return what the last answer was; None: there is none, or a part: the process was killed."""
+    """Decode the last answer; None if it is missing or truncated because the child was killed."""
     if is_end(answer):
         return Ended(marshal.loads(answer[1:]))  # noqa: S302 - our own words
     if answer.startswith(_ERROR):

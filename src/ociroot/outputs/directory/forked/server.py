@@ -1,4 +1,4 @@
-"""The forked process of :mod:`~ociroot.outputs.directory.forked.client`: carries out batches."""
+"""The forked process of :mod:`~ociroot.outputs.directory.forked.client`: executes batches."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def serve(
     requests: int,
     answers: int,
 ) -> None:
-    """Do what is asked for, and end this process.
+    """Execute batches until the pipe closes, and exit this process.
 
     Args:
-        writer: what does it.
-        notices: its notices.
-        slots: the shared memory of batches, which take turns.
-        requests: the end of a pipe from which batches are read.
-        answers: the end of a pipe to which it is written what became of them.
+        writer: the writer for the same root.
+        notices: its warnings.
+        slots: the slots of the shared memory, used in turn.
+        requests: the read end of the pipe with batches.
+        answers: the write end of the pipe for answers.
     """
     try:
-        # Signals are blocked from before the fork: they are the reader's to handle, who ends this
+        # Signals have been blocked since before the fork: the parent handles them, and ends this
         # process by closing the pipe.
         signal.set_wakeup_fd(-1)
         gc.disable()
@@ -56,7 +56,7 @@ def serve(
             last = messages.write_failure(error, server.layer)
         _say(answers, last)
     finally:
-        # Nothing of what this process has inherited is its to clean up.
+        # No clean-up: everything that this process has inherited belongs to the parent.
         os._exit(0)
 
 
@@ -73,14 +73,14 @@ def _say(fd: int, message: bytes) -> None:
 
 
 def _close_others(needed: set[int]) -> None:
-    """Close the other inherited descriptors: a write end of a pipe would delay its reader's EOF."""
+    """Close the other inherited descriptors: an inherited write end would delay EOF."""
     for fd in {0, 1, 2} - needed:
         with suppress(OSError):
             os.close(fd)
     fill_standard()
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) not in needed:
-            with suppress(OSError):  # that of the list itself
+            with suppress(OSError):  # the descriptor of the listing itself
                 os.close(int(name))
 
 
@@ -102,7 +102,7 @@ def _read(fd: int, size: int) -> bytes | None:
 
 
 class Server:
-    """Does what batches ask for; it is also the data behind their files."""
+    """Executes the operations of batches; it also provides the data of their files."""
 
     def __init__(
         self,
@@ -117,16 +117,16 @@ class Server:
         self._requests = requests
         self._answers = answers
         self._places = {0: Directory(None, b"", 0)}
-        self._file = Node("file", -1)  # the one in hand
-        # The slot of the batch in hand, and where in it the next data is.
+        self._file = Node("file", -1)  # the current one
+        # The slot of the current batch, and the offset of the next data in it.
         self._slot = slots[0]
         self._at = 0
         self._at_end = False
-        #: How many layers have ended.
+        #: The number of complete layers.
         self.layer = 0
 
     def run(self) -> bool:
-        """Do everything; say whether it came to the end, or to that of the one who asks."""
+        """Execute all batches; return whether the last one arrived before the pipe closed."""
         known: dict[str, Callable[..., None]] = {
             "place": self._place,
             "make_directory": self._make_directory,
@@ -176,7 +176,7 @@ class Server:
         self._writer.make_file(self._places[operation[1]], operation[2], node, self)
 
     def make_other(self, operation: messages.MakeOther) -> None:
-        """Make a symbolic link, a device or a FIFO."""
+        """Create a symbolic link, a device or a FIFO."""
         node = messages.read_other(operation)
         self._writer.make_other(self._places[operation[1]], operation[2], node)
 

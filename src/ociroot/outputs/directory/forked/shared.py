@@ -1,4 +1,4 @@
-"""The memory that both processes have: slots for the data of batches, and what each has made."""
+"""Memory shared by both processes: slots for the data of batches, and the counters of each."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from ..made import NUMBERS
 
 __all__ = ["SLOT", "SLOTS", "SharedMemory"]
 
-#: Batches with data that may be on their way, and the bytes of data in each.
+#: The maximum number of pending batches with data, and the bytes of data in each.
 SLOTS = 16
 SLOT = 256 << 10
 
 
 class SharedMemory:
-    """Memory that a process and the one that it forks have in common.
+    """Memory that a process shares with the child that it forks.
 
     Attributes:
-        slots: how many slots there are.
-        memory: all of it; slot N begins at N times ``SLOT``.
-        counts: for :class:`~ociroot.outputs.directory.made.Made`: of the process that forks, and of
-            the other one.
+        slots: the number of slots.
+        memory: the memory; slot N begins at N times ``SLOT``.
+        counts: the counters for :class:`~ociroot.outputs.directory.made.Made`: those of the parent,
+            and those of the child.
     """
 
     def __init__(self) -> None:
-        """Get it from the kernel.
+        """Allocate the memory.
 
         Raises:
-            OSError: it gives none.
+            OSError: the allocation failed.
         """
         self.slots = SLOTS
         self.memory = mmap.mmap(-1, self.slots * SLOT + mmap.PAGESIZE)
@@ -35,7 +35,7 @@ class SharedMemory:
         self.counts = numbers[:NUMBERS], numbers[NUMBERS : 2 * NUMBERS]
 
     def start(self, batch: int) -> int:
-        """Return where in the memory the data of a batch begins: slots take turns."""
+        """Return the offset of a batch's data in the memory: slots are used in turn."""
         return batch % self.slots * SLOT
 
     def views(self) -> list[memoryview]:

@@ -1,4 +1,4 @@
-"""Forking the process that makes small files, where there may be one."""
+"""Fork the process that writes small files, if that is possible and useful."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .shared import SharedMemory
 
 __all__ = ["NoProcess", "writing"]
 
-# How often to look whether a thread that has ended is gone.
+# The maximum number of checks whether a thread that has ended still exists.
 _LOOKS = 100
 
 
@@ -28,9 +28,9 @@ class NoProcess(Exception):
 
 
 def _may_fork() -> bool:
-    """Say whether another process would find a processor, and can be forked without harm.
+    """Return whether there is a second processor, and whether a fork is safe.
 
-    After fork(2) a process has only the thread that forked: what another one held stays locked.
+    After fork(2) the child has only the thread that forked: locks of other threads stay locked.
     """
     try:
         return len(os.sched_getaffinity(0)) > 1 and _is_alone()
@@ -39,13 +39,13 @@ def _may_fork() -> bool:
 
 
 def _is_alone() -> bool:
-    """Say whether this process has no other threads, of Python or of a library."""
+    """Return whether this process has no other threads, of Python or of a library."""
     for _ in range(_LOOKS):
         if len(os.listdir("/proc/self/task")) == 1:
             return True
         if threading.active_count() > 1:
             break
-        # One that has been joined is there until the kernel has run it for the last time.
+        # A joined thread exists until the kernel has run it for the last time.
         os.sched_yield()
     return False
 
@@ -54,19 +54,19 @@ def _is_alone() -> bool:
 def writing(
     writer: DirectoryWriter, notices: Notices, layers: Sequence[LayerBlob]
 ) -> Iterator[ProcessWriter]:
-    """Have a second process do a part of a writer's work.
+    """Share a writer's work with a second process.
 
     Args:
         writer: a writer that has not been used yet.
-        notices: its notices.
+        notices: its warnings.
         layers: the layers in their order.
 
     Raises:
-        NoProcess: it has to do all of it itself, and has done nothing yet.
-        OcirootError: what the other process raised.
+        NoProcess: there is no second process; the writer has not been used yet.
+        OcirootError: an error of the second process.
     """
-    # A signal's handler may raise, which must not happen in the other process, nor here before
-    # there is one who ends it.
+    # A signal handler may raise, which must not happen in the child, nor in the parent before the
+    # code that ends the child is reached.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         process = _fork(writer, notices)
@@ -82,7 +82,7 @@ def writing(
 
 
 def _fork(writer: DirectoryWriter, notices: Notices) -> ProcessWriter:
-    """Fork the other process; return the side of this one."""
+    """Fork the child; return the parent's side."""
     if not _may_fork():
         raise NoProcess
     fds: list[int] = []
@@ -98,7 +98,7 @@ def _fork(writer: DirectoryWriter, notices: Notices) -> ProcessWriter:
     requests, requests_end, answers, answers_end = fds
     own, others = shared.counts
     if not pid:
-        # The ends of the one that forked, which would delay EOF.
+        # The parent's ends, which would delay EOF.
         os.close(requests_end)
         os.close(answers)
         writer.share(others, own, looks=False)
@@ -111,7 +111,7 @@ def _fork(writer: DirectoryWriter, notices: Notices) -> ProcessWriter:
 
 
 def _located(failed: Failed, layers: Sequence[LayerBlob]) -> BaseException:
-    """Return an error of the other process with the layer, whose content it is never about."""
+    """Return an error of the child with its layer."""
     error, layer = failed.error, failed.layer
     if isinstance(error, OcirootError) and layer is not None and layer < len(layers):
         return error.locate(layer=layers[layer].label)
