@@ -118,7 +118,7 @@ def test_broken_data_is_refused(library: str) -> None:
     ):
         broken = bytearray(packed)
         broken[len(broken) // 2] ^= 0xFF
-        with pytest.raises(MalformedImage, match=r"broken|truncated|follows"):
+        with pytest.raises(MalformedImage, match=r"malformed|truncated|follows"):
             unpack(bytes(broken))
 
 
@@ -126,7 +126,7 @@ def test_a_wrong_gzip_checksum_is_refused(library: str) -> None:
     packed = bytearray(gzip.compress(b"data"))
     packed[-5] ^= 1
     packed[-8] ^= 1
-    with pytest.raises(MalformedImage, match="broken"):
+    with pytest.raises(MalformedImage, match="malformed"):
         unpack(bytes(packed))
 
 
@@ -190,7 +190,7 @@ def test_a_gzip_header_is_checked(library: str) -> None:
     for flags in (HEADER_CRC, HEADER_CRC | NAME):
         packed = bytearray(member(flags))
         packed[4] ^= 1  # the time
-        with pytest.raises(MalformedImage, match="checksum of the header"):
+        with pytest.raises(MalformedImage, match="header checksum mismatch"):
             unpack(bytes(packed))
     for flag in (0x20, 0x40, 0x80):  # "must give an error indication if any reserved bit is"
         with pytest.raises(MalformedImage, match="flags"):
