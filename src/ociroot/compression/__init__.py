@@ -1,4 +1,4 @@
-"""Decompression, told by the first bytes: gzip and zstd, and for whole archives xz and bzip2."""
+"""Detection of the compression and decompression: gzip and zstd; for archives xz and bzip2."""
 
 from .formats import decompress, sniff
 from .meter import Meter

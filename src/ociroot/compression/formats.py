@@ -1,4 +1,4 @@
-"""Which compression it is, by the first bytes, and its decompression.
+"""Detection of the compression by magic number, and decompression.
 
 For layers see layer.md, "+gzip Media Types" and "+zstd Media Types".
 """

@@ -10,10 +10,10 @@ from .units import FIRST, Decompressor, Input
 
 __all__ = ["MAGIC", "gzip_member", "take_header"]
 
-#: What a member begins with.
+#: The magic number of a member.
 MAGIC = b"\x1f\x8b"
 
-# A header without optional fields, and the flags of those that another may have.
+# A header without optional fields, and the flags of the optional fields.
 _HEADER = MAGIC + b"\x08\0\0\0\0\0\0\xff"
 _HEADER_CRC, _EXTRA, _NAME, _COMMENT = 2, 4, 8, 16
 
@@ -55,7 +55,7 @@ def take_header(source: Input) -> bytes | None:
 
 
 def gzip_member() -> Callable[[], Decompressor]:
-    """Return what makes a decompressor of a member."""
+    """Return a function that creates a decompressor of a member."""
     try:
         from isal import igzip_lib
     except ImportError:

@@ -1,4 +1,4 @@
-"""How much comes out of compressed data, held against what it comes out of."""
+"""Limits on the output of compressed data."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Compressed data as a series of units: gzip members, zstd frames and the like.
 
-A gzip file is a series of members (RFC 1952, 2.2) and a zstd file one of frames, some to be skipped
-(RFC 8878, 3): pigz, eStargz and zstd:chunked write many. A decompressor of any library stops at the
-end of its member or frame, and says nothing of its own when the input ends before that: both are
-seen to here.
+A gzip file is a series of members (RFC 1952, 2.2) and a zstd file a series of frames, some of them
+skippable (RFC 8878, 3): pigz, eStargz and zstd:chunked write many. The decompressors of all
+libraries stop at the end of a member or frame, and do not report truncated input: this module
+handles both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 #: The size in bytes of chunks between threads and for the libraries. A quarter of it takes a tenth
 #: more time because of wake-ups of the threads; a larger size is not faster.
 CHUNK = 1 << 20
-#: Bytes of a unit that the library gets first, and then four times as many each time.
+#: The size in bytes of the first slice of a unit; each further slice is four times as large.
 FIRST = 4 << 10
 
 
@@ -97,7 +97,7 @@ class Input:
 
 
 class Decompressor(Protocol):
-    """What the libraries agree on, and the adapters beside provide: it decompresses one unit."""
+    """A decompressor of one unit: the common interface of the libraries and the adapters."""
 
     @property
     def eof(self) -> bool:
@@ -105,24 +105,24 @@ class Decompressor(Protocol):
 
     @property
     def needs_input(self) -> bool:
-        """Whether there is nothing more to give before it gets more."""
+        """Whether more input is required for further output."""
 
     @property
     def unused_data(self) -> bytes:
-        """What it got and does not belong to the unit."""
+        """The input after the end of the unit."""
 
     def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes:
-        """Decompress the next bytes, and return at most so many."""
+        """Decompress the next bytes; return at most ``max_length`` bytes."""
 
 
 class UnitFormat(NamedTuple):
-    """A format whose data are units one after the other.
+    """A format that consists of a series of units.
 
     Attributes:
-        begins: says of the first bytes of what comes whether a unit begins there.
-        start: takes what the library is not to see of a unit's beginning, and returns what it gets
-            in its place; None: the unit has no data, and has been taken whole.
-        new: makes a decompressor of one unit.
+        begins: returns whether the next bytes are the beginning of a unit.
+        start: consumes the part of a unit's beginning that the library must not see, and returns
+            its replacement; None: the unit has no data, and has been consumed.
+        new: creates a decompressor of one unit.
     """
 
     begins: Callable[[memoryview], bool]
@@ -131,15 +131,15 @@ class UnitFormat(NamedTuple):
 
 
 def nothing_first(source: Input) -> bytes | None:
-    """Leave the beginning of a unit to the library."""
+    """Consume nothing: the library gets the whole unit."""
     return b""
 
 
 def decompress_units(source: Input, unit_format: UnitFormat, meter: Meter) -> Iterator[bytes]:
     """Decompress a series of units."""
     begins, start, new = unit_format
-    # After a unit comes the next one or the end. gzip(1) allows trailing zeros, with which tapes and
-    # some tools pad.
+    # A unit is followed by another one or by the end. gzip(1) allows trailing zeros, with which
+    # tapes and some tools pad.
     while begins(source.head(10)):
         meter.begin_unit()
         data: bytes | memoryview | None = start(source)

@@ -15,16 +15,16 @@ _MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 def is_zstd(head: bytes | memoryview) -> bool:
-    """Say whether a frame begins with some bytes."""
+    """Return whether some bytes are the beginning of a frame."""
     # RFC 8878, 3.1.2: skippable frames begin with 0x184D2A50 to 0x184D2A5F, little-endian.
     return head[:4] == _MAGIC or (head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50)
 
 
 def skip_frame(source: Input) -> bytes | None:
-    """Take a frame that is to be skipped (RFC 8878, 3.1.2): its magic, a size, and as many bytes.
+    """Consume a skippable frame (RFC 8878, 3.1.2): magic number, size of the content, content.
 
     Returns:
-        None when there was one; otherwise what the library gets before the frame: nothing.
+        None if there was one; otherwise empty bytes, as nothing precedes the frame.
     """
     if source.head(4) == _MAGIC:
         return b""
@@ -35,10 +35,10 @@ def skip_frame(source: Input) -> bytes | None:
 
 
 def zstd_frame(window: int) -> Callable[[], Decompressor]:
-    """Return what makes a decompressor of a frame.
+    """Return a function that creates a decompressor of a frame.
 
     Args:
-        window: the largest window that it may ask for.
+        window: the maximum size of its window in bytes.
 
     Raises:
         Unsupported: no library is installed.

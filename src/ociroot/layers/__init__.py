@@ -1,1 +1,1 @@
-"""What a layer changes: from the bytes of a blob to the changes that they describe."""
+"""Layers: from the bytes of a blob to the changes that they describe."""

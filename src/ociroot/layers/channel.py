@@ -19,7 +19,7 @@ class _Failure(NamedTuple):
 
 
 class Channel(Generic[T]):
-    """A bounded queue made of two simple ones: the items, and the slots that are free."""
+    """A bounded queue built from two simple ones: the items, and the free slots."""
 
     def __init__(self, slots: int) -> None:
         self._items: SimpleQueue[T | _Failure] = SimpleQueue()
@@ -28,7 +28,7 @@ class Channel(Generic[T]):
             self._slots.put(True)
 
     def put(self, item: T) -> None:
-        """Put an item, once there is a slot.
+        """Put an item; wait for a free slot.
 
         Raises:
             Closed: the channel has been closed.
@@ -38,24 +38,24 @@ class Channel(Generic[T]):
         self._items.put(item)
 
     def get(self) -> T:
-        """Take the next item, once there is one.
+        """Return the next item; wait for one.
 
         Raises:
-            BaseException: what the other side failed with.
+            BaseException: the error of the other side.
         """
         item = self._items.get()
         if isinstance(item, _Failure):
-            self._items.put(item)  # whoever asks again must not wait for ever
+            self._items.put(item)  # so that a further call does not wait for ever
             raise item.error
         self._slots.put(True)
         return item
 
     def fail(self, error: BaseException) -> None:
-        """Have the other side raise an error when it has taken the items before it."""
+        """Raise an error on the other side, after the items before it."""
         self._items.put(_Failure(error))
 
     def close(self) -> None:
-        """Refuse more items, also that of whoever waits for a slot."""
-        # Once for a put that waits, once more for the next one.
+        """Refuse further items, including that of a waiting :meth:`put`."""
+        # One for a waiting put, one for the next one.
         self._slots.put(False)
         self._slots.put(False)

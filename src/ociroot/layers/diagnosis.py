@@ -1,8 +1,8 @@
-"""What is really wrong with a layer that could not be read as what it should be.
+"""Diagnosis of a layer that could not be read: damaged, or malformed.
 
-A damaged blob shows first as broken gzip data or a bad header. Then its digest decides what the
-error is. It is found by reading on to the blob's end, however large the blob is: a limit that was
-exceeded may be the damage, too, and no more is read than for a layer that is sound.
+A damaged blob first causes an error such as malformed gzip data or a bad header. Its digest decides
+which error is reported, and is computed by reading the blob to its end: an exceeded limit can be
+the result of damage, too, and no more is read than for an intact layer.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from .pipeline import Pipeline, wrong_digest
 
 __all__ = ["diagnose", "digest_of"]
 
-# What a layer's content is refused for; the others are not about what it holds.
+# Errors of a layer's content, as opposed to errors of reading or writing.
 _OF_CONTENT = (MalformedImage, Unsupported, LimitExceeded)
 
 
 def diagnose(
     layer: LayerBlob, error: OcirootError, pipeline: Pipeline | None = None
 ) -> OcirootError:
-    """Say what is really wrong when a layer could not be read as what it should be.
+    """Return the error to report for a layer that could not be read.
 
     Args:
-        layer: the layer that was being read.
-        error: what its content was refused for.
-        pipeline: what it was being read by, which reads on in the same blob; None: of a layer that
-            was read in place, only headers were read, and now it is read whole.
+        layer: the layer.
+        error: the error of its content.
+        pipeline: the pipeline that reads it, which continues in the same blob; None: the layer was
+            read in place, of which only headers were read, so it is now read completely.
 
     Returns:
-        The error, or a VerificationError in its place when the blob's digest is not the one wanted.
+        The error, or a VerificationError instead if the digest of the blob is wrong.
     """
     error.locate(layer=layer.label)
     if not isinstance(error, _OF_CONTENT) or layer.digest is None:
@@ -43,16 +43,16 @@ def diagnose(
     except VerificationError as found:
         return found
     except OcirootError:
-        pass  # it cannot be read any more
+        pass  # it can no longer be read
     return error
 
 
 def digest_of(layer: LayerBlob) -> Digest:
-    """Read a blob to its end, and return its digest.
+    """Compute the digest of a blob.
 
     Raises:
-        VerificationError: it is not the one wanted.
-        SourceError: it cannot be read.
+        VerificationError: it is not the expected one.
+        SourceError: the blob cannot be read.
     """
     wanted = layer.digest or layer.diff_id
     hasher = wanted.hasher()

@@ -1,4 +1,4 @@
-"""The pipeline: layers read, hashed and decompressed on threads, verified while they flow.
+"""The pipeline: reads, hashes, decompresses and verifies layers on threads.
 
     reader     reads a blob in chunks and hashes them          → the digest
     decoder    decompresses them, and fans the result out to   → the compression, the size
@@ -6,12 +6,13 @@
                where a spool is given
     (caller)   parses and writes, on the caller's own thread
 
-Each stage hands chunks of 1 MiB to the next through a bounded channel, and goes on with the next
-layer while the caller is still at the last one: memory stays within the channels' slots. The codecs
-and hashlib release the GIL while they work on a chunk. Every byte is read and decompressed once.
+Each stage passes chunks of 1 MiB to the next through a bounded channel, and continues with the next
+layer while the caller still processes the last one: the slots of the channels bound the memory. The
+codecs and hashlib release the GIL while they process a chunk. Every byte is read and decompressed
+once.
 
-What a damaged blob is refused for first is broken gzip data or a bad header. That its digest is
-wrong shows at its end: after a failure the reader goes on to there, and nothing is read twice.
+A damaged blob first causes an error such as malformed gzip data or a bad header. Its digest is only
+known at its end: after a failure the reader continues to there, so that nothing is read twice.
 """
 
 from __future__ import annotations
@@ -36,16 +37,16 @@ from .spool import LayerSpool
 
 __all__ = ["LayerContent", "Pipeline", "compression_of", "wrong_digest"]
 
-# Chunks that may wait between two stages: 4 MiB of compressed and 16 MiB of uncompressed bytes.
+# Chunks between two stages: at most 4 MiB of compressed and 16 MiB of uncompressed bytes.
 _PACKED_SLOTS = 4
 _SLOTS = 16
-# Outputs smaller than this are gathered: a thread that calls many short functions fights for the
-# GIL with the writer.
+# Smaller outputs are joined: a thread that calls many short functions competes with the writer for
+# the GIL.
 _GATHER = CHUNK // 4
 
 
 class LayerContent(msgspec.Struct, frozen=True):
-    """What was found when a layer had been read to its end.
+    """The properties of a layer that has been read to its end.
 
     Attributes:
         layer: the layer as the documents describe it.
@@ -66,10 +67,10 @@ class LayerContent(msgspec.Struct, frozen=True):
         return not media_type or LAYER_TYPES[media_type] == self.compression
 
     def verify(self) -> None:
-        """Hold its diff_id against the one that the config has.
+        """Compare its diff_id with that of the config.
 
         Raises:
-            VerificationError: it is another one.
+            VerificationError: they differ.
         """
         if self.diff_id != self.layer.diff_id:
             raise VerificationError(
@@ -78,22 +79,22 @@ class LayerContent(msgspec.Struct, frozen=True):
 
 
 class _EndOfBlob(NamedTuple):
-    digest: Digest | None  # None: nobody has said what it should be
+    digest: Digest | None  # None: there is no expected digest
 
 
 class _StartOfLayer(NamedTuple):
     layer: LayerBlob
-    kept: bool  # whether its bytes go to the spool
+    kept: bool  # whether its bytes are written to the spool
 
 
 class _EndOfLayer(NamedTuple):
     compression: str
     unpacked_size: int
-    diff_id: Digest | None  # None: the hasher has it
+    diff_id: Digest | None  # None: the hasher computes it
 
 
 class Pipeline:
-    """Reads layers one after the other; a context manager that stops its threads.
+    """Reads layers sequentially; a context manager that stops its threads.
 
     For each layer in turn: iterate :meth:`chunks` to its end, then call :meth:`finish`.
     """
@@ -104,12 +105,12 @@ class Pipeline:
         limits: Limits = DEFAULTS,
         spool: LayerSpool | None = None,
     ) -> None:
-        """Make a pipeline.
+        """Create a pipeline.
 
         Args:
-            layers: the layers in the order in which they are wanted.
-            limits: on what decompressing them takes and gives.
-            spool: keeps the uncompressed bytes of compressed layers, too; None: nothing does.
+            layers: the layers in reading order.
+            limits: bound the memory and the output of decompression.
+            spool: keeps the uncompressed bytes of compressed layers; None: they are not kept.
         """
         self._layers = layers
         self._limits = limits
@@ -118,7 +119,7 @@ class Pipeline:
         self._unpacked: Channel[bytes | _EndOfLayer] = Channel(_SLOTS)
         self._to_hash: Channel[bytes | _StartOfLayer | None] = Channel(_SLOTS)
         self._diff_ids: Channel[Digest] = Channel(len(layers) + 1)
-        # The places of the layers whose blobs have been read to their ends, and are right.
+        # The indexes of the layers whose blobs have been read to the end and verified.
         self._read_whole: Channel[int] = Channel(len(layers) + 1)
         self._channels = (
             self._packed,
@@ -130,9 +131,9 @@ class Pipeline:
         self._next = 0
         self._end: _EndOfLayer | None = None
         self._closed = False
-        # Whether what is read is hashed and not decompressed any more.
+        # Whether the rest of the blob is only hashed, and no longer decompressed.
         self._hashes_only = False
-        #: Bytes of the blobs that have been read so far.
+        #: Bytes of the blobs read so far.
         self.bytes_read = 0
         self._threads = [
             threading.Thread(target=self._run, args=stage, name=f"ociroot-{name}", daemon=True)
@@ -190,10 +191,9 @@ class Pipeline:
             yield item
 
     def finish(self) -> LayerContent:
-        """Return what was found of the layer whose chunks have all been taken.
+        """Return the properties of the layer after all its chunks have been read.
 
-        The blob's digest has been verified by then; its diff_id is the caller's to compare, who
-        knows which one is wanted.
+        The digest of the blob has been verified; the caller verifies the diff_id.
         """
         assert self._end is not None, "chunks() has not been read to its end"  # noqa: S101
         end, layer = self._end, self._layers[self._next]
@@ -203,10 +203,10 @@ class Pipeline:
         return LayerContent(layer, diff_id, end.compression, end.unpacked_size)
 
     def read_rest(self) -> LayerContent | None:
-        """Read the layer in hand to its end after it could not be applied.
+        """Read the current layer to its end after it could not be applied.
 
         Returns:
-            What was found of it; None: it cannot be decompressed, or its digest is wrong.
+            Its properties; None if it cannot be decompressed, or its digest is wrong.
         """
         try:
             if self._end is None:
@@ -217,13 +217,13 @@ class Pipeline:
             return None
 
     def find_wrong_digest(self) -> VerificationError | None:
-        """Read the blob in hand to its end after a failure, and nothing after that.
+        """Read the current blob to its end after a failure, and nothing after that.
 
-        It is hashed and not decompressed. There are no more bytes of it than its size, which its
-        descriptor has.
+        It is hashed but not decompressed. Its length is bounded by the size in its descriptor.
 
         Returns:
-            That its digest is wrong; None: it is right, or unknown, or the blob cannot be read.
+            The error if its digest is wrong; None if the digest is correct or unknown, or the blob
+            cannot be read.
         """
         if self._layers[self._next].digest is None:
             return None
@@ -240,12 +240,12 @@ class Pipeline:
             self._closed = True
         return None
 
-    # The stages, each on its own thread.
+    # The stages, each on a thread of its own.
 
     def _run(self, stage: Callable[[], None], *outputs: Channel[Any]) -> None:
         try:
             stage()
-        except BaseException as error:  # whatever it is, it is the caller's
+        except BaseException as error:  # raised again in the caller
             for channel in outputs:
                 channel.fail(error)
 
@@ -266,7 +266,7 @@ class Pipeline:
                     raise wrong_digest(layer, found)
             self._read_whole.put(place)
             if self._hashes_only:
-                return  # the next one would be fetched in vain
+                return  # the next one is not needed
             self._hand_on(_EndOfBlob(wanted))
 
     def _hand_on(self, item: bytes | _EndOfBlob) -> None:
@@ -285,7 +285,7 @@ class Pipeline:
         self._digest = item.digest
 
     def _decode(self) -> None:
-        # One layer may stand in the manifest many times, and an archive may be compressed as well.
+        # A manifest may repeat a layer many times, and the archive may be compressed as well.
         meter = Meter(self._limits, max((layer.stored_size for layer in self._layers), default=0))
         for layer in self._layers:
             chunks = self._blob()
@@ -296,7 +296,7 @@ class Pipeline:
             if compression not in ("gzip", "zstd", "none"):
                 raise Unsupported(f"compressed with {compression} (layers have gzip, zstd or none)")
             kept = self._spool is not None and self._spool.wants(layer, compression)
-            # A plain layer is its own diff_id.
+            # The digest of a plain layer is its diff_id.
             hashed = (
                 kept
                 or compression != "none"
@@ -315,7 +315,7 @@ class Pipeline:
                     self._to_hash.put(chunk)
                 self._unpacked.put(chunk)
             for _ in chunks:
-                pass  # padding behind the compressed data counts for the digest
+                pass  # the digest includes padding after the compressed data
             if hashed:
                 self._to_hash.put(None)
             self._unpacked.put(_EndOfLayer(compression, size, None if hashed else self._digest))
@@ -339,7 +339,7 @@ class Pipeline:
 
 
 def compression_of(layer: LayerBlob) -> str:
-    """Return how a layer is compressed, by its first bytes."""
+    """Detect the compression of a layer by its first bytes."""
     return sniff(head(layer.blob, 8))
 
 
@@ -362,7 +362,7 @@ def _gathered(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def wrong_digest(layer: LayerBlob, digest: Digest) -> VerificationError:
-    """Return what to raise when a blob has another digest than its descriptor."""
+    """Return the error for a blob whose digest differs from its descriptor's."""
     return VerificationError(
         f"the digest of the blob is {digest}, not {layer.digest}", layer=layer.label
     )

@@ -1,4 +1,4 @@
-"""Reading an image's layers one after the other, with each verified at its end."""
+"""Read an image's layers sequentially, and verify each at its end."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ _T = TypeVar("_T")
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """How to go about it.
+    """How the layers are read.
 
     Attributes:
-        layers: the layers in the order in which they are applied, each with its diff_id.
-        whiteouts_first: whether the whiteouts of each layer are gathered before.
-        reordered: whether that is another order than the manifest's.
-        verify: whether plain layers are read whole, for their digests, or their headers alone.
-        limits: what the layers may ask for.
-        only: the number, from 1, of the one layer that is looked at alone; None: all are merged.
-        spool: keeps the uncompressed bytes of compressed layers; None: nothing does.
+        layers: the layers in the order of application, each with its diff_id.
+        whiteouts_first: whether the whiteouts of each layer are gathered in a first pass.
+        reordered: whether the order differs from the manifest's.
+        verify: whether plain layers are read completely to verify their digests, or only their
+            headers.
+        limits: bound the layers.
+        only: the number, from 1, of the only layer to read; None: all are merged.
+        spool: keeps the uncompressed bytes of compressed layers; None: they are not kept.
     """
 
     layers: tuple[LayerBlob, ...]
@@ -52,7 +53,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class OutOfOrder(Exception):
-    """The layers are right in another order than the manifest's."""
+    """The layers match the diff_ids in another order than the manifest's."""
 
     def __init__(self, layers: tuple[LayerBlob, ...]) -> None:
         super().__init__()
@@ -60,30 +61,30 @@ class OutOfOrder(Exception):
 
 
 class LayerReader:
-    """Reads layers of a plan one after the other, and verifies each at its end.
+    """Reads layers of a plan sequentially, and verifies each at its end.
 
-    Whatever a pass over the layers is for, it ends with what it read having been the layers that
-    the config names; only plain layers that the plan leaves in place are taken for what they say.
+    Every pass verifies that the layers are those of the config, except for plain layers that are
+    read in place.
 
     Attributes:
-        total: bytes of the blobs that are read whole.
+        total: bytes of the blobs that are read completely.
     """
 
     def __init__(self, plan: Plan, layers: Sequence[LayerBlob], notices: Notices) -> None:
-        """Make a reader; a context manager.
+        """Create a reader, which is a context manager.
 
         Args:
-            plan: how to read them.
-            layers: those of its layers that are read, in this order.
-            notices: told of what is odd.
+            plan: how to read the layers.
+            layers: the layers of the plan to read, in this order.
+            notices: collects warnings.
         """
         self._plan = plan
         self._notices = notices
         self._counted = Counted()
         self._in_place: dict[int, LocalBlob] = {}
         if not plan.verify:
-            # Unread, a plain layer is taken for the one of its diff_id, which its digest must agree
-            # with (a docker-archive has none): else it may stand in another's place.
+            # A plain layer that is not read is identified by its digest, which must equal the
+            # diff_id (a docker-archive has none): otherwise it may be another layer.
             self._in_place = {
                 layer.number: layer.blob
                 for layer in layers
@@ -98,7 +99,7 @@ class LayerReader:
 
     @property
     def done(self) -> int:
-        """Bytes of them that have been read."""
+        """The bytes of them read so far."""
         return self._pipeline.bytes_read
 
     def __enter__(self) -> Self:
@@ -126,15 +127,15 @@ class LayerReader:
 
         Args:
             layer: the layer.
-            work: is given its changes, and the stream behind them.
-            tick: called now and then.
+            work: called with its changes and its stream.
+            tick: called from time to time.
 
         Returns:
-            What the work returned, and what was found of the layer.
+            The result of ``work``, and the properties of the layer.
 
         Raises:
-            VerificationError: it is not the layer that it should be.
-            OcirootError: it cannot be read, or the work has raised it.
+            VerificationError: the layer does not match its digest or diff_id.
+            OcirootError: it cannot be read, or ``work`` has raised an error.
         """
         try:
             if (blob := self._in_place.get(layer.number)) is not None:
@@ -143,7 +144,7 @@ class LayerReader:
             else:
                 stream = ChunkStream(self._pipeline.chunks(tick))
                 result = work(self._changes(stream), stream)
-                # What follows the end marker counts for the diff_id all the same.
+                # The diff_id includes the bytes after the end marker.
                 stream.drain()
                 content = self._pipeline.finish()
         except OcirootError as error:
@@ -157,10 +158,10 @@ class LayerReader:
         return result, content
 
     def _diagnosed(self, layer: LayerBlob, error: OcirootError) -> OcirootError:
-        """Say what is really wrong with a layer that could not be applied.
+        """Return the error to report for a layer that could not be applied.
 
         Raises:
-            OutOfOrder: it may be right in its own place.
+            OutOfOrder: the layers are in another order.
         """
         if isinstance(error, MalformedImage):
             try:
@@ -177,7 +178,7 @@ class LayerReader:
         )
 
     def _diff_id_of_rest(self, layer: LayerBlob) -> Digest | None:
-        """Read a layer that could not be applied to its end; None: it has no diff_id.
+        """Read a layer that could not be applied to its end; return its diff_id, if it has one.
 
         Raises:
             VerificationError: it was read in place, and its digest is wrong.
@@ -190,7 +191,7 @@ class LayerReader:
         return content.diff_id if content is not None else None
 
     def _is_of_another(self, layer: LayerBlob, diff_id: Digest) -> bool:
-        """Say whether a diff_id is that of another layer of the config."""
+        """Return whether a diff_id is that of another layer of the config."""
         return diff_id != layer.diff_id and any(
             other.diff_id == diff_id for other in self._plan.layers
         )
@@ -209,13 +210,13 @@ class LayerReader:
 
 
 def _check_order(layers: Sequence[LayerBlob], limits: Limits) -> None:
-    """Find out whether the layers are those of the diff_ids in another order.
+    """Check whether the layers match the diff_ids in another order.
 
     Layers are matched with ``rootfs.diff_ids`` by content. config.md,
     "rootfs": the diff_ids are "in order from first to last".
 
     Raises:
-        OutOfOrder: they are.
+        OutOfOrder: they do.
         OcirootError: a layer cannot be read.
     """
     places: dict[str, list[LayerBlob]] = {}

@@ -1,4 +1,4 @@
-"""The interpreter's settings while layers are read."""
+"""Settings of the interpreter while layers are read."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from contextlib import contextmanager, suppress
 
 __all__ = ["tuned"]
 
-# Bytes of a block that makes glibc keep what the channels hold at most; above 32 MiB it takes no
-# notice (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD).
+# The size in bytes of a block that makes glibc keep the memory of the channels; it ignores blocks
+# above 32 MiB (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD).
 _LARGEST_BLOCK = 31 << 20
 
 
 @contextmanager
 def tuned() -> Iterator[None]:
-    """Set the interpreter up for the pipeline, and restore it.
+    """Change settings of the interpreter for the pipeline, and restore them.
 
     With the default switch interval the writer waits 5 ms for the GIL each time another thread has
-    taken it; and a collection of the many small objects of the tree, none of which is garbage,
-    costs more than the tree. Both are the process's: the last one to leave restores them. glibc
-    gives freed memory back to the kernel, which clears it each time that a chunk gets it again; it
-    keeps up to twice the size of the largest block that was ever freed, however.
+    acquired it; and collecting the many small objects of the tree, none of which is garbage, costs
+    more than the tree. Both settings are global: the last user restores them. glibc returns freed
+    memory to the kernel, which clears it again for each chunk; but it keeps up to twice the size of
+    the largest block that was ever freed.
     """
     _tuning.enter()
     try:
@@ -33,7 +33,7 @@ def tuned() -> Iterator[None]:
 
 
 class _Tuning:
-    """How many are at work in this process, and how the first one found it."""
+    """The number of users in this process, and the settings before the first one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

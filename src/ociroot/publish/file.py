@@ -1,4 +1,4 @@
-"""A single file that appears at its path at once and whole: an archive, a disk image, a copy."""
+"""Atomic publication of a single file: an archive, a disk image, a copy."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ _WHAT = "write it"
 
 
 class StagedFile(Staged):
-    """A directory in which one file is made that will be at the destination.
+    """A staging directory for a single file.
 
-    It is beside the destination, so in the same file system: the file may be as large as that
-    allows, and is not copied.
+    It is beside the destination, so on the same file system: the file is moved, not copied.
 
     Attributes:
-        name: the file's name in it.
+        name: the file's name in the staging directory.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class StagedFile(Staged):
         """Move the file to the destination, in one step.
 
         Raises:
-            DestinationError: something is there meanwhile.
+            DestinationError: something was put there meanwhile.
         """
         with translated(self._given, _WHAT):
             self._publish()
@@ -61,17 +60,18 @@ def staged_file(
     force: bool = False,
     sync: bool = False,
 ) -> Iterator[StagedFile]:
-    """Make a directory for a file that is to be at a path, and remove it at the end.
+    """Create a staging directory for a file, and remove it at the end.
 
     Args:
-        destination: the path that the file is to have.
-        notices: told of what could not be removed, or not be synchronized.
-        force: whether a file that is there is replaced; a directory never is, and of a symbolic
-            link that link.
-        sync: whether the file is on the disk before it is visible, and its name after.
+        destination: the path of the file.
+        notices: collects warnings about what could not be removed or flushed.
+        force: whether an existing file is replaced, or a symbolic link itself; a directory never
+            is.
+        sync: whether the file is flushed to the disk before it becomes visible, and its name
+            afterwards.
 
     Raises:
-        DestinationError: the path is taken, or cannot be written.
+        DestinationError: the path exists, or cannot be written.
     """
     manager = contextmanager(_staged)(destination, notices, force, sync)
     with entered(destination, _WHAT, manager) as staged:
@@ -103,11 +103,11 @@ def _staged(given: str, notices: Notices, force: bool, sync: bool) -> Iterator[S
 
 
 def _move_to_new(name: str, from_fd: int, to_fd: int) -> None:
-    """Move a name to where there is none.
+    """Move a file without replacing an existing one.
 
     Raises:
-        DestinationError: there is one.
-        OSError: the kernel refuses it.
+        DestinationError: the name exists.
+        OSError: the file cannot be moved.
     """
     try:
         try:
@@ -115,7 +115,7 @@ def _move_to_new(name: str, from_fd: int, to_fd: int) -> None:
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOSYS):
                 raise
-            # Such as NFS: a further name is never given over one that is there. The first one goes
+            # On file systems such as NFS: link(2) never replaces a name. The first name is removed
             # with the staging directory.
             os.link(name, name, src_dir_fd=from_fd, dst_dir_fd=to_fd, follow_symlinks=False)
     except FileExistsError as error:

@@ -1,7 +1,7 @@
-"""From a path that the user gave to an open directory and a name in it.
+"""Resolve a path from the user to an open directory and a name in it.
 
-The path is resolved here, one name at a time, and not by the kernel: each symbolic link on the way
-is looked at before it is followed. What comes out is a descriptor; nothing resolves a path again.
+The path is resolved here, one name at a time, and not by the kernel: each symbolic link is checked
+before it is followed. The result is a descriptor; the path is not resolved again.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from .removal import open_own
 
 __all__ = ["Location", "may_write", "opened_parent"]
 
-# As many as Linux follows (path_resolution(7)).
+# The maximum that Linux follows (path_resolution(7)).
 _LINKS = 40
-# A directory like /tmp: anybody may make a link in it, and nobody else may remove it.
+# A directory like /tmp: any user may create a link in it, which other users cannot remove.
 _SHARED = stat.S_ISVTX | stat.S_IWOTH
-# What users show as that a user namespace does not have (/proc/sys/kernel/overflowuid).
+# The uid of unmapped users in a user namespace (/proc/sys/kernel/overflowuid).
 _NO_USER = 65534
 
 
 class Location(NamedTuple):
-    """Where a result is to be.
+    """The location of a result.
 
     Attributes:
-        parent_fd: its directory.
-        name: its name there; empty: the root directory.
-        directory: the path of its directory, for messages.
+        parent_fd: the descriptor of its parent directory.
+        name: its name in the parent; empty: the root directory.
+        directory: the path of the parent, for messages.
     """
 
     parent_fd: int
@@ -47,13 +47,13 @@ class Location(NamedTuple):
 
 
 class _Made:
-    """The directories that have been made on the way, to be removed when it was for nothing."""
+    """The parent directories that were created, to be removed after a failure."""
 
     def __init__(self) -> None:
         self._made: list[tuple[int, str, int]] = []
 
     def make(self, name: str, dir_fd: int) -> int:
-        """Make a directory that everybody may enter; return a handle of it."""
+        """Create a directory with mode 0755; return a handle of it."""
         try:
             os.mkdir(name, 0o700, dir_fd=dir_fd)
         except FileNotFoundError:
@@ -63,17 +63,17 @@ class _Made:
         else:
             fd = open_own(name, dir_fd, linux.mount_id(dir_fd))
             status = os.fstat(fd)
-            # Whoever owns the parent may have put another directory of ours there meanwhile.
+            # The owner of the parent may have put another directory of ours there meanwhile.
             if status.st_uid != os.geteuid() or status.st_mode & 0o077 or os.listdir(fd):
                 os.close(fd)
-                raise DestinationError(f"{printable(name)} was exchanged while it was made")
+                raise DestinationError(f"{printable(name)} was exchanged while it was created")
             self._made.append((os.dup(dir_fd), name, fd))
-            # Whatever the umask is; but a set-group-ID bit is the parent's to hand on.
+            # Independent of the umask; but an inherited set-group-ID bit is kept.
             os.fchmod(fd, status.st_mode & 0o7000 | 0o755)
         return os.open(name, OPEN_HANDLE | os.O_DIRECTORY, dir_fd=dir_fd)
 
     def remove(self) -> None:
-        """Remove those that are empty, the last one first."""
+        """Remove the empty ones, the last one first."""
         for dir_fd, name, fd in reversed(self._made):
             with suppress(OSError):
                 now = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
@@ -90,21 +90,21 @@ class _Made:
 def opened_parent(
     path: str, *, parents: bool = False, follow: bool = True, remedy: str | None = None
 ) -> Iterator[Location]:
-    """Find where a result is to be.
+    """Resolve a destination to its open parent directory.
 
     Args:
-        path: what the user gave. Symbolic links in it are followed, but for those of other users
-            in a directory like /tmp.
-        parents: whether missing directories are made. On an error they are removed again.
-        follow: whether the last name may be a link, which is followed.
-        remedy: what to do about a missing directory.
+        path: the path from the user. Symbolic links in it are followed, except for those of other
+            users in a directory like /tmp.
+        parents: whether missing directories are created; after an error they are removed again.
+        follow: whether a symbolic link in the final component is followed.
+        remedy: the remedy for a missing directory.
 
     Raises:
-        DestinationError: there is no such place, or a link of another user is on the way.
-        OSError: what the kernel says to a name on the way.
+        DestinationError: a parent does not exist, or a link of another user is in the path.
+        OSError: a component cannot be opened.
     """
     if not path:
-        raise DestinationError("an empty name is no destination")
+        raise DestinationError("the destination is an empty name")
     made = _Made()
     parent_fd = -1
     try:
@@ -145,7 +145,7 @@ def _resolve(path: str, made: _Made | None, *, follow: bool) -> tuple[int, str, 
                 if target is None:
                     if waiting:
                         raise
-                    return fd, name, at  # of another type, which is for the caller to judge
+                    return fd, name, at  # of another type, which the caller checks
                 links += 1
                 if links > _LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
@@ -168,7 +168,7 @@ def _resolve(path: str, made: _Made | None, *, follow: bool) -> tuple[int, str, 
             os.close(fd)
             fd = below
             at = os.path.normpath(os.path.join(at, name))
-        # It ends with `..`, or is a directory itself: `.`, `/`.
+        # The path ends with `..`, or is `.` or `/`.
         parent = os.open("..", OPEN_HANDLE | os.O_DIRECTORY, dir_fd=fd)
         try:
             name = _name_in(parent, fd)
@@ -189,21 +189,21 @@ def _names(path: str) -> list[str]:
 
 
 class _Missing(DestinationError):
-    """A directory on the way is not there."""
+    """A parent directory does not exist."""
 
     def __init__(self, path: str) -> None:
         super().__init__(f"its parent directory {printable(path)} does not exist")
 
 
 def _target(name: str, dir_fd: int, at: str) -> str | None:
-    """Return where a symbolic link leads; None: it is none.
+    """Return the target of a symbolic link; None for other files.
 
     Raises:
-        DestinationError: it may be a trap. By the rule of Linux (proc_sys_fs(5),
+        DestinationError: another user may have planted it. By the rule of Linux (proc_sys_fs(5),
             protected_symlinks), "symbolic links are followed only when outside a sticky
             world-writable directory, or when the UID of the symbolic link and follower match, or
             when the directory owner matches the symbolic link's owner". That setting may be off,
-            and holds only for links that the kernel follows.
+            and applies only to links that the kernel follows.
     """
     handle = os.open(name, OPEN_HANDLE, dir_fd=dir_fd)
     try:
@@ -211,12 +211,12 @@ def _target(name: str, dir_fd: int, at: str) -> str | None:
         if not stat.S_ISLNK(link.st_mode):
             return None
         shared = directory.st_mode & _SHARED == _SHARED
-        # Two users without a number here are not known to be one.
+        # Two unmapped users are not known to be the same.
         owners = link.st_uid == directory.st_uid and link.st_uid != _NO_USER
         if shared and not owners and link.st_uid != os.geteuid():
             raise DestinationError(
                 f"{printable(os.path.join(at, name))} is a symbolic link of another user in a "
-                "directory that anybody may write to, and is not followed"
+                "world-writable directory, and is not followed"
             )
         return os.readlink("", dir_fd=handle)
     finally:
@@ -224,7 +224,7 @@ def _target(name: str, dir_fd: int, at: str) -> str | None:
 
 
 def _name_in(parent: int, fd: int) -> str:
-    """Return the name of a directory in its parent; empty: it is the root."""
+    """Return the name of a directory in its parent; empty for the root."""
     wanted = os.fstat(fd)
     if os.path.samestat(os.fstat(parent), wanted):
         return ""
@@ -240,5 +240,5 @@ def _name_in(parent: int, fd: int) -> str:
 
 
 def may_write(fd: int) -> bool:
-    """Say whether names may be made in an open directory."""
+    """Return whether an open directory is writable."""
     return os.access(".", os.W_OK | os.X_OK, dir_fd=fd, effective_ids=True)

@@ -1,8 +1,8 @@
-"""What a directory and a single file that are published have in common.
+"""The common code of publishing a directory and a single file.
 
-Both are made in a staging directory beside their place, or in it. What the kernel says on the way
-there and back becomes an error that names the destination; what the caller raises in between stays
-as it is, and is told what there is now.
+Both are created in a staging directory beside the destination, or in it. Failed system calls of
+staging and publication become errors that name the destination; exceptions of the caller are not
+changed, except that the resulting state is added.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ __all__ = ["Staged", "entered", "notice_leftover", "sync_names", "translated"]
 
 
 class Staged:
-    """What is made where nobody else sees it.
+    """A result in a private staging directory.
 
     Attributes:
-        fd: the descriptor of the directory in which it is made.
+        fd: the descriptor of the directory for the result.
     """
 
     def __init__(self, place: StagingDirectory, holder: str, given: str) -> None:
-        """Begin with nothing made.
+        """Begin with an empty staging directory.
 
         Args:
             place: the staging directory.
-            holder: the path of the directory that it is in, for messages.
-            given: the destination, as the user has it.
+            holder: the path of its parent, for messages.
+            given: the destination as given by the user.
         """
         self.fd = place.fd
         self._place = place
@@ -41,18 +41,18 @@ class Staged:
 
     @property
     def left(self) -> str:
-        """The path of what could not be removed, once all is done; empty: nothing is left."""
+        """The path of what could not be removed; empty: nothing is left."""
         return os.path.join(self._holder, self._place.left) if self._place.left else ""
 
     def explain(self, error: BaseException) -> None:
-        """Say in an error what there is now."""
+        """Add the resulting state to an error."""
         state = []
         if self._place.published:
             state.append(f"{printable(self._given)} is complete")
         if self.left:
             state.append(f"{printable(self.left)} was left behind")
         if isinstance(error, DestinationError):
-            # It names the member; whose file system is full is the destination's.
+            # It names the member; the file system is that of the destination.
             error.locate(source=self._given)
             if error.is_full and not state:
                 state.append("nothing was left behind")
@@ -67,12 +67,12 @@ _S = TypeVar("_S", bound=Staged)
 
 @contextmanager
 def entered(given: str, what: str, manager: AbstractContextManager[_S]) -> Iterator[_S]:
-    """Enter a staging, and leave it.
+    """Enter and exit a context manager of a staging directory, with errors for the destination.
 
     Args:
-        given: the destination, as the user has it.
-        what: what is being done, as in ``cannot {what}``.
-        manager: makes the staging directory, and removes it.
+        given: the destination as given by the user.
+        what: the operation, as in ``cannot {what}``.
+        manager: creates the staging directory, and removes it.
     """
     with translated(given, what):
         staged = manager.__enter__()
@@ -80,7 +80,7 @@ def entered(given: str, what: str, manager: AbstractContextManager[_S]) -> Itera
         try:
             yield staged
         except BaseException as error:
-            # What the caller raises is the caller's, an OSError too.
+            # Exceptions of the caller are not translated, not even an OSError.
             manager.__exit__(type(error), error, error.__traceback__)
             raise
         with translated(given, what):
@@ -92,7 +92,7 @@ def entered(given: str, what: str, manager: AbstractContextManager[_S]) -> Itera
 
 @contextmanager
 def translated(given: str, what: str) -> Iterator[None]:
-    """Turn what the kernel says into our error, which names the destination."""
+    """Translate OSErrors to errors that name the destination."""
     try:
         yield
     except DestinationError as error:
@@ -102,7 +102,7 @@ def translated(given: str, what: str) -> Iterator[None]:
 
 
 def sync_names(fd: int, notices: Notices) -> None:
-    """Write the names in a directory to the disk; the result is there, whatever comes of it."""
+    """Flush the names in a directory to the disk; a failure is only a warning."""
     try:
         os.fsync(fd)
     except OSError as error:
@@ -110,12 +110,12 @@ def sync_names(fd: int, notices: Notices) -> None:
 
 
 def notice_leftover(place: StagingDirectory, holder: str, notices: Notices) -> None:
-    """Give notice of what could not be removed.
+    """Add a warning about what could not be removed.
 
     Args:
         place: the staging directory.
-        holder: the path of the directory that it is in.
-        notices: told of it.
+        holder: the path of its parent.
+        notices: collects the warning.
     """
     if place.left:
         notices.add("left-over", f"{os.path.join(holder, place.left)}: {place.why}")

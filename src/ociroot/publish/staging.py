@@ -1,13 +1,13 @@
-"""Staging directories: where a result is made before anybody can see it.
+"""Staging directories, in which results are created before they are visible.
 
-One lies beside what it is for, named so that a person knows what it is, with two things in it:
+A staging directory is beside its destination, with a telling name and two entries:
 
-    .NAME.ociroot-1a2b3c4d5e6f/    0700 and ours, from the first moment to the last
-        ociroot-staging            the mark: by it, and not by the name, it is known to be ours
-        rootfs/                    what is made
+    .NAME.ociroot-1a2b3c4d5e6f/    mode 0700 and owned by us, from beginning to end
+        ociroot-staging            the mark that identifies it as ours, rather than the name
+        rootfs/                    the result
 
-It is removed at the end. One that a killed process has left is not locked (flock(2)) any more: the
-next to work there removes it, if nobody else can have put something of ours in its place.
+It is removed at the end. A left-over of a killed process is no longer locked (flock(2)): the next
+run for that destination removes it, if no other user can have exchanged it.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from .signals import first_signal_waits
 
 __all__ = ["StagingDirectory", "staging_directory", "under_way"]
 
-# The end of the name where there may be but one.
+# The suffix of the name if only one may exist.
 _ONLY = "0" * 12
-# How often to make another one, when another run has removed it before it was locked.
+# The maximum number of retries when another run removed it before it was locked.
 _TRIES = 100
 
 
 class StagingDirectory:
-    """A directory that only we can enter, and in it the one that a result is made in.
+    """A directory that only we can enter, with the directory for the result in it.
 
     Attributes:
-        name: its name in its parent; empty: there is none.
-        fd: the descriptor of the one in it. It is locked while anybody has it open, so also while
-            a second process writes there.
-        published: whether what it is for has been done.
+        name: its name in its parent; empty: it does not exist.
+        fd: the descriptor of the directory for the result. It is locked while any process has it
+            open, which includes the second writer process.
+        published: whether the result has been published.
         left: the name of what could not be removed; empty: nothing is left.
         why: the reason.
     """
@@ -53,8 +53,8 @@ class StagingDirectory:
         """Prepare one.
 
         Args:
-            parent_fd: the directory to make it in.
-            old_fd: the directory that will be exchanged for what is made, and removed; -1: none.
+            parent_fd: the descriptor of its parent.
+            old_fd: the directory that will be exchanged for the result, and removed; -1: none.
         """
         self._parent_fd = parent_fd
         self._old_fd = old_fd
@@ -65,13 +65,13 @@ class StagingDirectory:
         self.published = False
         self.left = self.why = ""
 
-    # At the beginning.
+    # Creation.
 
     def make(self, name: str) -> bool:
-        """Make both; say whether they could be made under that name.
+        """Create and lock both directories; return False if the name must be tried again.
 
         Raises:
-            DestinationError: somebody interferes.
+            DestinationError: another process interferes.
         """
         try:
             os.mkdir(name, 0o700, dir_fd=self._parent_fd)
@@ -99,7 +99,7 @@ class StagingDirectory:
         return True
 
     def _open(self, name: str) -> bool:
-        """Open and lock what has been made; say whether no other run took it for a left-over."""
+        """Open and lock the new directory; return False if another run has removed it."""
         with suppress(FileNotFoundError):
             self._outer_fd = open_own(name, self._parent_fd, linux.mount_id(self._parent_fd))
             free = lock(self._outer_fd) is not False
@@ -109,21 +109,21 @@ class StagingDirectory:
         return False
 
     def _mark(self, name: str) -> None:
-        """Leave the mark in what has been opened, if that is what has been made."""
+        """Create the mark, if the opened directory is the one that was created."""
         if os.listdir(self._outer_fd):
             raise DestinationError("its staging directory was not empty when it was opened")
         os.mkdir(MARK, 0o700, dir_fd=self._outer_fd)
         made = os.stat(MARK, dir_fd=self._outer_fd, follow_symlinks=False)
-        # Compared with what is surely ours: a file system may show us as another user (FUSE).
+        # Compared with a new file of ours: a file system may map our uid (FUSE).
         if made.st_uid != os.fstat(self._outer_fd).st_uid:
             os.rmdir(MARK, dir_fd=self._outer_fd)
             raise DestinationError("another user has exchanged its staging directory")
         self.name = name
 
     def _try_moving(self) -> bool:
-        """Move what was made as it will be at the end, and back; say whether it keeps its time.
+        """Test the final move and undo it; return whether the directory keeps its mtime.
 
-        It does not with XFS, when it is exchanged with a directory of another one.
+        On XFS it does not if it is exchanged with an entry of another directory.
         """
         beside, outer, parent = self.name + BESIDE, self._outer_fd, self._parent_fd
         os.utime(self.fd, ns=(0, 0))
@@ -132,7 +132,7 @@ class StagingDirectory:
             os.rename(beside, TREE, src_dir_fd=parent, dst_dir_fd=outer)
         else:
             os.mkdir(BESIDE, 0o700, dir_fd=outer)
-            # Before it is there, for whoever finds it.
+            # Noted before it is moved, so that a later run can identify it.
             note(outer, os.stat(BESIDE, dir_fd=outer, follow_symlinks=False))
             os.rename(BESIDE, beside, src_dir_fd=outer, dst_dir_fd=parent)
             try:
@@ -146,28 +146,28 @@ class StagingDirectory:
     def hold(self) -> int:
         """Open and lock the staging directory itself; return its descriptor.
 
-        It is open before and after the work; in between, descriptors may be few.
+        It is closed during the work, when descriptors may be few.
         """
         if self._outer_fd < 0:
             self._outer_fd = os.open("..", OPEN_DIRECTORY, dir_fd=self.fd)
             with suppress(OSError):  # there are no locks here
-                # Another run has it locked only while it looks whether this one is in use.
+                # Another run locks it only while it checks whether it is in use.
                 fcntl.flock(self._outer_fd, fcntl.LOCK_EX)
         return self._outer_fd
 
-    # At the end.
+    # Publication and removal.
 
     def put(self, name: str, finish: Callable[[int], None], *, sync: bool) -> None:
-        """Have what was made take its place beside the staging directory, in one step.
+        """Publish the result beside the staging directory, in one step.
 
         Args:
-            name: its name there.
+            name: its name in the parent.
             finish: sets its attributes.
-            sync: whether all of it must be on the disk before.
+            sync: whether it is flushed to the disk first.
 
         Raises:
-            DestinationError: there is something else by now.
-            OSError: the kernel refuses it.
+            DestinationError: something else was put there meanwhile.
+            OSError: a system call failed.
         """
         self.hold()
         finish(self.fd)
@@ -193,7 +193,7 @@ class StagingDirectory:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise _in_the_way() from error
             raise
-        # Whoever may write to the parent can have put something else in the place of either.
+        # A user who may write to the parent can have exchanged either of them.
         if _is_another(name, self._parent_fd, self.fd):
             raise _in_the_way()
         if self._old_fd >= 0 and _is_another(made, from_fd, self._old_fd):
@@ -204,11 +204,11 @@ class StagingDirectory:
         linux.renameat2(from_fd, made, self._parent_fd, name, linux.RENAME_EXCHANGE)
 
     def _move_beside(self, *, sync: bool) -> None:
-        """Move what was made out of the staging directory, but not yet to its place.
+        """Move the result out of the staging directory, to a temporary name beside it.
 
-        To be moved to another directory, one must be writable to an ordinary user, since it holds
-        its `..`; a root of mode 0555 is not. And it may not keep its time. The step that makes it
-        visible is within one directory then, where neither is so.
+        Moving a directory to another parent changes its `..`, so an ordinary user needs write
+        permission, which a root of mode 0555 lacks; and it may change its mtime. Then the final
+        step is a rename within one directory, to which neither applies.
         """
         status = os.fstat(self.fd)
         os.fchmod(self.fd, 0o700)
@@ -220,17 +220,17 @@ class StagingDirectory:
             os.fsync(self.fd)
 
     def remove(self) -> None:
-        """Remove it with all that is in it, and with what was exchanged, if it is there.
+        """Remove it with its content, and with the tree that was replaced, if any.
 
         Raises:
-            OSError: that could not be done.
+            OSError: something cannot be removed.
         """
         if not self.name:
             return
         outer_fd = self.hold()
         if self.published:
             self._close_tree()  # descriptors may be few
-        # By descriptor, wherever somebody may have moved it.
+        # By descriptor, wherever it may have been moved.
         unwanted = self._old_fd if self.published else self.fd
         if unwanted >= 0:
             empty_directory(unwanted)
@@ -238,7 +238,7 @@ class StagingDirectory:
         self.name = ""
 
     def rest(self) -> str:
-        """Return the name of what is left in the parent: what it was exchanged for, or itself."""
+        """Return the name of what is left in the parent: the replaced tree, or its own."""
         with suppress(OSError):
             os.stat(self.name + BESIDE, dir_fd=self._parent_fd, follow_symlinks=False)
             return self.name + BESIDE
@@ -261,7 +261,7 @@ class StagingDirectory:
 
 
 def _is_another(name: str, dir_fd: int, fd: int) -> bool:
-    """Say whether a name is known to be that of something else than an open directory."""
+    """Return whether a name is known not to be that of an open directory."""
     try:
         now = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         return not os.path.samestat(now, os.fstat(fd))
@@ -275,18 +275,19 @@ def _is_another(name: str, dir_fd: int, fd: int) -> bool:
 def staging_directory(
     parent_fd: int, name: str, notices: Notices, *, old_fd: int = -1, exclusive: bool = False
 ) -> Iterator[StagingDirectory]:
-    """Make a directory that only we can enter; at the end remove it, unless it has been moved.
+    """Create and lock a staging directory, retrying if it is removed first; remove it at the end.
 
     Args:
-        parent_fd: the directory to make it in, where what others have left is removed.
-        name: the name of what it is for.
-        notices: told of what is left there.
-        old_fd: the directory that will be exchanged for what is made; -1: none will.
-        exclusive: whether there may be but one at a time; nobody else may make names there then.
+        parent_fd: the descriptor of its parent.
+        name: the name of the destination.
+        notices: collects warnings about left-overs that are kept.
+        old_fd: the directory that will be exchanged for the result; -1: none.
+        exclusive: whether only one may exist at a time; then no other user may write to the
+            parent.
 
     Raises:
-        DestinationError: there is another one, or somebody interferes.
-        OSError: it cannot be made, or not be removed though nothing else has failed.
+        DestinationError: there is another one, or another process interferes.
+        OSError: it cannot be created, or cannot be removed although nothing else has failed.
     """
     place = StagingDirectory(parent_fd, old_fd)
     failed = True
@@ -322,10 +323,10 @@ def _remove_at_last(place: StagingDirectory, *, failed: bool) -> None:
 
 
 def _make_private(fd: int) -> None:
-    """Take from a directory what it got from its parent, and let nobody else enter it.
+    """Remove inherited attributes from a directory, and make it accessible only to us.
 
-    A parent with a default ACL or the set-group-ID bit hands them on; the image's root and all
-    below it have no part in that. The kernel drops the bit with the mode.
+    A default ACL and the set-group-ID bit of the parent are inherited, and must not apply to the
+    image's files. The kernel clears the bit when the mode is set.
     """
     linux.clear_acls(fd)
     os.fchmod(fd, 0o700)
@@ -334,8 +335,8 @@ def _make_private(fd: int) -> None:
 
 
 def under_way() -> DestinationError:
-    """Return what to raise when another process is at work for the same destination."""
-    return DestinationError("another extraction to it is under way")
+    """Return the error for another run that works on the same destination."""
+    return DestinationError("another extraction to it is in progress")
 
 
 def _in_the_way() -> DestinationError:
