@@ -1,4 +1,4 @@
-"""What the entries of layers cost, held against the limits."""
+"""Accounting of entries, disk space and memory against the limits."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ __all__ = ["Accounts"]
 
 
 class Accounts:
-    """What the tree of an image costs.
+    """The resources that the tree of an image uses.
 
     Attributes:
         entries: entries seen, and directories that they imply.
-        size: bytes of the files that are there.
-        memory: bytes of memory that the names and nodes take, roughly.
-        most_size: how many bytes of files there may be. Entries and files are counted where they
-            are added, since a call for each would cost more than the rest of it.
+        size: bytes of the existing files.
+        memory: approximate bytes of memory of the names and nodes.
+        most_size: the limit on the bytes of files. The code that adds entries and files updates
+            and checks their counts itself, because a call for each would be too expensive.
     """
 
     __slots__ = ("_limits", "_most_memory", "entries", "memory", "most_size", "size")
 
     def __init__(self, limits: Limits) -> None:
-        """Begin with nothing.
+        """Begin with zero.
 
         Args:
-            limits: on what layers may bring.
+            limits: bound the layers.
         """
         self.entries = 0
         self.size = 0
@@ -37,27 +37,27 @@ class Accounts:
         self._most_memory = limits.memory
 
     def add_name(self, name: bytes, node: Node) -> None:
-        """Count what a name takes of the memory.
+        """Count the memory of a name and its node.
 
         Raises:
-            LimitExceeded: it is too much.
+            LimitExceeded: the limit ``memory`` is exceeded.
         """
         self.memory += weight(name, node)
         if self.memory > self._most_memory:
             raise self._limits.exceeded("memory")
 
     def add_memory(self, size: int) -> None:
-        """Count some more bytes of memory, or fewer.
+        """Add bytes of memory, or subtract them if negative.
 
         Raises:
-            LimitExceeded: there are too many.
+            LimitExceeded: the limit ``memory`` is exceeded.
         """
         self.memory += size
         if self.memory > self._most_memory:
             raise self._limits.exceeded("memory")
 
     def forget(self, name: bytes, node: Node) -> None:
-        """Count a name as gone."""
+        """Update the counts for a removed name."""
         node.links -= 1
         self.memory -= weight(name, node)
         if not node.links:

@@ -1,4 +1,4 @@
-"""What a whiteout, or an entry in the place of another, removes from the tree."""
+"""Removals from the tree by whiteouts and by entries that replace others."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _T = TypeVar("_T")
 
 
 class WhiteoutsFirst(Exception):
-    """A layer can only be applied right when its whiteouts are known before its other entries."""
+    """A layer can be applied correctly only if its whiteouts are known before its other entries."""
 
 
 class Marks:
-    """What is kept in mind of the layer in hand, for the whiteouts that may follow in it.
+    """Notes on the current layer, for the whiteouts that may follow in it.
 
     Attributes:
         layer: its number, from 1.
         added: whether it has added anything.
-        linking: whether an entry went through a symbolic link, or made a hard link to what is
-            below.
-        ways_gone: names where a way (a symbolic link, or a directory that may hold one) was below
-            and no longer is.
-        linked: names that became links to inodes from below, which the inode itself cannot tell.
-        cleared: directories in which nothing from below is left to hide, so that nobody looks
-            twice.
+        linking: whether an entry followed a symbolic link or made a hard link to a lower layer.
+        ways_gone: names whose lower-layer symbolic link, or directory that may contain one, was
+            removed.
+        linked: names that became hard links to inodes of lower layers, which the inodes do not
+            record.
+        cleared: directories without remaining nodes of lower layers, so that they are cleared only
+            once.
     """
 
     def __init__(self, accounts: Accounts) -> None:
@@ -42,11 +42,11 @@ class Marks:
         self.linked: set[tuple[Directory, bytes]] = set()
         self.cleared: set[Directory] = set()
         self._accounts = accounts
-        # Bytes of memory that this takes, among the others.
+        # The bytes of memory of these notes, which are part of the total.
         self._noted = 0
 
     def begin(self, layer: int) -> None:
-        """Forget all, and begin with the next layer."""
+        """Clear the notes and begin the next layer."""
         self.layer = layer
         self.added = self.linking = False
         self.ways_gone.clear()
@@ -56,7 +56,7 @@ class Marks:
         self._noted = 0
 
     def note(self, notes: set[_T], what: _T) -> None:
-        """Keep something in mind until the layer's end, which takes memory, too.
+        """Add a note until the end of the layer, and count its memory.
 
         Raises:
             LimitExceeded: it is too much.
@@ -87,7 +87,7 @@ class Removals:
         self._marks = marks
 
     def hide(self, change: Change, directory: Directory) -> None:
-        """Apply a whiteout, in a directory, to what the layers below brought."""
+        """Apply a whiteout in a directory to the nodes of lower layers."""
         if change.action == "opaque":
             self._clear(directory)
             return
@@ -96,7 +96,7 @@ class Removals:
             self._hide_name(directory, change.name, node)
 
     def is_attached(self, directory: Directory) -> bool:
-        """Say whether a directory is still in the tree."""
+        """Return whether a directory is still in the tree."""
         node = directory
         while node.parent is not None:
             if node.parent.entries.get(node.name) is not node:
@@ -105,9 +105,9 @@ class Removals:
         return node is self._lookup.root
 
     def find_lower(self, change: Change) -> Directory | None:
-        """Return the directory that a whiteout is about, in the layers below; None: there is none.
+        """Return the directory of a whiteout in the tree of the lower layers, or None.
 
-        An opaque whiteout of a symbolic link to a directory is not one of the link's target.
+        An opaque whiteout of a symbolic link to a directory does not apply to the link's target.
         """
         way = self._lookup.way(change.parent, stops=self._marks.ways_gone)
         while way.advance():
@@ -126,7 +126,7 @@ class Removals:
         return way.directory
 
     def _hide_name(self, parent: Directory, name: bytes, node: Node) -> None:
-        """Remove a name, but nothing that this layer brought."""
+        """Remove a name, except for what this layer has added."""
         if node.layer < self._marks.layer:
             self._hide_lower(parent, name, node)
         elif isinstance(node, Directory):
@@ -134,14 +134,14 @@ class Removals:
             self._clear(node)
 
     def _spare(self, directory: Directory) -> None:
-        """Keep a directory that is hidden and in which this layer has something."""
+        """Keep a hidden directory in which this layer has added something."""
         if directory.own < self._marks.layer:
-            # The layer has no word on the directory itself, which is made as an implied one.
+            # Without an entry in this layer, the directory gets default attributes.
             self._accounts.add_memory(-xattrs_weight(directory))
             directory.reset_metadata()
 
     def _clear(self, directory: Directory) -> None:
-        """Remove all in a directory but what this layer brought."""
+        """Remove everything in a directory except for what this layer has added."""
         todo = [directory]
         while todo:
             directory = todo.pop()
@@ -156,7 +156,7 @@ class Removals:
                     todo.append(child)
 
     def _hide_lower(self, parent: Directory, name: bytes, node: Node) -> None:
-        """Remove what the layers below brought."""
+        """Remove a node of the lower layers."""
         below = node.walk() if isinstance(node, Directory) else ()
         if node.kind == "symlink" or any(child.kind == "symlink" for _, _, child in below):
             self._marks.note(self._marks.ways_gone, (parent, name))
@@ -172,7 +172,7 @@ class Removals:
                 self._accounts.forget(below_name, below)
                 if isinstance(below, Directory):
                     directories.append(below)
-            # Whoever still has one in mind shall not keep all that was in it.
+            # Remaining references to a directory must not keep its content in memory.
             for directory in directories:
                 directory.entries.clear()
         self._accounts.forget(name, node)
