@@ -1,15 +1,14 @@
-"""Outputs that only create, and how they are fed from a finished tree.
+"""Outputs that only create, fed from a finished tree.
 
-An archive, or a copy of a part of the tree, cannot take back what it has made. So it gets the tree
-when it is finished, every name once. There are two orders for that, and a sink says which one it
-needs:
+An archive, or a copy of a part of the tree, cannot remove what it has written. So it gets the tree
+when it is finished, every name once, in one of two orders:
 
-- the order of the tree: depth first, names sorted by component, each file's content with its name.
-  A stream has to be written so. The layers hold the contents in another order, so they are spooled
-  on the way: a temporary file has all of them once.
-- the order of the layers: names that have no content first, then the files as the layers hold them,
-  then further names of what is there. Each layer is read once and nothing is spooled: for what can
-  make a file anywhere at any time, such as a directory.
+- tree order: depth first, names sorted by component, each file with its content. Streams require
+  it. The layers contain the files in another order, so all contents are spooled to a temporary file
+  first.
+- layer order: names without content first, then the files in the order of the layers, then further
+  hard links. Each layer is read once and nothing is spooled. It is for outputs that can create files
+  in any order, such as a directory.
 """
 
 from __future__ import annotations
@@ -23,53 +22,53 @@ from ..tar.stream import Data
 
 __all__ = ["Files", "Sink", "depth_first", "feed"]
 
-#: What goes to the contents of files, in the order of the layers: ``Merged.files``.
+#: Yields the contents of files in the order of the layers, as ``Merged.files`` does.
 Files = Callable[[Iterable[Node]], Iterator[tuple[Node, Data]]]
 
 
 class Sink(Protocol):
-    """An output that gets the finished tree, every name once, a directory before what is in it.
+    """An output that gets the finished tree, every name once, a directory before its entries.
 
-    The root comes first. It is the only directory without a parent, and it may be there already.
-    A node with several names is made by the first of them, the others are links to that one.
+    The root comes first. It is the only directory without a parent, and it may exist already. A
+    node with several names is created under the first one; the others are links to that.
     """
 
     @property
     def in_tree_order(self) -> bool:
-        """Whether everything comes depth first, names sorted by component; else by layers."""
+        """Whether the sink requires tree order; otherwise it gets layer order."""
 
     def make_directory(self, directory: Directory) -> None:
-        """Make a directory; what can only be set when all is in it waits for :meth:`finish`."""
+        """Create a directory; attributes that depend on its content are set by :meth:`finish`."""
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
-        """Make a regular file; ``stored_size`` bytes are to be read, the holes are not in them."""
+        """Create a regular file; ``data`` has its ``stored_size`` bytes, without holes."""
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
-        """Make a symbolic link, a device or a FIFO."""
+        """Create a symbolic link, a device or a FIFO."""
 
     def make_link(
         self, parent: Directory, name: bytes, node: Node, at: tuple[Directory, bytes]
     ) -> None:
-        """Give what was made at ``at`` one more name."""
+        """Add a name to the node that was created at ``at``."""
 
     def finish(self, root: Directory) -> None:
-        """End: everything has been made."""
+        """Finish the output; everything has been created."""
 
 
 def feed(part: Directory, sink: Sink, files: Files, tmpdir: str | None = None) -> Directory:
-    """Feed a directory of a finished tree to a sink, with all that is below it.
+    """Feed a directory of a finished tree to a sink, with everything below it.
 
     Args:
-        part: the directory, which is the root to the sink.
+        part: the directory, which is the root for the sink.
         sink: the output.
-        files: goes to the contents of files.
-        tmpdir: where contents are spooled, if they are; None: the system's place.
+        files: yields the contents of files.
+        tmpdir: the directory for spooled contents; None: the system's default.
 
     Returns:
-        The root that the sink got: it has no parent, as the directory itself may have.
+        The root that the sink got, which has no parent, unlike ``part``.
 
     Raises:
-        DestinationError: it cannot be written, or not be spooled.
+        DestinationError: the output or the spool cannot be written.
         OcirootError: a layer cannot be read.
     """
     root = part if part.parent is None else _detached(part)
@@ -101,9 +100,9 @@ def feed(part: Directory, sink: Sink, files: Files, tmpdir: str | None = None) -
 
 
 def depth_first(root: Directory) -> Iterator[tuple[Directory, bytes, Node]]:
-    """Yield all that is below a directory: the parent, the name, the node; names are sorted.
+    """Yield everything below a directory as (parent, name, node), names sorted.
 
-    A directory comes right before what is in it.
+    A directory comes immediately before its entries.
     """
     todo = [(root, iter(sorted(root.entries)))]
     while todo:
@@ -119,7 +118,7 @@ def depth_first(root: Directory) -> Iterator[tuple[Directory, bytes, Node]]:
 
 
 def _detached(part: Directory) -> Directory:
-    """Return a directory as the root of a tree of its own, with the same nodes below it."""
+    """Return a copy of a directory as the root of a separate tree, with the same nodes below it."""
     root = Directory(None, b"", part.layer)
     root.copy_metadata(part)
     copies = {part: root}
