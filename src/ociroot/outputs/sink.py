@@ -7,8 +7,8 @@ when it is finished, every name once, in one of two orders:
   it. The layers contain the files in another order, so all contents are spooled to a temporary file
   first.
 - layer order: names without content first, then the files in the order of the layers, then further
-  hard links. Each layer is read once and nothing is spooled. It is for outputs that can create files
-  in any order, such as a directory.
+  hard links. Each layer is read once and nothing is spooled. It is for outputs that can create
+  files in any order, such as a directory.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Where a directory appears, at once and whole: staging, and the step that makes it visible.
+"""Atomic publication of a directory: staging, and the step that makes the result visible.
 
     the destination                       staged                 made visible by
     is absent, or an empty directory      beside it              one rename
     is an empty mount point               in it                  moving the entries up
-    holds something, with ``replace``     beside it              one exchange, then removing the old
+    is not empty, with ``replace``        beside it              one exchange, then removing the old
 
-An empty directory is also staged in where that is the only way: its parent may not be written, or a
-shell stands in it and would be left in a directory that is gone. The staging directory is 0700 from
-the first moment, so nobody else sees or touches what is half done; on any failure it is removed.
+An empty directory is also staged in if its parent is not writable, or if it is the current
+directory of the process, which would otherwise be removed. The staging directory has mode 0700 from
+the beginning, so no other user can see or change unfinished results; on any failure it is removed.
 """
 
 from __future__ import annotations
@@ -35,21 +35,22 @@ from .staging import StagingDirectory, staging_directory, under_way
 __all__ = ["PublishOptions", "Staging", "staged", "tmpdir_for"]
 
 _WHAT = "use the destination"
-#: What sets the attributes of a root, given its descriptor.
+#: Sets the attributes of the root, given its descriptor.
 Finish = Callable[[int], None]
 
 
 class PublishOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a directory becomes visible.
+    """How a directory is published.
 
     Attributes:
-        replace: whether a root file system that is there may be exchanged for the result.
-        replace_anything: whether any other directory may, too.
+        replace: whether an existing root file system may be replaced.
+        replace_anything: whether any other directory may be replaced.
         discard_volumes: whether files in ``volumes`` may be removed with it.
-        parents: whether missing directories on the way are made.
-        sync: whether the result is on the disk before it becomes visible, and its name after.
-        volumes: paths in it with data that is to outlive it.
-        sources: files and directories that may not be removed with it.
+        parents: whether missing parent directories are created.
+        sync: whether the result is flushed to the disk before it becomes visible, and its name
+            afterwards.
+        volumes: the paths of volumes, whose data must not be removed.
+        sources: the paths of the image, which must not be removed.
     """
 
     replace: bool = False
@@ -65,7 +66,7 @@ _DEFAULTS = PublishOptions()
 
 
 class Staging(Staged):
-    """An empty directory that will be the destination."""
+    """An empty directory that becomes the destination."""
 
     def __init__(
         self, place: StagingDirectory, holder: str, given: str, publish: Callable[[Finish], None]
@@ -77,11 +78,11 @@ class Staging(Staged):
         """Make everything visible at the destination.
 
         Args:
-            finish: sets the attributes of the root: of the staging directory before it takes its
-                place, or of the directory that its entries have been moved up to.
+            finish: sets the attributes of the root: of the staging directory before it is renamed,
+                or of the destination after the entries have been moved up.
 
         Raises:
-            DestinationError: something has come in the way meanwhile; then nothing is visible.
+            DestinationError: something was put there meanwhile; then nothing is visible.
         """
         with translated(self._given, _WHAT):
             self._publish(finish)
@@ -91,15 +92,15 @@ class Staging(Staged):
 def staged(
     destination: str | os.PathLike[str], notices: Notices, options: PublishOptions = _DEFAULTS
 ) -> Iterator[Staging]:
-    """Make a staging directory, and remove it unless its content was published.
+    """Create a staging directory, and remove it unless its content was published.
 
     Args:
-        destination: the path that the result is to have.
-        notices: told of what could not be removed, or not be synchronized.
-        options: what may be done for it.
+        destination: the path of the result.
+        notices: collects warnings about what could not be removed or flushed.
+        options: how the result is published.
 
     Raises:
-        DestinationError: the destination may not be used, with the reason.
+        DestinationError: the destination cannot be used, with the reason.
     """
     given = os.fspath(destination)
     manager = contextmanager(_staged)(given, notices, options)
@@ -123,7 +124,7 @@ def _staged(given: str, notices: Notices, options: PublishOptions) -> Iterator[S
 
 
 class _Way:
-    """The ways of the table above to one destination."""
+    """The rows of the table above for one destination."""
 
     def __init__(
         self, given: str, where: Location, notices: Notices, options: PublishOptions
@@ -134,7 +135,7 @@ class _Way:
         self._options = options
 
     def choose(self, fd: int) -> Iterator[Staging]:
-        """Go the way that there is for a directory that exists.
+        """Choose the row for an existing directory.
 
         Args:
             fd: its descriptor.
@@ -148,7 +149,7 @@ class _Way:
         if not held(fd, mounted=mounted):
             if os.geteuid() not in (0, status.st_uid):
                 raise DestinationError("it belongs to another user")
-            # A subvolume of btrfs is no mount point, and still nothing can be renamed over it.
+            # A btrfs subvolume is not a mount point, but nothing can be renamed over it either.
             apart = status.st_dev != os.fstat(where.parent_fd).st_dev
             if mounted or apart or stands_in or not may_write(where.parent_fd):
                 yield from self._inside(fd, mounted=mounted)
@@ -161,9 +162,7 @@ class _Way:
                 f"it is not empty, and it is {what}, which cannot be replaced; empty it first"
             )
         if not (options.replace or options.replace_anything):
-            raise DestinationError(
-                "it exists and is not empty", remedy="--replace exchanges it for the image"
-            )
+            raise DestinationError("it exists and is not empty", remedy="--replace replaces it")
         check_old(
             fd,
             anything=options.replace_anything,
@@ -176,8 +175,8 @@ class _Way:
         """Stage beside the destination.
 
         Args:
-            exists: whether there is a directory.
-            old_fd: its descriptor, if it holds something; else -1.
+            exists: whether the destination exists.
+            old_fd: its descriptor if it is not empty; else -1.
         """
         where, sync = self._where, self._options.sync
         in_use = clean_up(where.parent_fd, where.name, self._notices)

@@ -1,19 +1,17 @@
-"""The merged file system in memory: what a change does to it, and what is to be done on disk.
+"""The merged file system in memory: apply changes to it, and derive the operations on disk.
 
-The layers are applied bottom up to a tree that starts empty and that we alone own. Everything that
-is hard is decided here, on names and nodes: what a path means when symbolic links are in it, what
-is replaced, what is merged, what a whiteout hides. What comes out is a plain sequence of
-operations (:class:`Operations`) on real directories; the kernel never resolves a path of an image,
-and nobody asks the disk what is there, because the tree knows.
+The layers are applied bottom up to an empty tree in memory. This module decides everything on names
+and nodes: how paths with symbolic links resolve, what is replaced, what is merged, what a whiteout
+removes. The output is a sequence of :class:`Operations` on real directories; the kernel never
+resolves a path of an image, and the state of the disk is never queried.
 
 The order inside a layer. layer.md, "Whiteouts": "Whiteout files MUST only apply to resources in
 lower/parent layers", and "Opaque Whiteout": the whiteout "is applied first, before creating the new
 version …, regardless of the ordering in which the whiteout file was encountered". So a whiteout is
-looked up in the tree as the layers below left it, and whatever this layer brought stays. That comes
-out right in one pass wherever paths go straight. Where symbolic links or hard links to what is
-below have come into play before a whiteout, or an entry found something in its way that a later one
-may hide, it cannot be known to: :class:`WhiteoutsFirst` asks for a second pass, with the layer's
-whiteouts known beforehand.
+looked up in the tree of the lower layers, and never removes what this layer has added. One pass
+suffices unless, before a whiteout, an entry used a symbolic link or made a hard link to a lower
+layer, or an entry's parent is a file that a later whiteout may remove. Then :class:`WhiteoutsFirst`
+requests a second pass, in which the layer's whiteouts are known beforehand.
 """
 
 from __future__ import annotations
@@ -35,31 +33,31 @@ from .removals import Marks, Removals, WhiteoutsFirst
 
 __all__ = ["Tree", "WhiteoutsFirst"]
 
-#: Bytes of a name, as Linux has it (NAME_MAX).
+#: The maximum length of a name in bytes (NAME_MAX of Linux).
 MAX_NAME = 255
-#: Bytes of a symbolic link's target, as Linux has it (PATH_MAX, with the final NUL).
+#: The maximum length of a symbolic link's target in bytes (PATH_MAX of Linux, without the NUL).
 MAX_TARGET = 4095
 
 
 class Tree:
-    """A root file system, and the way layers change it.
+    """A root file system to which layers are applied.
 
     Attributes:
         root: the root directory.
-        lookup: looks up paths in it, with a bound on all of them.
+        lookup: looks up paths in it; the limit ``steps`` bounds all look-ups together.
     """
 
     def __init__(self, operations: Operations, notices: Notices, limits: Limits = DEFAULTS) -> None:
-        """Make an empty tree.
+        """Create an empty tree.
 
         manifest.md, "layers": "The final filesystem layout MUST match the result of applying the
         layers to an empty directory. The ownership, mode, and other attributes of the initial empty
         directory are unspecified."
 
         Args:
-            operations: told what to do on disk as the tree changes.
-            notices: told of duplicate paths.
-            limits: on what layers may bring.
+            operations: receives the changes as operations on disk.
+            notices: collects warnings about duplicate paths.
+            limits: bound the layers.
         """
         self.root = Directory(None, b"", 0)
         self.lookup = Lookup(self.root, limits)
@@ -88,24 +86,24 @@ class Tree:
 
         Args:
             changes: the layer's changes.
-            data: the stream behind them, at the data of the entry of the change in hand.
-            whiteouts: the layer's whiteouts, when they are known beforehand; those among the
-                changes are passed over then.
+            data: the stream of the layer, at the data of the current change's entry.
+            whiteouts: the layer's whiteouts, if they are known beforehand; those among the changes
+                are then ignored.
 
         Returns:
-            How many changes there were.
+            The number of changes.
 
         Raises:
-            MalformedImage: a change that cannot be.
-            LimitExceeded: more than may be.
-            WhiteoutsFirst: the layer needs ``whiteouts``.
+            MalformedImage: a change cannot be applied.
+            LimitExceeded: a limit is exceeded.
+            WhiteoutsFirst: the layer requires ``whiteouts``.
         """
         self._layer += 1
         marks, accounts, removals = self._marks, self._accounts, self._removals
         marks.begin(self._layer)
         self._last_path, self._last_parent = b"", self.root
         self._whiteouts_known = whiteouts is not None
-        # All of them speak of the tree as it is now: they are looked up before any is applied.
+        # All of them refer to the lower tree, so they are looked up before any is applied.
         for change, directory in [(c, removals.find_lower(c)) for c in whiteouts or ()]:
             if directory is not None and removals.is_attached(directory):
                 removals.hide(change, directory)
@@ -134,15 +132,15 @@ class Tree:
         return count
 
     def find(self, path: str | bytes, *, follow: bool = True) -> Place | None:
-        """Look up a path as a process in the root would, and change nothing.
+        """Look up a path as a process whose root is the tree would.
 
         Args:
-            path: from the root on; ``..`` does not lead above it.
-            follow: whether a symbolic link at its end is followed, too.
+            path: the path from the root; ``..`` is clamped at the root.
+            follow: whether a symbolic link in the final component is followed.
 
         Returns:
-            The directory it is in, its name there, and what it is (of the root: itself, with an
-            empty name); None when there is nothing, or only a loop of links.
+            The parent, the name and the node (for the root: the root, an empty name, the root);
+            None if there is none, or if the links form a loop.
         """
         return find(Lookup(self.root, self._limits, counted=False), as_bytes(path), follow=follow)
 
@@ -155,7 +153,7 @@ class Tree:
             return
         if len(name) > MAX_NAME:
             raise _long_name(name)
-        # Entries come directory by directory.
+        # Entries of one directory usually follow each other.
         parent = self._last_parent if path == self._last_path else self._parent(path)
         old = parent.entries.get(name)
         kind = entry.kind
@@ -216,13 +214,13 @@ class Tree:
         return directory
 
     def _link(self, parent: Directory, name: bytes, entry: Entry, old: Node | None) -> None:
-        """Make a hard link. Its own attributes mean nothing: the inode has its target's."""
+        """Make a hard link. The entry's attributes are ignored: the inode keeps its target's."""
         directory, _, base = clean(entry.target).rpartition(b"/")
         way = self.lookup.way(directory)
         holder = way.directory if self._resolve(way, make=False) else None
         node = holder.entries.get(base) if holder is not None else None
         if holder is None or node is None:
-            raise MalformedImage(f"a hard link to {printable(entry.target)}, which is not there")
+            raise MalformedImage(f"a hard link to {printable(entry.target)}, which does not exist")
         if isinstance(node, Directory):
             raise MalformedImage(f"a hard link to {printable(entry.target)}, which is a directory")
         if old is not None:
@@ -234,7 +232,7 @@ class Tree:
             while within is not None:
                 if within is old:
                     raise MalformedImage(
-                        f"a hard link to {printable(entry.target)} in the place of its directory"
+                        f"a hard link to {printable(entry.target)} that replaces its directory"
                     )
                 within = within.parent
             self._replace(parent, name, old, entry)
@@ -247,12 +245,12 @@ class Tree:
 
     def _remember_link(self, parent: Directory, name: bytes, node: Node) -> None:
         if node.layer < self._layer:
-            # It is not to be told from what a whiteout hides: none is applied after it.
+            # A later whiteout could not distinguish it from a name of the lower layers.
             self._marks.linking = True
             self._marks.note(self._marks.linked, (parent, name))
 
     def _replace(self, parent: Directory, name: bytes, old: Node, entry: Entry) -> None:
-        """Remove what stands where an entry goes."""
+        """Remove the existing node at an entry's path."""
         if isinstance(old, Directory):
             duplicate = old.own == self._layer
             self._marks.note(self._marks.ways_gone, (parent, name))
@@ -267,17 +265,17 @@ class Tree:
             self._last_path, self._last_parent = b"", self.root
 
     def _touch(self, directory: Directory) -> None:
-        """Note that this layer brought something in a directory, so its whiteouts spare that."""
+        """Record that this layer added something in a directory, so that its whiteouts keep it."""
         layer = self._layer
         node: Directory | None = directory
         while node is not None and node.layer != layer:
             node.layer = layer
             node = node.parent
 
-    # The way to a path.
+    # Path look-up.
 
     def _parent(self, path: bytes) -> Directory:
-        """Return the directory that an entry goes into; make what is missing on the way."""
+        """Return the parent directory of an entry; create missing directories."""
         found = self.lookup.straight(path)
         if isinstance(found, Way):
             self._resolve(found, make=True)
@@ -286,23 +284,23 @@ class Tree:
         return found
 
     def _resolve(self, way: Way, *, make: bool) -> bool:
-        """Walk a way to the directory at its end, as an entry of this layer sees it.
+        """Walk a path to the directory at its end, as seen by an entry of this layer.
 
-        Symbolic links are followed inside the root, of which ``/`` and ``..`` do not lead out.
+        Symbolic links are followed inside the root; ``/`` and ``..`` do not lead out of it.
 
         Args:
-            way: the way.
-            make: whether what is missing is made.
+            way: the walk.
+            make: whether missing directories are created.
 
         Returns:
-            Whether there is one.
+            Whether the directory exists.
         """
         while way.advance():
             node = way.node
             if node is not None and node.kind == "symlink":
                 self._marks.linking = True
                 if not way.follow():
-                    raise self._no_way(f"more than {MAX_LINKS} symbolic links are on the way to it")
+                    raise self._no_way(f"more than {MAX_LINKS} symbolic links in its path")
             elif not make:
                 return False
             elif node is None:
@@ -315,18 +313,18 @@ class Tree:
         return True
 
     def _no_way(self, problem: str) -> Exception:
-        """Return what to raise when something is in the way, which a later whiteout may hide."""
+        """Return the error for an obstacle in a path, which a later whiteout may remove."""
         return MalformedImage(problem) if self._whiteouts_known else WhiteoutsFirst()
 
 
 def _check_target(target: bytes) -> None:
     if not target:
-        raise MalformedImage("a symbolic link to nothing")
+        raise MalformedImage("a symbolic link with an empty target")
     if len(target) > MAX_TARGET:
         raise MalformedImage(
-            f"a symbolic link's target of {len(target)} bytes (at most {MAX_TARGET})"
+            f"the target of a symbolic link has {len(target)} bytes (maximum {MAX_TARGET})"
         )
 
 
 def _long_name(name: bytes) -> MalformedImage:
-    return MalformedImage(f"a name of {len(name)} bytes (at most {MAX_NAME}): {quoted(name[:40])}")
+    return MalformedImage(f"a name has {len(name)} bytes (maximum {MAX_NAME}): {quoted(name[:40])}")
