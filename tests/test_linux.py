@@ -33,3 +33,13 @@ def test_flags_to_open_directories_and_to_make_files_are_said_once() -> None:
         }
         if path.name != "linux.py":
             assert not names & {"O_CREAT", "O_PATH"}, path
+
+
+def test_publishing_depends_on_no_output() -> None:
+    """It makes visible whatever an output has made, and needs to know nothing of images."""
+    beside = {"errors", "fhs", "linux", "notices"}
+    for path in (PACKAGE / "publish").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == 2:
+                names = [node.module] if node.module else [alias.name for alias in node.names]
+                assert set(names) <= beside, path
