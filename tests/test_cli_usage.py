@@ -203,7 +203,7 @@ READING: dict[str, tuple[str, ...]] = {
 
 
 def test_every_command_is_tried() -> None:
-    assert READING.keys() == COMMANDS.keys()
+    assert READING.keys() == COMMANDS.keys() - {"apply-owners"}, "which reads no image"
 
 
 def reading(name: str, image: Path, root: Path) -> list[str]:

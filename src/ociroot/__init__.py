@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .api.layer import Layer
     from .api.merged import Merged
     from .api.options import ExtractOptions, SourceOptions
+    from .api.owners import AppliedOwners, apply_owners
     from .api.source import OpenedSource, open
     from .errors import (
         ClosedSource,
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from .layers.changeset import LayerChange
     from .limits import LimitMeaning, Limits
     from .notices import ImageWarning
+    from .outputs.ids import IdMap, IdRange, OwnerMap
+    from .outputs.policy import OutputPolicy
+    from .outputs.userns import enter_user_namespace, subordinate_owners
     from .progress import Progress
     from .publish.directory import tmpdir_for
     from .rootfs.compare import (
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
         Snapshot,
         compare_configs,
     )
+    from .rootfs.filter import PathFilter
     from .rootfs.glob import PathPattern, is_glob
     from .rootfs.lookup import Place
     from .rootfs.merge import LayerReport
@@ -86,6 +91,7 @@ if TYPE_CHECKING:
     from .tar.stream import Data
 
 __all__ = [
+    "AppliedOwners",
     "ChosenImage",
     "ClosedSource",
     "Config",
@@ -106,6 +112,8 @@ __all__ = [
     "FileUsage",
     "FoundImage",
     "History",
+    "IdMap",
+    "IdRange",
     "Image",
     "ImageSelector",
     "ImageWarning",
@@ -127,7 +135,10 @@ __all__ = [
     "OcirootError",
     "OpenedSource",
     "Operations",
+    "OutputPolicy",
+    "OwnerMap",
     "PathError",
+    "PathFilter",
     "PathIsDirectory",
     "PathNotDirectory",
     "PathNotFound",
@@ -146,13 +157,16 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "__version__",
+    "apply_owners",
     "as_bytes",
     "as_text",
     "compare_configs",
+    "enter_user_namespace",
     "image_exists",
     "is_glob",
     "open",
     "printable",
+    "subordinate_owners",
     "tmpdir_for",
 ]
 
@@ -161,6 +175,7 @@ __version__ = "0.1.0"
 # The module of each name, imported on first use: all of them take 60 ms, which `ociroot --help`
 # need not wait for.
 _HOMES = {
+    "AppliedOwners": "api.owners",
     "ChosenImage": "images.found",
     "ClosedSource": "errors",
     "Config": "spec.config",
@@ -181,6 +196,8 @@ _HOMES = {
     "FileUsage": "rootfs.usage",
     "FoundImage": "images.found",
     "History": "spec.config",
+    "IdMap": "outputs.ids",
+    "IdRange": "outputs.ids",
     "Image": "api.image",
     "ImageSelector": "images.select",
     "ImageWarning": "notices",
@@ -202,7 +219,10 @@ _HOMES = {
     "OcirootError": "errors",
     "OpenedSource": "api.source",
     "Operations": "rootfs.operations",
+    "OutputPolicy": "outputs.policy",
+    "OwnerMap": "outputs.ids",
     "PathError": "errors",
+    "PathFilter": "rootfs.filter",
     "PathIsDirectory": "errors",
     "PathNotDirectory": "errors",
     "PathNotFound": "errors",
@@ -220,13 +240,16 @@ _HOMES = {
     "Usage": "rootfs.usage",
     "UsageError": "errors",
     "VerificationError": "errors",
+    "apply_owners": "api.owners",
     "as_bytes": "tar.names",
     "as_text": "tar.names",
     "compare_configs": "rootfs.compare",
+    "enter_user_namespace": "outputs.userns",
     "image_exists": "sources.transports",
     "is_glob": "rootfs.glob",
     "open": "api.source",
     "printable": "errors",
+    "subordinate_owners": "outputs.userns",
     "tmpdir_for": "publish.directory",
 }
 

@@ -19,6 +19,7 @@ __all__ = [
     "open_beneath",
     "renameat2",
     "syncfs",
+    "unshare_user",
 ]
 
 #: Flags to open a directory for reading, by a single name that must not be a link.
@@ -38,6 +39,8 @@ _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x04, 0x08
 _STATX_MNT_ID = 0x1000
 # The fields of struct statx that are read: stx_mask at 0, stx_mnt_id at 144; it has 256 bytes.
 _STATX_SIZE = 256
+# linux/sched.h: a new user namespace.
+_CLONE_NEWUSER = 0x10000000
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 
 
@@ -104,6 +107,15 @@ def open_beneath(fd: int, path: bytes, flags: int) -> int:
 def syncfs(fd: int) -> None:
     """Flush the file system of an open file to the disk."""
     _call("syncfs", fd)
+
+
+def unshare_user() -> None:
+    """Put this process into a new user namespace, which has no ids yet (user_namespaces(7)).
+
+    Raises:
+        OSError: EINVAL: it has other threads; EPERM or ENOSPC: there may be no more namespaces.
+    """
+    _call("unshare", ctypes.c_int(_CLONE_NEWUSER))
 
 
 def clear_acls(fd: int) -> None:

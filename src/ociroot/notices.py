@@ -40,7 +40,21 @@ _KINDS: dict[str, tuple[str, str | None]] = {
         "set-id bits were dropped because the owners are not kept; --preserve=mode keeps them",
         None,
     ),
-    "owners": ("owners were not kept: only root can change the owner of a file", None),
+    "set-id-owner": (
+        "set-id bits were dropped because the file gets another owner than the image says",
+        None,
+    ),
+    "owners": (
+        "owners were not kept: only root can change the owner of a file (extract --userns uses "
+        "subordinate ids)",
+        None,
+    ),
+    "owners-unrecorded": (
+        "owners, devices or extended attributes were dropped: user.containers.override_stat "
+        "cannot record them",
+        None,
+    ),
+    "not-recorded": ("paths that the record does not have were not changed", None),
     "devices": ("devices were skipped: creating them is not permitted", None),
     "times": ("modification times were changed to values that the destination can store", None),
     "left-over": ("temporary or replaced files could not all be removed", None),

@@ -94,7 +94,7 @@ def copy_file(
         OcirootError: its layer cannot be read.
     """
     with staged_file(destination, notices, force=force) as staging:
-        writer = DirectoryWriter(staging.fd, notices, OutputPolicy(devices="error"), spare=spare)
+        writer = DirectoryWriter(staging.fd, notices, OutputPolicy(devices="create"), spare=spare)
         root = Directory(None, b"", 0)
         try:
             if node.kind == "file":

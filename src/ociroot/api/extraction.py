@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
-from typing import NamedTuple
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
-from ..errors import located
+from ..errors import UsageError, located
 from ..images.found import ChosenImage
 from ..images.layers import LayerBlob
 from ..layers.reading import Plan
@@ -18,16 +20,23 @@ from ..outputs.directory.writer import DirectoryWriter
 from ..progress import ProgressCallback
 from ..publish.directory import PublishOptions, staged
 from ..rootfs.merge import LayerReport, apply_with_retry, merge
+from ..rootfs.nodes import Directory
+from ..rootfs.operations import Operations
 from ..rootfs.tree import Tree
 from ..sources.source import Source
 from ..space import SpaceBudget
 from ..spec.config import Config
 from .options import ExtractOptions
 
+if TYPE_CHECKING:
+    from .shaping import Shaping
+
 __all__ = ["Extracted", "Report", "extract"]
 
 # Bytes of layers from which on a second process pays.
 WORTH_A_PROCESS = 8 << 20
+
+_T = TypeVar("_T")
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -105,17 +114,33 @@ def extract(
         sources=source.source_paths,
     )
 
-    def attempt(plan: Plan, notices: Notices) -> tuple[tuple[LayerReport, ...], Notices]:
-        with staged(destination, notices, publishing) as staging:
-            if limits.size is None:
+    def attempt(
+        shaping: Shaping | None, plan: Plan, notices: Notices
+    ) -> tuple[tuple[LayerReport, ...], Notices]:
+        with staged(destination, notices, publishing) as staging, ExitStack() as stack:
+            spare = limits.size is None
+            if spare and shaping is None:
                 _check_space(staging.fd, blobs)
-            writer = DirectoryWriter(staging.fd, notices, spare=limits.size is None)
-            tree, layers = _write(plan, writer, notices, progress, options.writer_process)
-            staging.publish(lambda fd: writer.finish_root(fd, tree.root))
+            writer = DirectoryWriter(staging.fd, notices, options.policy, spare=spare)
+            job = _Job(plan, notices, progress, shaping)
+            record = None
+            if shaping is not None:
+                record = stack.enter_context(shaping.recording(staging.fd, notices))
+            tree, root, layers = _write(job, writer, options.writer_process)
+            if record is not None:
+                record.write(tree.root, limits)
+            staging.publish(lambda fd: writer.finish_root(fd, root))
+            if record is not None:
+                record.publish()
         return layers, notices
 
     with located(source=source.name):
-        layers, notices = apply_with_retry(blobs, options.strict, attempt, limits=limits)
+        layers, notices = _with_subtree(
+            _shaping(os.fspath(destination), options),
+            lambda shaping: apply_with_retry(
+                blobs, options.strict, partial(attempt, shaping), limits=limits
+            ),
+        )
     return Report(
         source=source.name,
         destination=os.fspath(destination),
@@ -129,30 +154,87 @@ def extract(
     )
 
 
-def _write(
-    plan: Plan,
-    writer: DirectoryWriter,
-    notices: Notices,
-    progress: ProgressCallback | None,
-    writer_process: bool,
-) -> tuple[Tree, tuple[LayerReport, ...]]:
-    """Write the merged tree, in another process where there may be one, and it pays."""
-    if writer_process and sum(layer.blob.size for layer in plan.layers) >= WORTH_A_PROCESS:
+def _shaping(destination: str, options: ExtractOptions) -> Shaping | None:
+    """Return what becomes of the tree on its way; None: it is written as it is."""
+    if options.policy.is_plain and not (options.filter or options.record):
+        return None
+    if options.policy.owners is not None and os.geteuid() != 0 and not options.record:
+        raise UsageError(
+            "only root can give files to mapped owners: as an ordinary user --userns does it, and "
+            "--record-owners records them"
+        )
+    from ..outputs.shape import Shape
+    from .shaping import Shaping, record_path
+
+    shape = Shape(policy=options.policy, filter=options.filter, record=options.record)
+    path = record_path(destination) if options.record == "mtree" else ""
+    return Shaping(shape, path, replace=options.replace or options.replace_anything)
+
+
+def _with_subtree(shaping: Shaping | None, work: Callable[[Shaping | None], _T]) -> _T:
+    """Do something, and again when a symbolic link leads to the subtree."""
+    if shaping is None:
+        return work(None)
+    from ..outputs.shape import MovedSubtree
+
+    try:
+        return work(shaping)
+    except MovedSubtree as moved:
+        return work(shaping.moved(moved.path))
+
+
+class _Job(NamedTuple):
+    """What is written: the layers, and what becomes of them.
+
+    Attributes:
+        plan: the layers.
+        notices: told of what is odd.
+        progress: called now and then, from this thread.
+        shaping: what becomes of the tree; None: it is written as it is.
+    """
+
+    plan: Plan
+    notices: Notices
+    progress: ProgressCallback | None
+    shaping: Shaping | None
+
+
+_Written = tuple[Tree, Directory, tuple[LayerReport, ...]]
+
+
+def _write(job: _Job, writer: DirectoryWriter, writer_process: bool) -> _Written:
+    """Write the merged tree, in another process where there may be one, and it pays.
+
+    Returns:
+        The tree, the root that was written, and what was applied.
+    """
+    layers = job.plan.layers
+    if writer_process and sum(layer.blob.size for layer in layers) >= WORTH_A_PROCESS:
         from ..outputs.directory.forked.start import (  # a small image does without
             NoProcess,
             writing,
         )
 
-        with suppress(NoProcess), writing(writer, notices, plan.layers) as process:
-            tree, layers = merge(plan, process, notices, progress, process.end_layer)
-            process.finish(tree.root)
-            return tree, layers
+        with suppress(NoProcess), writing(writer, job.notices, layers) as process:
+            return _merged(job, process, process.end_layer)
     try:
-        tree, layers = merge(plan, writer, notices, progress)
-        writer.finish(tree.root)
+        return _merged(job, writer, None)
     finally:
         writer.close()
-    return tree, layers
+
+
+def _merged(
+    job: _Job, output: Operations, after_layer: Callable[[Tree, LayerBlob], None] | None
+) -> _Written:
+    plan, notices, progress, shaping = job
+    if shaping is None:
+        tree, layers = merge(plan, output, notices, progress, after_layer)
+        output.finish(tree.root)
+        return tree, tree.root, layers
+    operations = shaping.operations(output, plan, notices)
+    tree, layers = merge(plan, operations, notices, progress, after_layer)
+    operations.finish(tree.root)
+    return tree, operations.root, layers
 
 
 def _check_space(fd: int, blobs: tuple[LayerBlob, ...]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 import msgspec
 
 from ..limits import DEFAULTS, Limits
+from ..outputs.policy import OutputPolicy
+from ..rootfs.filter import PathFilter
 
 __all__ = ["ExtractOptions", "SourceOptions"]
 
@@ -40,6 +43,11 @@ class ExtractOptions(msgspec.Struct, frozen=True, kw_only=True):
         writer_process: whether a forked process may make the small files, while this one reads, as
             the command has it; there is none where it does not pay, or where this process has other
             threads.
+        policy: what is made of owners, devices and extended attributes.
+        filter: which paths are written.
+        record: where owners are recorded, which are not set then: ``mtree`` is a file beside the
+            destination, for :func:`~ociroot.apply_owners`; ``xattr`` are extended attributes, for
+            fuse-overlayfs.
     """
 
     replace: bool = False
@@ -49,3 +57,6 @@ class ExtractOptions(msgspec.Struct, frozen=True, kw_only=True):
     sync: bool = False
     strict: bool = False
     writer_process: bool = False
+    policy: OutputPolicy = OutputPolicy()
+    filter: PathFilter = PathFilter()
+    record: Literal["", "mtree", "xattr"] = ""

@@ -13,7 +13,18 @@ from .limits import is_limit
 
 __all__ = ["Command", "Commands", "explained"]
 
-_NAMES = ("cat", "cp", "diff", "extract", "find-layer", "inspect", "ls", "tree", "verify")
+_NAMES = (
+    "apply-owners",
+    "cat",
+    "cp",
+    "diff",
+    "extract",
+    "find-layer",
+    "inspect",
+    "ls",
+    "tree",
+    "verify",
+)
 
 # What other programs call what we have, and what people try.
 _SYNONYMS = {
@@ -60,7 +71,9 @@ class Command(click.Command):
             error.ctx = error.ctx or ctx
             raise
         for parameter, times in Counter(given).items():
-            if times > 1 and isinstance(parameter, click.Option) and not parameter.is_flag:
+            if times == 1 or not isinstance(parameter, click.Option):
+                continue
+            if not parameter.is_flag and not parameter.multiple:
                 name = max(parameter.opts, key=len)
                 raise click.UsageError(f"{name} is given {times} times, and takes one value", ctx)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import os
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import click
 
 from .commands import Command
 from .common import counted, opened, print_json, progress_bar, size, warn
 from .options import PATH, grouped, image_options
+from .shape import shape_options
 
 if TYPE_CHECKING:
-    from .. import Report
+    from .. import OutputPolicy, Report
     from .options import Choice
+    from .shape import ShapeChoice
 
 __all__ = ["extract"]
 
@@ -28,6 +31,13 @@ class _How(NamedTuple):
     strict: bool
 
 
+class _Owners(NamedTuple):
+    """Who else the files may be given to than by root, who can."""
+
+    userns: bool
+    record: Literal["", "mtree", "xattr"]
+
+
 class _Output(NamedTuple):
     """What is told of it."""
 
@@ -41,7 +51,22 @@ class _Output(NamedTuple):
 @click.argument("rootfs", type=PATH)
 @image_options
 @grouped("how", _How)
+@grouped("owners", _Owners)
 @grouped("output", _Output)
+@shape_options
+@click.option(
+    "--userns",
+    is_flag=True,
+    help="As an ordinary user, give files to your subordinate ids. What is root's is yours; with "
+    "--map-auto it is your first subordinate id's.",
+)
+@click.option(
+    "--record-owners",
+    "record",
+    type=click.Choice(["mtree", "xattr"]),
+    help="Set no owners, and record them: mtree: in ROOTFS.mtree, for apply-owners and bsdtar; "
+    "xattr: in extended attributes, for fuse-overlayfs.",
+)
 @click.option(
     "--replace",
     is_flag=True,
@@ -61,7 +86,15 @@ class _Output(NamedTuple):
 @click.option("--json", "as_json", is_flag=True, help="Print a report as one JSON document.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only: no progress, no warnings.")
 @click.option("--verbose", "-v", is_flag=True, help="Tell of each layer.")
-def extract(image: str, rootfs: str, choice: Choice, how: _How, output: _Output) -> None:
+def extract(
+    image: str,
+    rootfs: str,
+    choice: Choice,
+    how: _How,
+    owners: _Owners,
+    output: _Output,
+    shape: ShapeChoice,
+) -> None:
     """Extract the root file system of IMAGE to the directory ROOTFS.
 
     IMAGE is an oci-archive, a docker-archive or an OCI layout directory; `-` reads standard input,
@@ -85,8 +118,14 @@ def extract(image: str, rootfs: str, choice: Choice, how: _How, output: _Output)
         raise click.UsageError("--quiet and --verbose exclude each other")
     if rootfs == "-":
         raise click.UsageError("a directory cannot go to stdout; ./- is the one of that name")
+    options = ExtractOptions(
+        **how._asdict(),
+        writer_process=True,
+        policy=_policy(owners, shape),
+        filter=shape.filter,
+        record=owners.record or "",
+    )
     choice = choice._replace(tmpdir=choice.tmpdir or tmpdir_for(rootfs))
-    options = ExtractOptions(**how._asdict(), writer_process=True)
     with (
         opened(image, choice, strict=how.strict, quiet=output.quiet) as chosen,
         progress_bar(output.quiet) as callback,
@@ -96,6 +135,18 @@ def extract(image: str, rootfs: str, choice: Choice, how: _How, output: _Output)
         _show(report, output.verbose)
     if output.as_json:
         print_json(report)
+
+
+def _policy(owners: _Owners, shape: ShapeChoice) -> OutputPolicy:
+    """Return what is made of owners; enter a user namespace, where that is wanted."""
+    from .. import enter_user_namespace
+
+    if owners.userns and (owners.record or shape.no_owner):
+        raise click.UsageError("--userns sets owners: --record-owners and --no-owner do not")
+    used = shape.owners(own=owners.userns)
+    if used is not None and owners.userns:
+        used = enter_user_namespace(used)
+    return shape.policy(used, (os.geteuid(), os.getegid()))
 
 
 def _show(report: Report, verbose: bool) -> None:

@@ -1,48 +1,125 @@
-"""What an output makes of set-id bits, devices and extended attributes: one object for all of them.
+"""What an output makes of owners, set-id bits, devices and extended attributes: one object for all.
 
 It is decided once, when an output is begun, and does not change: a writer and its second process
-share it.
+share it. :meth:`OutputPolicy.final` says how a node is written; every output asks it, so that all
+of them show the same.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import stat
-from copy import copy
 from typing import Literal
 
 import msgspec
 
+from ..errors import Unsupported
 from ..rootfs.nodes import HOST_XATTRS, Node
+from .ids import CAPABILITY, OwnerMap
 
-__all__ = ["OutputPolicy", "without_privileges"]
+__all__ = ["SET_ID", "OutputPolicy", "without_privileges"]
 
 #: The bits with which a program runs as somebody else.
 SET_ID = stat.S_ISUID | stat.S_ISGID
-_CAPABILITIES = b"security.capability"
+_ALL = (b"*",)
 
 
 class OutputPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """What an output makes of a node's attributes.
 
-    Owners are set by root alone; for anybody else one warning counts those that were left out.
+    On disk owners are set by root alone; for anybody else one warning counts those that were left
+    out.
 
     Attributes:
+        owners: maps the owners of the image; None: they are kept as they are.
+        owner: the owner and the group that everything gets instead; None: those of the image.
         set_id: whether regular files keep set-id bits, and capabilities beside them. Who cannot
             keep the owners would lend the rights of somebody else. One warning counts them.
-        devices: what is done with a device that may not be made: ``skip`` counts it in a warning.
+        devices: ``try``: they are made; where that is not allowed, one warning counts them.
+            ``create``: they are made, or it is an error. ``skip``: they are left out. ``error``:
+            an image with one is refused.
+        xattrs: patterns, as of a shell, of the extended attributes that are kept.
     """
 
+    owners: OwnerMap | None = None
+    owner: tuple[int, int] | None = None
     set_id: bool = True
-    devices: Literal["skip", "error"] = "skip"
+    devices: Literal["try", "create", "skip", "error"] = "try"
+    xattrs: tuple[bytes, ...] = _ALL
+
+    @property
+    def changes_nodes(self) -> bool:
+        """Whether :meth:`final` may return another node than it was given."""
+        return self.owners is not None or self.owner is not None or self.xattrs != _ALL
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every node is written, as it is."""
+        return self.devices in ("try", "create") and not self.changes_nodes
 
     def keeps_xattr(self, name: bytes) -> bool:
         """Say whether an extended attribute is set, where the destination has such."""
-        return not name.startswith(HOST_XATTRS)
+        if name.startswith(HOST_XATTRS):
+            return False
+        return self.xattrs is _ALL or any(fnmatch.fnmatchcase(name, each) for each in self.xattrs)
+
+    def writes(self, node: Node) -> bool:
+        """Say whether a node is written at all.
+
+        Raises:
+            Unsupported: it is a device, and those are refused.
+        """
+        if node.kind not in ("char", "block") or self.devices in ("try", "create"):
+            return True
+        if self.devices == "skip":
+            return False
+        raise Unsupported("it is a device", remedy="--devices skip leaves devices out")
+
+    def final(self, node: Node) -> Node:
+        """Return a node as it is written: with its final owner, mode and extended attributes.
+
+        Where it gets another owner than the image and its map give it, set-id bits and capabilities
+        are left out, as chown(2) does it: they would lend the rights of somebody else.
+
+        Args:
+            node: what the image has. Of a directory a node with its attributes is returned.
+
+        Raises:
+            Unsupported: the map does not cover one of the ids.
+        """
+        if not self.changes_nodes:
+            return node
+        made = duplicate(node)
+        if node.xattrs is not None:
+            kept = {n: v for n, v in node.xattrs.items() if self.keeps_xattr(n)}
+            made.xattrs = kept or None
+        if self.owner is not None:
+            made.uid, made.gid = self.owner
+            return made if (node.uid, node.gid) == self.owner else without_privileges(made)
+        if self.owners is not None:
+            made.uid, made.gid = self.owners.owner(node.uid, node.gid)
+            if made.xattrs is not None:
+                made.xattrs = self.owners.xattrs(made.xattrs)
+            if not self.owners.covers(node.uid, node.gid):
+                return without_privileges(made)
+        return made
 
 
 def without_privileges(node: Node) -> Node:
     """Return a file as it is to whoever runs it with no more rights than their own."""
-    made = copy(node)
-    made.mode &= ~SET_ID
-    made.xattrs = {n: v for n, v in (node.xattrs or {}).items() if n != _CAPABILITIES} or None
+    made = duplicate(node)
+    if node.kind == "file":
+        made.mode &= ~SET_ID
+        made.xattrs = {n: v for n, v in (node.xattrs or {}).items() if n != CAPABILITY} or None
+    return made
+
+
+def duplicate(node: Node) -> Node:
+    """Return a node with the same attributes and content; of a directory, with nothing in it."""
+    made = Node(node.kind, node.layer)
+    made.links = node.links
+    made.size, made.offset, made.segments = node.size, node.offset, node.segments
+    made.target, made.rdev = node.target, node.rdev
+    made.mode, made.uid, made.gid = node.mode, node.uid, node.gid
+    made.mtime_ns, made.xattrs = node.mtime_ns, node.xattrs
     return made

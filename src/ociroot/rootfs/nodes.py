@@ -150,7 +150,7 @@ class Directory(Node):
     def __repr__(self) -> str:
         return f"<Directory /{printable(self.path()[:_SHOWN])} entries={len(self.entries)}>"
 
-    def copy_metadata(self, other: Directory) -> None:
+    def copy_metadata(self, other: Node) -> None:
         """Copy the attributes of another directory."""
         self.mode, self.uid, self.gid = other.mode, other.uid, other.gid
         self.mtime_ns, self.xattrs = other.mtime_ns, other.xattrs

@@ -19,6 +19,7 @@ __all__ = ["Attributes"]
 
 # Extended attributes whose values contain users and groups.
 _WITH_OWNERS = (b"system.posix_acl_", b"security.capability")
+_OUTSIDE = "outside of it --userns, and as root --map-auto, give it to a subordinate id"
 # Every file system with nanoseconds supports times before this one (2038, 32 bits).
 _SURE = (1 << 31) * 10**9
 
@@ -102,7 +103,8 @@ class Attributes:
                 raise
             # Root of a user namespace: another owner must not be used silently.
             raise DestinationError(
-                f"the owner {node.uid}:{node.gid} does not exist in this user namespace"
+                f"the owner {node.uid}:{node.gid} does not exist in this user namespace",
+                remedy=_OUTSIDE,
             ) from error
 
     def set_on_fd(self, fd: int, node: Node, *, made: bool = False, ours: bool = True) -> None:
@@ -196,7 +198,8 @@ def _refused(error: OSError, name: bytes) -> DestinationError:
         # The value was validated on read, so its owner is unmapped, which is an error as above.
         return DestinationError(
             f"the extended attribute {printable(name)} contains an owner that does not exist in "
-            "this user namespace"
+            "this user namespace",
+            remedy=_OUTSIDE,
         )
     failed = DestinationError.from_os(error, f"set the extended attribute {printable(name)}")
     if error.errno == errno.ENOSPC:

@@ -212,7 +212,7 @@ class DirectoryWriter:
             # Only root may create devices, and not in every container.
             if error.errno != errno.EPERM or node.kind == "fifo":
                 raise
-            if self._policy.devices == "error":
+            if self._policy.devices == "create":
                 raise DestinationError(
                     "creating devices is not permitted", errno=error.errno
                 ) from error
