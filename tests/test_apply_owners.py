@@ -18,7 +18,7 @@ from ociroot.outputs import apply as applying
 from .support.build import Member, archive, directory, file, link, symlink
 from .support.command import run
 from .support.mounts import mounted
-from .support.needs import need_tools
+from .support.needs import need_file, need_tools
 from .support.snapshot import differences, snapshot
 from .support.user import NOBODY, as_ordinary_user, workshop
 from .test_shapes import ACL, CAPABILITY
@@ -321,6 +321,7 @@ def test_what_is_done_meanwhile_comes_too_late(
 
 def test_fuse_overlayfs_shows_what_attributes_record(place: Path) -> None:
     need_tools("fuse-overlayfs")
+    need_file("/dev/fuse")
     extract(place, "root", ExtractOptions())
     options = ExtractOptions(record="xattr")
     assert as_ordinary_user(lambda: extract(place, "tree", options)) == ["owners-unrecorded"]
@@ -342,8 +343,6 @@ class mounted_by_fuse:
         self.layers, self.where = layers, where
 
     def __enter__(self) -> None:
-        if not Path("/dev/fuse").exists():
-            pytest.skip("there is no /dev/fuse")
         subprocess.run(["fuse-overlayfs", "-o", self.layers, self.where], check=True)
 
     def __exit__(self, *_: object) -> None:

@@ -13,10 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from ociroot.limits import Limits
 from ociroot.notices import Notices
 from ociroot.outputs.directory.forked.start import writing
 from ociroot.outputs.directory.writer import DirectoryWriter
+from ociroot.outputs.final import FinalOperations
+from ociroot.outputs.ids import OwnerMap
+from ociroot.outputs.policy import OutputPolicy
+from ociroot.outputs.shape import Shape
 from ociroot.outputs.sink import Sink
+from ociroot.rootfs.filter import PathFilter
 from ociroot.rootfs.nodes import Directory
 from ociroot.rootfs.operations import Operations
 from tests.support.mounts import mounted
@@ -97,6 +103,17 @@ def two_processes(place: Path, capacity: int | None) -> Iterator[Begun[Operation
             )
 
 
+@contextmanager
+def filtered(place: Path, capacity: int | None) -> Iterator[Begun[Operations]]:
+    """The directory writer behind a filter and a map, of which neither changes anything."""
+    owners = OwnerMap.parse("0:0:4294967295", "0:0:4294967295")
+    path_filter = PathFilter(includes=[b"*"], excludes=[b"no/name/of/the/suites"])
+    shape = Shape(policy=OutputPolicy(owners=owners), filter=path_filter)
+    with directory(place, capacity) as begun:
+        output = FinalOperations(begun.output, begun.notices, shape, lambda _: iter(()), Limits())
+        yield Begun(output, lambda _: begun.publish(output.root), begun.snapshot, begun.notices)
+
+
 def in_memory(*, in_tree_order: bool) -> Begin[MemoryOutput]:
     """The tests' own, which asserts what outputs may rely on."""
 
@@ -111,6 +128,7 @@ def in_memory(*, in_tree_order: bool) -> Begin[MemoryOutput]:
 OPERATIONS: dict[str, Begin[Operations]] = {
     "directory": directory,
     "directory, two processes": two_processes,
+    "directory, filtered and mapped": filtered,
     "memory": in_memory(in_tree_order=False),
 }
 SINKS: dict[str, Begin[Sink]] = {

@@ -32,3 +32,9 @@ def need_tools(*names: str) -> None:
     absent = [name for name in names if shutil.which(name) is None]
     if absent:
         _missing("needs the programs " + ", ".join(absent))
+
+
+def need_file(path: str) -> None:
+    """Skip unless there is such a file, such as a device."""
+    if not os.path.exists(path):  # noqa: PTH110
+        _missing(f"needs {path}")

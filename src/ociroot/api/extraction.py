@@ -168,7 +168,8 @@ def _shaping(destination: str, options: ExtractOptions) -> Shaping | None:
 
     shape = Shape(policy=options.policy, filter=options.filter, record=options.record)
     path = record_path(destination) if options.record == "mtree" else ""
-    return Shaping(shape, path, replace=options.replace or options.replace_anything)
+    replace = options.replace or options.replace_anything
+    return Shaping(shape, path, replace=replace, sync=options.sync)
 
 
 def _with_subtree(shaping: Shaping | None, work: Callable[[Shaping | None], _T]) -> _T:

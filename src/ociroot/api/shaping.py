@@ -38,11 +38,13 @@ class Shaping(msgspec.Struct, frozen=True):
         shape: what is written, and what it becomes.
         record: the path of the record; empty: none is written to a file.
         replace: whether a file that is there may be replaced by the record.
+        sync: whether the record is on the disk before it is at its place.
     """
 
     shape: Shape
     record: str = ""
     replace: bool = False
+    sync: bool = False
 
     def moved(self, path: bytes) -> Shaping:
         """Return the same for a subtree at another path."""
@@ -65,14 +67,14 @@ class Shaping(msgspec.Struct, frozen=True):
         if self.shape.record == "xattr":
             _check_override(fd)
         if not self.record:
-            yield Record(self.shape, None)
+            yield Record(self.shape, None, self.sync)
             return
         if not self.replace and os.path.lexists(self.record):
             # Before the tree is visible; when it is, nobody can have made one but meanwhile.
             raise DestinationError("it exists", source=self.record, remedy=_REPLACE)
         try:
             with staged_file(self.record, notices, force=self.replace) as staging:
-                yield Record(self.shape, staging)
+                yield Record(self.shape, staging, self.sync)
         except DestinationError as error:
             if error.remedy == "--force replaces it":
                 error.remedy = _REPLACE
@@ -82,8 +84,9 @@ class Shaping(msgspec.Struct, frozen=True):
 class Record:
     """A record of owners, before it is at its place."""
 
-    def __init__(self, shape: Shape, staging: StagedFile | None) -> None:
+    def __init__(self, shape: Shape, staging: StagedFile | None, sync: bool) -> None:
         self._shape = shape
+        self._sync = sync
         self._staging = staging
 
     def write(self, root: Directory, limits: Limits) -> None:
@@ -103,6 +106,9 @@ class Record:
             fd = os.open(staging.name, linux.CREATE_FILE, 0o644, dir_fd=staging.fd)
             with os.fdopen(fd, "wb", buffering=_AT_ONCE) as file:
                 file.writelines(record_lines(root, shape.policy.final))
+                if self._sync:
+                    file.flush()
+                    os.fsync(file.fileno())
         except OSError as error:
             raise DestinationError.from_os(error, "write the record of owners") from error
 

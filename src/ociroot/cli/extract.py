@@ -104,12 +104,14 @@ def extract(
     ROOTFS is an absent path, an empty directory or an empty mount point. It appears whole, when all
     of the image has been verified, or not at all.
 
-    As root everything is restored; as an ordinary user owners and devices are left out.
+    As root everything is restored; as an ordinary user owners and devices are left out, unless
+    --userns gives files to subordinate ids, or --record-owners records them for later.
 
     \b
     Examples:
       ociroot extract debian.tar /var/lib/machines/debian
       docker save app | ociroot extract - rootfs
+      ociroot extract --map 0:100000:65536 app.tar /var/lib/lxc/app/rootfs
       ociroot extract --platform linux/arm64 --json app.tar rootfs | jq .config
     """  # noqa: D301
     from .. import ExtractOptions, tmpdir_for
@@ -139,12 +141,12 @@ def extract(
 
 def _policy(owners: _Owners, shape: ShapeChoice) -> OutputPolicy:
     """Return what is made of owners; enter a user namespace, where that is wanted."""
-    from .. import enter_user_namespace
-
     if owners.userns and (owners.record or shape.no_owner):
         raise click.UsageError("--userns sets owners: --record-owners and --no-owner do not")
     used = shape.owners(own=owners.userns)
     if used is not None and owners.userns:
+        from .. import enter_user_namespace
+
         used = enter_user_namespace(used)
     return shape.policy(used, (os.geteuid(), os.getegid()))
 

@@ -100,8 +100,6 @@ class ShapeChoice(NamedTuple):
         Args:
             own: whether there is one in any case: to the user's own ids, then the subordinate ones.
         """
-        from .. import OwnerMap, subordinate_owners
-
         ways = [bool(self.both), bool(self.map_uids or self.map_gids), self.map_auto, self.no_owner]
         if sum(ways) > 1:
             raise click.UsageError(
@@ -111,11 +109,13 @@ class ShapeChoice(NamedTuple):
             raise click.UsageError("--map-uids and --map-gids go together; --map is for both")
         if self.squash_unmapped and not (self.has_map or own):
             raise click.UsageError("--squash-unmapped is about a map, and there is none")
+        if not (self.has_map or own):
+            return None
+        from .. import OwnerMap, subordinate_owners
+
         uids, gids = self.both or self.map_uids, self.both or self.map_gids
         if uids and gids:
             return OwnerMap.parse(uids, gids, self.squash_unmapped)
-        if not (self.map_auto or own):
-            return None
         squash = OwnerMap.parse_owner(self.squash_unmapped) if self.squash_unmapped else None
         return subordinate_owners(own=not self.map_auto, squash=squash)
 
