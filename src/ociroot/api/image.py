@@ -9,29 +9,29 @@ from typing import TYPE_CHECKING
 from ..errors import Unsupported, UsageError, located, printable
 from ..images.found import ChosenImage
 from ..images.layers import LayerBlob, resolve_layers
-from ..layers.reading import Plan
 from ..notices import ImageWarning, Notices
 from ..progress import ProgressCallback
-from ..rootfs.merge import apply_with_retry, merge, verified
-from ..rootfs.operations import NoOperations, Operations
-from ..rootfs.tree import Tree
 from ..sources.source import Source
 from ..spec.config import Config
 from ..spec.digest import Digest
 from ..spec.manifest import Manifest
 from ..spec.platform import Platform
 from ..tar.names import as_bytes, as_text
-from .extraction import Extracted, Report, extract
 from .layer import Layer
-from .merged import Merged
 from .options import ExtractOptions
 
+# What reads layers is imported when layers are read: to inspect an image takes none of it.
 if TYPE_CHECKING:
+    from ..layers.reading import Plan
     from ..rootfs.compare import Snapshot
     from ..rootfs.contents import ContentCache
+    from ..rootfs.operations import Operations
     from ..rootfs.search import LayerEvent
+    from ..rootfs.tree import Tree
     from ..rootfs.usage import Usage
+    from .extraction import Report
     from .filesystem import FileSystem
+    from .merged import Merged
 
 __all__ = ["Image"]
 
@@ -113,6 +113,8 @@ class Image:
             LimitExceeded: the image asks for more than it may.
             DestinationError: the destination may not be used, or not be written.
         """
+        from .extraction import Extracted, extract
+
         self._check()
         return extract(
             Extracted(self._source, self._found, self._blobs, self.warnings),
@@ -156,6 +158,10 @@ class Image:
             UsageError: there is no such layer.
             OcirootError: as :meth:`extract`, but for the destination.
         """
+        from ..rootfs.merge import apply_with_retry, merge
+        from ..rootfs.operations import NoOperations
+        from .merged import Merged
+
         self._check()
         if layer is not None:
             self._check_number(layer)
@@ -346,6 +352,8 @@ class Image:
             UsageError: there is no such layer.
             OcirootError: it cannot be read, or is not what it should be.
         """
+        from ..rootfs.merge import apply_with_retry, verified
+
         self._source.check_open()
         self._check_number(number)
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ..errors import OcirootError
 from ..images.layers import LayerBlob
-from ..layers.changeset import LayerChange, meaning
-from ..layers.diagnosis import diagnose
-from ..layers.pipeline import Pipeline, compression_of
 from ..sources.source import Source
 from ..spec.digest import Digest
 from ..tar.entry import Entry
-from ..tar.reader import entries
-from ..tar.stream import ChunkStream
+
+# What reads the content is imported when it is read, as in the module of the image.
+if TYPE_CHECKING:
+    from ..layers.changeset import LayerChange
 
 __all__ = ["Layer"]
 
@@ -59,7 +59,7 @@ class Layer:
     def compression(self) -> str:
         """What its first bytes say: ``gzip``, ``zstd``, ``none``, or one that is refused."""
         self._source.check_open()
-        return compression_of(self._blob)
+        return self._blob.compression
 
     def entries(self) -> Iterator[Entry]:
         """Read the layer's tar entries, whiteouts as such, in the order of the archive.
@@ -73,6 +73,11 @@ class Layer:
         Raises:
             OcirootError: the layer cannot be read, or is not what it should be.
         """
+        from ..layers.diagnosis import diagnose
+        from ..layers.pipeline import Pipeline
+        from ..tar.reader import entries
+        from ..tar.stream import ChunkStream
+
         self._source.check_open()
         with Pipeline([self._blob], self._source.limits) as pipeline:
             try:
@@ -96,4 +101,6 @@ class Layer:
         Raises:
             OcirootError: as :meth:`entries`.
         """
+        from ..layers.changeset import meaning
+
         return map(meaning, self.entries())

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ..compression import sniff
 from ..errors import MalformedImage, Unsupported, located, printable, quoted
-from ..sources.blob import Blob
+from ..sources.blob import Blob, head
 from ..sources.source import Source
 from ..spec.descriptor import LAYER_TYPES, Descriptor
 from ..spec.digest import Digest
@@ -46,6 +47,11 @@ class LayerBlob(msgspec.Struct, frozen=True):
     def label(self) -> str:
         """The layer in the form of messages."""
         return f"{self.number}/{self.count} {self.digest or self.diff_id}"
+
+    @property
+    def compression(self) -> str:
+        """What its first bytes say: ``gzip``, ``zstd``, ``none``, or one that is refused."""
+        return sniff(head(self.blob, 8))
 
 
 def resolve_layers(source: Source, image: ChosenImage) -> tuple[LayerBlob, ...]:

@@ -29,13 +29,12 @@ from ..compression import CHUNK, Meter, decompress, sniff
 from ..errors import OcirootError, Unsupported, VerificationError
 from ..images.layers import LayerBlob
 from ..limits import DEFAULTS, Limits
-from ..sources.blob import head
 from ..spec.descriptor import LAYER_TYPES
 from ..spec.digest import Digest
 from .channel import Channel, Closed
 from .spool import LayerSpool
 
-__all__ = ["LayerContent", "Pipeline", "compression_of", "wrong_digest"]
+__all__ = ["LayerContent", "Pipeline", "wrong_digest"]
 
 # Chunks between two stages: at most 4 MiB of compressed and 16 MiB of uncompressed bytes.
 _PACKED_SLOTS = 4
@@ -336,11 +335,6 @@ class Pipeline:
             if spool is not None:
                 spool.end()
             self._diff_ids.put(Digest(layer.diff_id.algorithm, hasher.hexdigest()))
-
-
-def compression_of(layer: LayerBlob) -> str:
-    """Detect the compression of a layer by its first bytes."""
-    return sniff(head(layer.blob, 8))
 
 
 def _gathered(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ from ..tar.reader import entries
 from ..tar.stream import ChunkStream, FileStream, Stream
 from .changeset import Change, changes
 from .diagnosis import diagnose, digest_of
-from .pipeline import LayerContent, Pipeline, compression_of
+from .pipeline import LayerContent, Pipeline
 from .spool import LayerSpool
 from .tuning import tuned
 
@@ -90,7 +90,7 @@ class LayerReader:
                 for layer in layers
                 if layer.digest in (None, layer.diff_id)
                 and isinstance(layer.blob, LocalBlob)
-                and compression_of(layer) == "none"
+                and layer.compression == "none"
             }
         flowing = [layer for layer in layers if layer.number not in self._in_place]
         self.total = sum(layer.blob.size for layer in flowing)
