@@ -9,6 +9,7 @@ import msgspec
 
 import ociroot
 from ociroot.errors import OcirootError
+from ociroot.limits import DEFAULTS
 from ociroot.spec.config import Config
 from ociroot.spec.digest import Digest
 from ociroot.spec.docker import decode_manifest
@@ -59,13 +60,13 @@ def forms(data: bytes) -> None:
 
 def _twice(kind: str, document: bytes) -> None:
     if kind not in _KINDS:
-        for image in decode_manifest(document):
+        for image in decode_manifest(document, DEFAULTS):
             check(isinstance(image.config, str), image)
         return
-    value = decode(document, _KINDS[kind])
+    value = decode(document, _KINDS[kind], DEFAULTS)
     again = json.dumps(msgspec.to_builtins(value)).encode()
     try:
-        check(decode(again, _KINDS[kind]) == value, f"{value}, and read again: {again!r}")
+        check(decode(again, _KINDS[kind], DEFAULTS) == value, f"{value}, and read again: {again!r}")
     except OcirootError as error:
         raise Finding(f"it was taken, and not when written again: {again!r}") from error
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from ociroot.errors import LimitExceeded, OcirootError
 from ociroot.layers.changeset import Change, changes
+from ociroot.limits import DEFAULTS
 from ociroot.notices import Notices
 from ociroot.rootfs.nodes import Node
 from ociroot.rootfs.operations import NoOperations
@@ -66,7 +67,7 @@ def _read(layer: bytes) -> list[Entry]:
     """Read a layer up to its end or the first error."""
     found: list[Entry] = []
     try:
-        for entry in entries(ChunkStream(iter((layer,)))):
+        for entry in entries(ChunkStream(iter((layer,))), DEFAULTS):
             found.append(entry)  # noqa: PERF402 - what came before an error is kept
     except OcirootError:
         pass
@@ -85,7 +86,7 @@ class _Numbered:
 
 def _merged(layers: list[list[Entry]], *, first: bool) -> Snapshot | OcirootError:
     notices = Notices()
-    tree = Tree(NoOperations(), notices)
+    tree = Tree(NoOperations(), notices, DEFAULTS)
     try:
         for layer in layers:
             known: list[Change] | None = None

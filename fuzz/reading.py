@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from ociroot.errors import MalformedImage, OcirootError
 from ociroot.layers.changeset import changes
+from ociroot.limits import DEFAULTS
 from ociroot.notices import Notices
 from ociroot.sources.archive import ArchiveFiles
 from ociroot.tar.entry import Entry
@@ -35,7 +36,7 @@ def archive(data: bytes) -> None:
     with undisturbed(), memory_file(data) as path:
         fd = os.open(path, os.O_RDONLY)
         try:
-            files = ArchiveFiles(fd)
+            files = ArchiveFiles(fd, DEFAULTS)
         except OcirootError as error:
             refusal(error)
             os.close(fd)
@@ -62,7 +63,7 @@ def layer(data: bytes) -> None:
     notices = Notices()
     stream = ChunkStream(iter((data,)))
     try:
-        for change in changes(entries(stream), notices):
+        for change in changes(entries(stream, DEFAULTS), notices):
             check(clean(change.parent) == change.parent, change.parent)
             check(b"/" not in change.name and change.name not in (b".", b".."), change.name)
             check(change.action == "opaque" or bool(change.name) or not change.parent, change)
@@ -96,7 +97,7 @@ def look(stream: Stream) -> Seen:
     seen: list[tuple[object, ...]] = []
     before = -1
     try:
-        for place, entry in enumerate(entries(stream)):
+        for place, entry in enumerate(entries(stream, DEFAULTS)):
             _check_entry(entry)
             check(entry.offset > before and entry.offset % BLOCK == 0, entry.offset)
             before = entry.offset

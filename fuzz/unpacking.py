@@ -9,6 +9,7 @@ from unittest import mock
 
 from ociroot.compression import CHUNK, decompress, sniff
 from ociroot.errors import OcirootError
+from ociroot.limits import DEFAULTS
 
 from .checks import check, refusal
 
@@ -40,7 +41,7 @@ def _unpacked(data: bytes, step: int) -> tuple[bytes, str | None]:
     chunks = (data[at : at + step] for at in range(0, len(data), step))
     content, size = hashlib.sha256(), 0
     try:
-        for chunk in decompress(sniff(data[:8]), chunks):
+        for chunk in decompress(sniff(data[:8]), chunks, DEFAULTS):
             check(len(chunk) <= max(CHUNK, step), len(chunk))
             content.update(chunk[: _MOST - size])
             size += len(chunk)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from ociroot.compression import CHUNK, Meter, decompress, sniff
 from ociroot.errors import LimitExceeded, MalformedImage
-from ociroot.limits import UNIT, Limits
+from ociroot.limits import DEFAULTS, UNIT, Limits
 
 DATA = random.Random(1).randbytes(300_000) + b"compressible" * 100_000
 
@@ -51,7 +51,7 @@ def pieces(data: bytes, size: int = 1000) -> Iterator[bytes]:
 
 def unpack(data: bytes, size: int = 1000) -> bytes:
     result = b""
-    for chunk in decompress(sniff(data), pieces(data, size)):
+    for chunk in decompress(sniff(data), pieces(data, size), DEFAULTS):
         assert len(chunk) <= CHUNK
         result += chunk
     return result
@@ -144,9 +144,9 @@ def test_windows_up_to_128_mib_and_no_more(library: str) -> None:
 
 def test_a_bomb_comes_in_small_pieces(library: str) -> None:
     bomb = gzip.compress(bytes(50_000_000))
-    assert sum(map(len, decompress("gzip", iter([bomb])))) == 50_000_000
+    assert sum(map(len, decompress("gzip", iter([bomb]), DEFAULTS))) == 50_000_000
     bomb = zstd(bytes(50_000_000))
-    for chunk in decompress("zstd", iter([bomb])):
+    for chunk in decompress("zstd", iter([bomb]), DEFAULTS):
         assert len(chunk) <= CHUNK
 
 
@@ -175,7 +175,7 @@ def test_fields_of_a_gzip_header(library: str, flags: int) -> None:
     packed = member(flags) + member(flags ^ 1, extra=b"", name=b"")
     for cut in range(1, len(packed)):
         chunks = iter((packed[:cut], packed[cut:]))
-        assert b"".join(decompress("gzip", chunks)) == b"the data" * 2, cut
+        assert b"".join(decompress("gzip", chunks, DEFAULTS)) == b"the data" * 2, cut
     assert unpack(packed, 1) == b"the data" * 2
 
 
@@ -265,7 +265,7 @@ def test_no_unit_costs_what_follows_it(
     packed = pack(content)
 
     count = min(20_000, CHUNK // len(packed))
-    found = decompress(sniff(packed), pieces(packed * count, CHUNK))
+    found = decompress(sniff(packed), pieces(packed * count, CHUNK), DEFAULTS)
     assert sum(map(len, found)) == len(content) * count
     # Half a chunk for each unit would be ten to a hundred times as much.
     assert len(packed) * count <= copied[0] <= (len(packed) + 10_000) * count
@@ -292,9 +292,9 @@ def test_a_meter_is_for_several(library: str) -> None:
     meter = Meter(Limits(units=10))
     packed = gzip.compress(b"")
     for _ in range(2):
-        assert not list(decompress("gzip", pieces(packed * 5), meter=meter))
+        assert not list(decompress("gzip", pieces(packed * 5), meter=meter, limits=DEFAULTS))
     with pytest.raises(LimitExceeded, match="--max-units"):
-        list(decompress("gzip", pieces(packed), meter=meter))
+        list(decompress("gzip", pieces(packed), meter=meter, limits=DEFAULTS))
 
 
 def test_nothing_is_plain() -> None:

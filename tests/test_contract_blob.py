@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import ociroot
+from ociroot.limits import DEFAULTS
 from ociroot.sources.blob import Blob, LocalBlob, head
 from ociroot.sources.detect import open_source
 from ociroot.sources.source import Source
@@ -34,23 +35,23 @@ def _stored(tmp_path: Path, contents: Sequence[bytes]) -> Path:
 
 
 def in_archive(tmp_path: Path, contents: Sequence[bytes]) -> Source:
-    return open_source(_stored(tmp_path, contents))
+    return open_source(_stored(tmp_path, contents), limits=DEFAULTS)
 
 
 def in_layout(tmp_path: Path, contents: Sequence[bytes]) -> Source:
-    return open_source(unpacked(_stored(tmp_path, contents), tmp_path / "layout"))
+    return open_source(unpacked(_stored(tmp_path, contents), tmp_path / "layout"), limits=DEFAULTS)
 
 
 def in_shared_directory(tmp_path: Path, contents: Sequence[bytes]) -> Source:
     layout = unpacked(_stored(tmp_path, contents), tmp_path / "layout")
     (layout / "blobs").rename(tmp_path / "blobs")
-    return open_source(layout, shared_blobs=tmp_path / "blobs")
+    return open_source(layout, shared_blobs=tmp_path / "blobs", limits=DEFAULTS)
 
 
 def decompressed(tmp_path: Path, contents: Sequence[bytes]) -> Source:
     path = _stored(tmp_path, contents)
     path.write_bytes(compress(path.read_bytes(), "gzip"))
-    return open_source(path)
+    return open_source(path, limits=DEFAULTS)
 
 
 def fetched(tmp_path: Path, contents: Sequence[bytes]) -> Source:
@@ -296,7 +297,7 @@ def test_a_very_large_one(tmp_path: Path, kind: str) -> None:
     else:
         path = tmp_path / "image.tar"
         _sparse_archive(path, layout, large, size)
-    with_large = open_source(layout if kind == "layout" else path)
+    with_large = open_source(layout if kind == "layout" else path, limits=DEFAULTS)
     blob = with_large.blob(Descriptor("application/octet-stream", large, size))
     assert blob is not None and blob.size == size
     assert head(blob, 1000) == bytes(1000)

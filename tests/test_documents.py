@@ -75,14 +75,14 @@ def test_the_documents_of_a_good_image(tmp_path: Path) -> None:
 )
 def test_json_that_two_readers_could_read_differently(content: bytes, match: str) -> None:
     with pytest.raises(MalformedImage, match=match):
-        parse(content)
+        parse(content, DEFAULTS)
 
 
 def test_json_nested_deeply_is_a_limit() -> None:
     with pytest.raises(LimitExceeded, match="nested"):
-        parse(b"[" * 200_000)
+        parse(b"[" * 200_000, DEFAULTS)
     with pytest.raises(LimitExceeded, match="bytes"):
-        parse(b" " * (DEFAULTS.document + 1))
+        parse(b" " * (DEFAULTS.document + 1), DEFAULTS)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ import ociroot.api.filesystem
 from ociroot.images.layers import LayerBlob
 from ociroot.layers.pipeline import Pipeline
 from ociroot.layers.spool import LayerSpool
+from ociroot.limits import DEFAULTS
 from ociroot.spec.digest import Digest
 
 from .support.build import Layer, Member, archive, digest, directory, file, link, symlink, tar
@@ -482,7 +483,7 @@ def test_a_plain_layer_that_is_in_no_local_file(tmp_path: Path) -> None:
     name = Digest.parse(digest(content))
     layer = LayerBlob(1, 1, name, "", Fetched(content), name, len(content))
     spool = LayerSpool(tmp_path, ociroot.Limits())
-    with Pipeline([layer], spool=spool) as pipeline:
+    with Pipeline([layer], spool=spool, limits=DEFAULTS) as pipeline:
         assert b"".join(pipeline.chunks()) == content
         pipeline.finish().verify()
     kept = spool.get(layer)

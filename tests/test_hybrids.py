@@ -12,6 +12,7 @@ import pytest
 
 import ociroot
 from ociroot.errors import MalformedImage, OcirootError, Unsupported, UsageError
+from ociroot.limits import DEFAULTS
 from ociroot.sources.detect import open_source
 
 from .support import build
@@ -375,7 +376,7 @@ def entries_of(many: list[Made]) -> list[Document]:
 
 
 def counted(path: Path) -> CountedSource:
-    return CountedSource(open_source(path))
+    return CountedSource(open_source(path, limits=DEFAULTS))
 
 
 @pytest.mark.parametrize("wanted", ["linux/amd64", "linux/s390x"])

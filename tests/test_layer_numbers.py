@@ -84,3 +84,51 @@ def test_in_reports_and_errors(path: Path, tmp_path: Path) -> None:
     ):
         source.image().merged()
     assert str(caught.value.layer).startswith("3/3 ")
+
+
+def test_what_the_entries_of_a_layer_do(tmp_path: Path) -> None:
+    """A program can list a layer as `ls --layer` does."""
+    members = [
+        Member(b"d/new"),
+        Member(b"d/.wh.old"),
+        Member(b"d/.wh..wh..opq"),
+        Member(b".wh..wh.plnk"),
+        Member(b"d/.wh."),
+    ]
+    with ociroot.open(archive(tmp_path / "image", [members])) as source:
+        (layer,) = source.image().layers
+        found = [(change.action, change.path) for change in layer.changes()]
+        (*_, last) = layer.changes()
+    assert found == [
+        ("add", b"d/new"),
+        ("whiteout", b"d/old"),
+        ("opaque", b"d"),
+        ("ignored", b".wh..wh.plnk"),
+        ("malformed", b"d/.wh."),
+    ]
+    assert last.problem
+    assert [each for each in found if ociroot.PathPattern("/d/o*").matches(each[1])] == [found[1]]
+
+
+def test_where_the_bytes_go(path: Path) -> None:
+    """A program can show what `tree` and `find-layer` show."""
+    with ociroot.open(path) as source:
+        image = source.image()
+        usage = image.usage()
+        events = [(each.layer, each.event, each.path) for each in image.layer_events("/gone")]
+        first, last = image.snapshots(1, 3)
+    assert (usage.size, usage.waste) == (6, 4)
+    assert [(each.layer, each.size, each.waste) for each in usage.layers] == [
+        (1, 1, 4),
+        (2, 2, 0),
+        (3, 3, 0),
+    ]
+    assert [(each.path, each.size, each.layer) for each in usage.largest(1)] == [("/three", 3, 3)]
+    assert [(each.path, each.size) for each in usage.directories()] == [("/", 6), ("/d", 0)]
+    assert events == [(1, "added", "/gone"), (2, "removed", "/gone")]
+    assert {each.path: each.change for each in first.compare(last)} == {
+        "/d/three": "added",
+        "/gone": "removed",
+        "/three": "added",
+        "/two": "added",
+    }

@@ -66,7 +66,7 @@ def described(root: Directory) -> dict[bytes, Any]:
 
 def test_what_is_recorded_is_read_again() -> None:
     lines = list(record_lines(sample()))
-    assert described(read_record(lines)) == described(sample())
+    assert described(read_record(lines, Limits())) == described(sample())
 
 
 def test_paths_are_sorted_and_on_one_line_each() -> None:
@@ -95,7 +95,7 @@ def test_any_name_and_target_is_read_again(links: dict[bytes, bytes]) -> None:
     root = Directory(None, b"", -1)
     for name, target in links.items():
         root.entries[name] = node("symlink", target=target)
-    assert described(read_record(record_lines(root))) == described(root)
+    assert described(read_record(record_lines(root), Limits())) == described(root)
 
 
 GOOD = list(record_lines(sample()))
@@ -141,7 +141,7 @@ HEAD = b"#mtree v2.0\n# ociroot 1\n"
 )  # fmt: skip
 def test_what_is_no_record_is_refused(text: bytes) -> None:
     with pytest.raises((MalformedRecord, LimitExceeded), match=r"^(line \d+: |it ends too early)"):
-        read_record(text.splitlines(keepends=True))
+        read_record(text.splitlines(keepends=True), Limits())
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_what_is_no_record_is_refused(text: bytes) -> None:
 def test_a_record_has_limits(name: str, limit: int) -> None:
     with pytest.raises(LimitExceeded):
         read_record(GOOD, Limits(**{name: limit}))
-    read_record(GOOD)
+    read_record(GOOD, Limits())
 
 
 @pytest.mark.root

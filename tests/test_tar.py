@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import ociroot
 from ociroot.errors import LimitExceeded, MalformedImage, Unsupported
+from ociroot.limits import DEFAULTS
 from ociroot.tar.entry import Entry
 from ociroot.tar.numbers import number, seconds
 from ociroot.tar.reader import entries
@@ -30,7 +31,7 @@ def read(archive: bytes, chunk: int = 1 << 16) -> list[tuple[Entry, bytes]]:
     chunks = (archive[at : at + chunk] for at in range(0, len(archive), chunk))
     stream = ChunkStream(chunks)
     result = []
-    for entry in entries(stream):
+    for entry in entries(stream, DEFAULTS):
         if entry.segments is None:
             content = b"".join(map(bytes, stream.iter_chunks(entry.stored_size)))
         else:
@@ -766,7 +767,8 @@ def test_the_seams_of_chunks_do_not_matter(sizes: list[int]) -> None:
         at += size
     stream = ChunkStream(iter(chunks))
     found = [
-        (e.name, b"".join(map(bytes, stream.iter_chunks(e.stored_size)))) for e in entries(stream)
+        (e.name, b"".join(map(bytes, stream.iter_chunks(e.stored_size))))
+        for e in entries(stream, DEFAULTS)
     ]
     assert found == [(m.name, m.data) for m in members]
     stream.drain()
@@ -782,7 +784,7 @@ def test_a_file_is_indexed_without_reading_what_is_skipped(tmp_path: Path) -> No
         file.write(header(b"small", size=3) + padded(b"abc") + END)
     with path.open("rb") as file:
         stream = FileStream(file.fileno(), path.stat().st_size)
-        found = [(entry.name, stream.position) for entry in entries(stream)]
+        found = [(entry.name, stream.position) for entry in entries(stream, DEFAULTS)]
     assert found == [(b"big", 512), (b"small", 1024 + (1 << 30))]
 
 

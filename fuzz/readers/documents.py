@@ -18,6 +18,7 @@ import msgspec
 
 import ociroot
 from ociroot.errors import OcirootError
+from ociroot.limits import DEFAULTS
 from ociroot.tar.reader import entries
 from ociroot.tar.stream import ChunkStream
 from tests.support.snapshot import snapshot
@@ -73,7 +74,8 @@ def compare_documents(data: bytes) -> Result:
 def _files(archive: bytes) -> dict[str, bytes]:
     stream = ChunkStream(iter((archive,)))
     return {
-        entry.name.decode(): b"".join(stream.iter_chunks(entry.size)) for entry in entries(stream)
+        entry.name.decode(): b"".join(stream.iter_chunks(entry.size))
+        for entry in entries(stream, DEFAULTS)
     }
 
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ociroot.limits import DEFAULTS
 from ociroot.tar.entry import Entry
 from ociroot.tar.reader import entries
 from ociroot.tar.stream import BLOCK, ChunkStream, Stream
@@ -75,7 +76,7 @@ class _Noting(ChunkStream):
 def contents(tar: bytes) -> Iterator[bytes]:
     """Yield the contents of an archive's regular files."""
     stream = ChunkStream(iter((tar,)))
-    for entry in entries(stream):
+    for entry in entries(stream, DEFAULTS):
         if entry.kind == "file":
             yield _content(entry, stream)
 
@@ -96,7 +97,7 @@ def ours(tar: bytes) -> Iterator[Seen]:
         OcirootError: we refuse it.
     """
     stream = _Noting(tar)
-    for entry in entries(stream):
+    for entry in entries(stream, DEFAULTS):
         head = tar[entry.offset : stream.header_end]
         is_file = entry.kind == "file"
         yield Seen(

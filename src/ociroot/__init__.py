@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from .outputs.ids import IdMap, IdRange, OwnerMap
     from .outputs.policy import OutputPolicy
     from .outputs.userns import enter_user_namespace, subordinate_owners
-    from .progress import Progress
+    from .progress import Progress, ProgressCallback
     from .publish.directory import tmpdir_for
     from .rootfs.compare import (
         ConfigDifference,
@@ -146,6 +146,7 @@ __all__ = [
     "Place",
     "Platform",
     "Progress",
+    "ProgressCallback",
     "Report",
     "RootFS",
     "Snapshot",
@@ -230,6 +231,7 @@ _HOMES = {
     "Place": "rootfs.lookup",
     "Platform": "spec.platform",
     "Progress": "progress",
+    "ProgressCallback": "progress",
     "Report": "api.extraction",
     "RootFS": "spec.config",
     "Snapshot": "rootfs.compare",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 from .gzip_member import MAGIC as _GZIP
 from .gzip_member import gzip_member, take_header
 from .meter import Meter
@@ -43,7 +43,7 @@ def sniff(head: bytes) -> str:
 def decompress(
     compression: str,
     chunks: Iterator[bytes],
-    limits: Limits = DEFAULTS,
+    limits: Limits,
     meter: Meter | None = None,
 ) -> Iterator[bytes]:
     """Decompress a stream, with at most a few chunks in memory.

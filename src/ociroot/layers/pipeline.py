@@ -28,7 +28,7 @@ import msgspec
 from ..compression import CHUNK, Meter, decompress, sniff
 from ..errors import OcirootError, Unsupported, VerificationError
 from ..images.layers import LayerBlob
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 from ..spec.descriptor import LAYER_TYPES
 from ..spec.digest import Digest
 from .channel import Channel, Closed
@@ -101,7 +101,7 @@ class Pipeline:
     def __init__(
         self,
         layers: Sequence[LayerBlob],
-        limits: Limits = DEFAULTS,
+        limits: Limits,
         spool: LayerSpool | None = None,
     ) -> None:
         """Create a pipeline.

@@ -11,7 +11,7 @@ import msgspec
 
 from ..errors import MalformedImage, OcirootError, SourceError, VerificationError, located
 from ..images.layers import LayerBlob
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 from ..notices import Notices
 from ..sources.blob import LocalBlob
 from ..spec.digest import Digest
@@ -34,20 +34,20 @@ class Plan(msgspec.Struct, frozen=True):
 
     Attributes:
         layers: the layers in the order of application, each with its diff_id.
+        limits: bound the layers.
         whiteouts_first: whether the whiteouts of each layer are gathered in a first pass.
         reordered: whether the order differs from the manifest's.
         verify: whether plain layers are read completely to verify their digests, or only their
             headers.
-        limits: bound the layers.
         only: the number, from 1, of the only layer to read; None: all are merged.
         spool: keeps the uncompressed bytes of compressed layers; None: they are not kept.
     """
 
     layers: tuple[LayerBlob, ...]
+    limits: Limits
     whiteouts_first: bool = False
     reordered: bool = False
     verify: bool = True
-    limits: Limits = DEFAULTS
     only: int | None = None
     spool: LayerSpool | None = None
 

@@ -23,7 +23,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from ..errors import OcirootError, quoted
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 from ..rootfs.nodes import HOST_XATTRS, Directory, Node, weight
 from ..tar.entry import Kind
 from .ids import MAX_ID
@@ -101,7 +101,7 @@ def _entry_lines(path: bytes, node: Node) -> Iterator[bytes]:
     yield line + b"\n"
 
 
-def read_record(lines: Iterable[bytes], limits: Limits = DEFAULTS) -> Directory:
+def read_record(lines: Iterable[bytes], limits: Limits) -> Directory:
     """Return the tree that lines record.
 
     Args:

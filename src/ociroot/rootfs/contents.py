@@ -16,7 +16,7 @@ from ..images.layers import LayerBlob
 from ..layers.diagnosis import diagnose
 from ..layers.pipeline import Pipeline
 from ..layers.tuning import tuned
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 from ..sources.blob import LocalBlob
 from ..space import SpaceBudget
 from ..tar.stream import ChunkStream, Data, FileStream, Stream
@@ -41,7 +41,7 @@ def streams(
     layers: Sequence[LayerBlob],
     in_place: Container[int],
     nodes: Iterable[Node],
-    limits: Limits = DEFAULTS,
+    limits: Limits,
 ) -> Iterator[tuple[Node, Stream]]:
     """Go to the contents of files.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 from ..tar.stream import Data
 from .nodes import Directory, Node
 from .operations import NoOperations
@@ -106,7 +106,7 @@ class LayerEvents(NoOperations):
     name and not by directory.
     """
 
-    def __init__(self, limits: Limits = DEFAULTS) -> None:
+    def __init__(self, limits: Limits) -> None:
         """Begin without events.
 
         Args:

@@ -16,7 +16,7 @@ from ..images.layers import LayerBlob
 from ..layers.changeset import Change
 from ..layers.pipeline import LayerContent
 from ..layers.reading import LayerReader, OutOfOrder, Plan
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 from ..notices import Notices
 from ..progress import Progress, ProgressCallback
 from ..tar.names import clean
@@ -61,7 +61,7 @@ def apply_with_retry(
     attempt: Callable[[Plan, Notices], _T],
     *,
     verify: bool = True,
-    limits: Limits = DEFAULTS,
+    limits: Limits,
     only: int | None = None,
 ) -> _T:
     """Run an attempt, and restart it with a changed plan if necessary.

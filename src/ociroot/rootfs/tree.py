@@ -20,7 +20,7 @@ from collections.abc import Iterable
 
 from ..errors import MalformedImage, OcirootError, printable, quoted
 from ..layers.changeset import Change
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 from ..notices import Notices
 from ..tar.entry import Entry
 from ..tar.names import as_bytes, clean
@@ -47,7 +47,7 @@ class Tree:
         lookup: looks up paths in it; the limit ``steps`` bounds all look-ups together.
     """
 
-    def __init__(self, operations: Operations, notices: Notices, limits: Limits = DEFAULTS) -> None:
+    def __init__(self, operations: Operations, notices: Notices, limits: Limits) -> None:
         """Create an empty tree.
 
         manifest.md, "layers": "The final filesystem layout MUST match the result of applying the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 from ..tar.names import as_text
 from .lookup import Lookup
 from .nodes import Directory, Node
@@ -22,7 +22,7 @@ class CurrentPath:
     builds the text of a path only when it is printed. The limit ``listing`` bounds what is printed.
     """
 
-    def __init__(self, show: Callable[[bytes], str], limits: Limits = DEFAULTS) -> None:
+    def __init__(self, show: Callable[[bytes], str], limits: Limits) -> None:
         """Begin at the root.
 
         Args:

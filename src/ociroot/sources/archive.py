@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from ..errors import LimitExceeded, MalformedImage, printable
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 from ..tar.entry import Entry
 from ..tar.names import clean
 from ..tar.reader import entries
@@ -30,9 +30,7 @@ _NAME = 256
 class ArchiveSource(FilesSource):
     """An oci-archive, a docker-archive, or both at once."""
 
-    def __init__(
-        self, name: str, fd: int, limits: Limits = DEFAULTS, packed: int | None = None
-    ) -> None:
+    def __init__(self, name: str, fd: int, limits: Limits, packed: int | None = None) -> None:
         """Index an archive.
 
         Args:
@@ -68,7 +66,7 @@ class ArchiveFiles:
         names: the first names in the archive, to detect what it is.
     """
 
-    def __init__(self, fd: int, limits: Limits = DEFAULTS) -> None:
+    def __init__(self, fd: int, limits: Limits) -> None:
         """Index an archive.
 
         Args:

@@ -20,7 +20,7 @@ from typing import TypeVar
 from ..compression import CHUNK, decompress, sniff
 from ..errors import MalformedImage, OcirootError, SourceError, Unsupported, located, printable
 from ..fhs import looks_like_root
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 from ..progress import Progress, ProgressCallback
 from ..spec.index import check_layout
 from .archive import ArchiveSource
@@ -50,7 +50,7 @@ def open_source(
     shared_blobs: str | os.PathLike[str] | None = None,
     tmpdir: str | os.PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
-    limits: Limits = DEFAULTS,
+    limits: Limits,
 ) -> Source:
     """Open a source of images in any supported form.
 
@@ -99,7 +99,7 @@ def _checked(source: _AnySource) -> _AnySource:
         if source.is_layout:
             with located(member="oci-layout"):
                 layout = source.files.get("oci-layout")
-                check_layout(head(layout, CHUNK) if layout is not None else b"")
+                check_layout(head(layout, CHUNK) if layout is not None else b"", source.limits)
         elif source.files.get("manifest.json") is None:
             raise _looks_like(source.files)
     except BaseException:

@@ -7,7 +7,7 @@ import os
 import stat
 
 from ..errors import MalformedImage, SourceError, printable
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 from ..spec.digest import Digest
 from .blob import FileBlob, Lifetime, head
 from .source import FilesSource, Roots
@@ -22,9 +22,7 @@ _FIRST = 100
 class DirectorySource(FilesSource):
     """An OCI image layout, or an unpacked docker-archive."""
 
-    def __init__(
-        self, path: str, shared_blobs: str | None = None, limits: Limits = DEFAULTS
-    ) -> None:
+    def __init__(self, path: str, shared_blobs: str | None, limits: Limits) -> None:
         """Open a directory.
 
         Args:

@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from ..errors import ClosedSource, MalformedImage
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 from ..spec.descriptor import Descriptor
 from ..spec.digest import Digest
 from .blob import Blob, head
@@ -127,7 +127,7 @@ class FilesSource:
     """
 
     def __init__(
-        self, name: str, files: Files, limits: Limits = DEFAULTS, source_paths: tuple[str, ...] = ()
+        self, name: str, files: Files, limits: Limits, source_paths: tuple[str, ...] = ()
     ) -> None:
         self.name = name
         self.files = files

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ..errors import Unsupported
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 from .document import expected, parse, typed
 
 __all__ = ["ArchivedImage", "decode_manifest"]
@@ -19,7 +19,7 @@ class ArchivedImage(msgspec.Struct, frozen=True, rename="pascal"):
     repo_tags: tuple[str, ...] = ()
 
 
-def decode_manifest(content: bytes, limits: Limits = DEFAULTS) -> tuple[ArchivedImage, ...]:
+def decode_manifest(content: bytes, limits: Limits) -> tuple[ArchivedImage, ...]:
     """Decode a ``manifest.json``.
 
     Args:

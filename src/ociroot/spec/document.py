@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar, get_args, get_origin
 import msgspec
 
 from ..errors import LimitExceeded, MalformedImage, OcirootError, Unsupported, printable, quoted
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 
 __all__ = ["decode", "expected", "parse", "typed"]
 
@@ -68,7 +68,7 @@ def _number(text: str) -> float:
     return value
 
 
-def parse(content: bytes, limits: Limits = DEFAULTS) -> Any:
+def parse(content: bytes, limits: Limits) -> Any:
     """Parse I-JSON text.
 
     Args:
@@ -122,7 +122,7 @@ def _check_nesting(value: Any, limits: Limits) -> None:
         ]
 
 
-def decode(content: bytes, kind: type[_T], limits: Limits = DEFAULTS) -> _T:
+def decode(content: bytes, kind: type[_T], limits: Limits) -> _T:
     """Decode a document of a known type.
 
     Args:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from ..errors import MalformedImage, Unsupported
+from ..limits import Limits
 from .descriptor import Descriptor
 from .document import decode, typed
 
@@ -51,7 +52,7 @@ def check_schema_version(version: int) -> None:
         raise MalformedImage(f"schemaVersion is {version}, not 2")
 
 
-def check_layout(content: bytes) -> None:
+def check_layout(content: bytes, limits: Limits) -> None:
     """Check the ``oci-layout`` file.
 
     image-layout.md, "oci-layout file": "It MUST contain an `imageLayoutVersion` field"; the version
@@ -61,6 +62,6 @@ def check_layout(content: bytes) -> None:
         MalformedImage: it is not a valid ``oci-layout`` document.
         Unsupported: it has another version.
     """
-    version = decode(content, _LayoutHeader).image_layout_version
+    version = decode(content, _LayoutHeader, limits).image_layout_version
     if version != "1.0.0":
         raise Unsupported(f"imageLayoutVersion {version[:40]!r} is not supported (1.0.0 is)")

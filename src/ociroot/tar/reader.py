@@ -16,7 +16,7 @@ from struct import Struct
 from typing import Any
 
 from ..errors import MalformedImage, OcirootError, Unsupported
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 from . import sparse
 from .counting import Counted
 from .entry import Entry, Kind
@@ -57,9 +57,7 @@ _REMEMBERED = 4096
 _MAX_ID = (1 << 32) - 2
 
 
-def entries(
-    stream: Stream, limits: Limits = DEFAULTS, counted: Counted | None = None
-) -> Iterator[Entry]:
+def entries(stream: Stream, limits: Limits, counted: Counted | None = None) -> Iterator[Entry]:
     """Read an archive entry by entry.
 
     Args:
