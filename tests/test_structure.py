@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tar": BASE,
     "compression": BASE,
     "sources": BASE | {"spec", "tar", "compression"},
-    "images": BASE | {"spec", "sources"},
+    "images": BASE | {"spec", "compression", "sources"},
     "layers": BASE | {"spec", "tar", "compression", "sources", "images"},
     "rootfs": BASE | {"spec", "tar", "compression", "sources", "images", "layers"},
     # A place for a result, of which it need not know what it is.
