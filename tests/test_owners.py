@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,13 +53,21 @@ def place() -> Iterator[Path]:
         yield where
 
 
+def by_pve(place: Path, **source: Any) -> subprocess.CompletedProcess[bytes]:
+    """Unpack an archive as PVE does it: `lxc-usernsexec -m u:… -m g:… -- tar -xpf - …`."""
+    need_tools("lxc-usernsexec", "tar")
+    place.mkdir()
+    os.chown(place, 100000, 100000)
+    maps = [word for kind in "ug" for word in ("-m", f"{kind}:{MAP}")]
+    unpack = ["tar", "-xf", "-", *PVE_FLAGS, "-C", str(place)]
+    return run_with_ranges("lxc-usernsexec", *maps, "--", *unpack, **source)
+
+
 @pytest.mark.parametrize("odd", [False, True])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_mapped_tree_is_that_of_pve(
     place: Path, monkeypatch: pytest.MonkeyPatch, odd: bool, processes: int
 ) -> None:
-    """PVE unpacks the tar of a template by `lxc-usernsexec -m u:… -m g:… -- tar -xpf - …`."""
-    need_tools("lxc-usernsexec", "tar")
     monkeypatch.setattr(extracting, "WORTH_A_PROCESS", 0 if processes == 2 else 1 << 60)
     with ociroot.open(place / "image") as source:
         source.image().extract(place / "plain")
@@ -74,11 +83,7 @@ def test_a_mapped_tree_is_that_of_pve(
         used = OutputPolicy(owners=OwnerMap.parse(MAP, MAP, "65534:65534"))
         options = ExtractOptions(policy=used, writer_process=True)
         source.image().extract(place / "ours", options)
-    (place / "theirs").mkdir()
-    os.chown(place / "theirs", 100000, 100000)
-    maps = [word for kind in "ug" for word in ("-m", f"{kind}:{MAP}")]
-    unpack = ["tar", "-xf", "-", *PVE_FLAGS, "-C", str(place / "theirs")]
-    done = run_with_ranges("lxc-usernsexec", *maps, "--", *unpack, input=layer)
+    done = by_pve(place / "theirs", input=layer)
     ours, theirs = snapshot(place / "ours"), snapshot(place / "theirs")
     if not odd:
         assert done.returncode == 0, done.stderr
@@ -105,6 +110,8 @@ def different_in_a_namespace(theirs: Snapshot, ours: Snapshot) -> Callable[[byte
                 if name.startswith((b"user.", b"system.", b"security.capability"))
             }
             return one.xattrs == kept
+        if attribute == "links":
+            return other.kind == "fifo"  # GNU tar writes each of its names as one of its own
         if attribute in ("uid", "gid", "mode"):
             return 65534 in (other.uid, other.gid)  # squashed
         return False
