@@ -8,11 +8,12 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import ociroot
-from ociroot import ExtractOptions, OutputPolicy, OwnerMap, apply_owners
+from ociroot import ExtractOptions, OutputPolicy, OwnerMap, PathFilter, apply_owners
 from ociroot.outputs import apply as applying
 
 from .support.build import Member, archive, directory, file, link, symlink
@@ -57,11 +58,11 @@ def extract(where: Path, name: str, options: ExtractOptions) -> list[str]:
     return [warning.code for warning in report.warnings]
 
 
-def recorded(where: Path, **options: object) -> Path:
+def recorded(where: Path, name: str = "tree", **options: object) -> Path:
     """The tree of an ordinary user, with its record beside it."""
     chosen = ExtractOptions(record="mtree", **options)  # type: ignore[arg-type]
-    assert as_ordinary_user(lambda: extract(where, "tree", chosen)) == []
-    return where / "tree"
+    assert as_ordinary_user(lambda: extract(where, name, chosen)) == []
+    return where / name
 
 
 def test_the_tree_of_a_user_becomes_that_of_root(place: Path) -> None:
@@ -88,6 +89,20 @@ def test_a_record_has_mapped_owners(place: Path) -> None:
     tree = recorded(place, policy=used)
     apply_owners(tree)
     assert differences(snapshot(place / "root"), snapshot(tree)) == []
+
+
+def test_a_record_of_a_part_is_applied_to_it(place: Path) -> None:
+    part: dict[str, Any] = {
+        "filter": PathFilter(subtree=b"/", excludes=[b"su", b"null"], includes=[b"/bin", b"/dev"])
+    }
+    extract(place, "root", ExtractOptions(**part))
+    tree = recorded(place, **part)
+    assert set(snapshot(tree)) == {b".", b"bin", b"bin/ping", b"bin/su2", b"dev", b"dev/pipe"}
+    apply_owners(tree)
+    assert differences(snapshot(place / "root"), snapshot(tree)) == []
+    tree = recorded(place, policy=OutputPolicy(devices="skip", xattrs=()), name="other")
+    assert apply_owners(tree).devices == 0
+    assert not any(record.xattrs for record in snapshot(tree).values())
 
 
 def test_bsdtar_makes_the_archive_of_it(place: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -357,3 +359,29 @@ def test_the_options_of_the_command(place: Path) -> None:
     assert (done.returncode, "set-id bits" in done.stderr) == (0, False)
     assert {(r.uid, r.gid) for r in snapshot(place / "b").values()} == {(0, 0)}
     assert set(snapshot(place / "b")) == {b".", b"ping", b"su", b"su2"}
+
+
+def test_the_example_of_the_page_works(place: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs/owners.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (place / "image").rename(place / "app.tar")
+    subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+    assert snapshot(place / "rootfs")[b"etc"].uid == 100007
+
+
+def test_a_namespace_is_for_a_process_without_other_threads(theirs: Path) -> None:
+    """What the kernel says to the others, with the reason."""
+    program = """
+import sys, threading, ociroot
+stop = threading.Event()
+thread = threading.Thread(target=stop.wait)
+thread.start()
+try:
+    ociroot.enter_user_namespace(ociroot.subordinate_owners(own=True))
+except ociroot.DestinationError as error:
+    print(error)
+finally:
+    stop.set()
+"""
+    done = run_as_user("-c", program)
+    assert "cannot make a user namespace: Invalid argument EINVAL (a process with" in done.stdout

@@ -45,7 +45,10 @@ os.setresgid(int(gid), int(gid), int(gid))
 os.setresuid(int(uid), int(uid), int(uid))
 assert libc.prctl(4, 1, 0, 0, 0) == 0
 sys.argv[1:] = arguments
-ociroot.cli.main()
+if arguments[0] == "-c":
+    exec(arguments[1])
+else:
+    ociroot.cli.main()
 """
 
 
@@ -64,7 +67,7 @@ def _ranges(subuid: str, subgid: str) -> Iterator[list[str]]:
 
 @contextmanager
 def as_user(*arguments: str | Path, subuid: str = f"{USER}:300000:65536\n") -> Iterator[list[str]]:
-    """Yield the words that run the command as an ordinary user with these subordinate ids."""
+    """Yield the words that run the command, or with `-c` a program, as an ordinary user."""
     with _ranges(subuid, subuid) as paths:
         command = [sys.executable, "-c", _PROGRAM, str(UID), str(GID), *paths]
         yield [*command, *map(str, arguments)]

@@ -28,6 +28,7 @@ _NAMES = (
 
 # What other programs call what we have, and what people try.
 _SYNONYMS = {
+    "apply-owners": ("chown", "restore"),
     "cat": ("print", "read"),
     "cp": ("copy",),
     "diff": ("compare", "changes"),
@@ -39,10 +40,15 @@ _SYNONYMS = {
     "verify": ("check", "validate", "test"),
 }
 _OPTION_SYNONYMS = {
+    "apply-owners": ("chown", "restore"),
+    "--exclude": ("--ignore", "--skip"),
+    "--map": ("--idmap", "--id-map", "--shift", "--uidmap"),
     "--platform": ("--arch", "--architecture", "--os", "--variant"),
     "--ref": ("--tag", "--name", "--reference", "--image"),
     "--replace": ("--force", "--overwrite"),
     "--quiet": ("--silent",),
+    "--record-owners": ("--fakeroot", "--mtree"),
+    "--userns": ("--rootless", "--user-namespace"),
 }
 
 

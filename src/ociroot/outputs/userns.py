@@ -9,6 +9,7 @@ are as they were.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 
@@ -20,6 +21,8 @@ from .subids import SUBGID, SUBUID, subordinate_map
 __all__ = ["enter_user_namespace", "subordinate_owners"]
 
 _TOOLS = ("newuidmap", "newgidmap")
+_SETTINGS = "see kernel.unprivileged_userns_clone and user.max_user_namespaces"
+_THREADS = "a process with other threads cannot change its user namespace"
 # Waits for a line, and then becomes the program: it is started outside, where it has its rights.
 _WAIT = 'read -r _ && exec "$@"'
 
@@ -103,7 +106,7 @@ def _enter(tools: list[str], maps: tuple[IdMap, IdMap]) -> None:
             linux.unshare_user()
         except OSError as error:
             failed = DestinationError.from_os(error, "make a user namespace")
-            failed.remedy = "see kernel.unprivileged_userns_clone and user.max_user_namespaces"
+            failed.remedy = _THREADS if error.errno == errno.EINVAL else _SETTINGS
             raise failed from error
         for helper, tool in zip(helpers, _TOOLS, strict=True):
             _, said = helper.communicate(b"\n")
