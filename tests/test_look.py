@@ -540,14 +540,14 @@ def test_tree_begins_with_the_answer(tmp_path: Path) -> None:
     with ociroot.open(image) as source:
         digests = [layer.diff_id.short for layer in source.image().layers]
     assert good("tree", "--depth", "1", image).text.splitlines() == [
-        "5.0 kB in the file system; 5.0 kB wasted, 50 % of what the layers bring",
+        "5.0 kB in the file system; 5.0 kB wasted, 50 % of the layers",
         "",
         "The file system",
         "100 %     5.0 kB  /",
         " 60 %     3.0 kB    /big",
         " 20 %     1.0 kB    /small",
         "",
-        "By layer: what is left of it, what later layers waste of it, what made it",
+        "By layer: used, wasted by later layers, created by",
         f" 40 %     4.0 kB  50 %     5.0 kB   1 {digests[0]}  ADD base \\x1b[31m",
         f" 10 %     1.0 kB     -          -   3 {digests[2]}  RUN rm",
         "",

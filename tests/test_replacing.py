@@ -122,7 +122,7 @@ def test_links_to_usr_count(image: Path, place: Path) -> None:
 def test_without_the_option_it_is_refused_as_before(image: Path, place: Path) -> None:
     root = make(place / "root", "bin/", "etc/")
     for options in ({}, {"discard_volumes": True}, {"parents": True}):
-        with pytest.raises(DestinationError, match=r"not empty.*--replace exchanges it"):
+        with pytest.raises(DestinationError, match=r"not empty.*--replace replaces it"):
             extract(image, root, **options)
 
 

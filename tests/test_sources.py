@@ -43,10 +43,13 @@ LAYERS = [
 ]
 
 
-def content(path: Path, where: Path, **options: Any) -> dict[str, bytes]:
+def content(
+    path: Path, where: Path, progress: ociroot.ProgressCallback | None = None, **options: Any
+) -> dict[str, bytes]:
     """Extract the image of a source; return its files."""
     root = where / "extracted"
-    with ociroot.open(path, ociroot.SourceOptions(**options)) as source:
+    chosen = ociroot.SourceOptions(**options)
+    with ociroot.open(path, chosen, progress=progress) as source:
         source.image().extract(root, ociroot.ExtractOptions(replace_anything=True))
     files = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
     shutil.rmtree(root)

@@ -65,7 +65,7 @@ def test_text_is_shown(image: Path) -> None:
 @pytest.mark.parametrize("name", [*BINARY, "hole"])
 def test_binary_data_is_not(image: Path, name: str) -> None:
     content = BINARY.get(name, b"t" + bytes(8))
-    remedy = "binary data is not written to a terminal (--force does it all the same)"
+    remedy = "binary data is not written to a terminal (--force writes it anyway)"
     code, shown, err = on_a_terminal("cat", image, name, "text")
     assert (code, err) == (1, f"ociroot: {image}, /{name}: {remedy}\n")
     assert shown.endswith(TEXT), "and the others are"

@@ -1,4 +1,4 @@
-"""The command line: one module a command, over the public API and nothing else."""
+"""The command line: one module per command, using only the public API."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ EXIT_CODES = """\b
 Exit codes:
   0  done
   1  any other failure, such as an image file that cannot be read
-  2  usage: an unknown option, no image for the platform asked for
+  2  usage: an unknown option, no image for the requested platform
   3  the image is malformed
   4  verification failed: a digest, a size or a diff_id
   5  not supported
   6  a limit was exceeded
   7  the destination: it exists, no space, no permission
-  130, 143  stopped by SIGINT, SIGTERM; the message names what is left
+  130, 143  stopped by SIGINT, SIGTERM; the message names what was left behind
 """
 
 
@@ -38,9 +38,10 @@ Exit codes:
 )
 @click.version_option(__version__, "--version", "-V", prog_name="ociroot")
 def command() -> None:
-    """Turn a container image that lies in a file into a root file system.
+    """Turn a container image file into a root file system.
 
-    Every byte is verified before anything becomes visible. Data goes to stdout, all else to stderr.
+    Every byte is verified before the result becomes visible. Data goes to stdout, everything else
+    to stderr.
 
     \b
     IMAGE is one of:
@@ -48,13 +49,13 @@ def command() -> None:
       DIR   an OCI image layout
       -     an archive on standard input
       oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME]
-            the same in skopeo's words; NAME is what --ref takes. A file that
-            has just this name comes first, and ./ before it makes sure of it.
+            the same with a transport of skopeo; NAME is as for --ref. An
+            existing file of exactly this name is preferred; ./ forces a path.
     """  # noqa: D301
 
 
 class _Stopped(BaseException):
-    """A signal asked us to stop; unlike other errors it is nobody's to handle on the way out."""
+    """A signal was received: a BaseException, so that ``except Exception`` cannot swallow it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -62,8 +63,8 @@ class _Stopped(BaseException):
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    # Once: a second one would stop the cleaning up. Not SIG_IGN, of which Python complains when a
-    # signal is already on its way to a handler.
+    # Only once: a second signal would interrupt the clean-up. Not SIG_IGN, about which Python
+    # complains if a signal is already pending for a handler.
     for each in _SIGNALS:
         if signal.getsignal(each) is not signal.SIG_IGN:
             signal.signal(each, lambda *_: None)
@@ -74,21 +75,21 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> NoReturn:
-    """Run the command and exit with its code."""
+    """Run the command and exit with its exit code."""
     prepare()
     for number in _SIGNALS:
-        # What our parent had us ignore (nohup) stays ignored.
+        # Signals that the parent ignores (nohup) stay ignored.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
-    # The process is ours: what is made is a tree, which is no garbage. Without this the collector
-    # looks through all of it, at the latest on the way out (50 ms for 60,000 entries).
+    # The objects are mostly the tree, which is not garbage. Otherwise the collector would traverse
+    # all of it, at the latest at exit (50 ms for 60,000 entries).
     gc.disable()
     code = _run()
-    with suppress(OutputError):  # of which has been told; what is left unwritten is dropped
+    with suppress(OutputError):  # already reported; unwritten output is dropped
         sys.stdout.close()
     gc.freeze()
     for number in _SIGNALS:
-        # On its way out Python gives the signals of its handlers their default back, which kills.
+        # At exit Python restores the default handling of signals, which kills the process.
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
@@ -96,7 +97,7 @@ def main() -> NoReturn:
 
 def _run() -> int:
     try:
-        # Outside standalone mode a command's `Exit` comes back as the result.
+        # Outside standalone mode, a command's `Exit` is returned as the result.
         result: object = command.main(prog_name="ociroot", standalone_mode=False)
         sys.stdout.close()
     except click.ClickException as error:
@@ -111,7 +112,7 @@ def _run() -> int:
             _show_choices(error.choices)
         return error.exit_code
     except _Stopped as stopped:
-        # What the library had done by then, and what of it is still there, it has noted.
+        # The library adds notes about the state that it has left.
         state = "; ".join(getattr(stopped, "__notes__", ())) or "nothing was left behind"
         _say(f"stopped by {signal.Signals(stopped.number).name}; {state}")
         return 128 + stopped.number
@@ -123,7 +124,7 @@ def _run() -> int:
         _say(printable(str(error)))
         return 1
     except Exception as error:
-        # Every such line is a bug of ours, and still no reason to show a traceback to an operator.
+        # This is always a bug of ours, but an operator does not need a traceback.
         _say(f"internal error, please report it: {type(error).__name__}: {printable(str(error))}")
         return 1
     return result if isinstance(result, int) else 0
@@ -134,7 +135,7 @@ def _say(text: str) -> None:
 
 
 def _show_choices(choices: tuple[tuple[str, str, str], ...]) -> None:
-    """Print what can be chosen, and the option that does."""
+    """Print the available images, and the option that selects each."""
     rows = [("PLATFORM", "NAME", "OPTION"), *choices]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for platform, name, option in rows:

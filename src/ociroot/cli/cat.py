@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["cat"]
 
-# Bytes of a file that a JSON document may hold: it is made in memory.
+# The maximum size in bytes of a file in a JSON document, which is built in memory.
 _JSON_LIMIT = 64 << 20
 
 
 class _How(NamedTuple):
-    """What is read, and how it is written."""
+    """Options of reading and output."""
 
     layer: int | None
     force: bool
@@ -39,7 +39,7 @@ class _How(NamedTuple):
     "--layer",
     type=click.IntRange(1),
     metavar="N",
-    help="Read what this layer brought, also where a later one removes it.",
+    help="Read the files of this layer, even if a later one removes them.",
 )
 @click.option("--force", "-f", is_flag=True, help="Write binary data to a terminal, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array with contents in base64.")
@@ -47,15 +47,15 @@ def cat(image: str, paths: tuple[str, ...], choice: Choice, how: _How) -> None:
     """Write the contents of files of IMAGE to stdout.
 
     PATH is a path from the root, as a container would see it: symbolic links are followed inside
-    the root. With --layer there is nothing but what that layer brought, at the paths that its
-    archive has; a file that it has as a hard link to one of a lower layer is not among it.
+    the root. With --layer only the files of that layer exist, at the paths in its archive, without
+    hard links to files of lower layers.
 
-    What is read is not all verified: of plain layers in an archive only the headers are read, and
-    the files themselves, without the digest that is of all the layer; what has to be read again
-    from a compressed one is written before the layer's end is verified. `verify` reads everything,
-    and `cp IMAGE:PATH -` writes nothing that it has not verified.
+    Not everything is verified: of plain layers in an archive only the headers and the files
+    themselves are read, so the layer's digest is not checked; data that is read again from a
+    compressed layer is written before the end of the layer is verified. `verify` reads everything,
+    and `cp IMAGE:PATH -` writes only verified data.
 
-    Binary data is not written to a terminal, which might obey it.
+    Binary data is not written to a terminal, which might interpret it.
 
     \b
     Examples:
@@ -91,7 +91,7 @@ def cat(image: str, paths: tuple[str, ...], choice: Choice, how: _How) -> None:
             warn(merged.warnings)
         missing = {node for _, node in wanted if not merged.is_kept(node)}
         if len(missing) > 1:
-            # They come in the order of the layers, and not as they are wanted.
+            # They are read in the order of the layers, not in the requested order.
             merged.keep(missing)
         if how.as_json:
             _check_sizes(node for _, node in wanted)
@@ -113,7 +113,7 @@ def _check_sizes(nodes: Iterable[Node]) -> None:
         if node.size > _JSON_LIMIT:
             raise LimitExceeded(
                 f"a file of {node.size} bytes exceeds the limit of {_JSON_LIMIT} with --json",
-                remedy="leave out --json",
+                remedy="omit --json",
             )
 
 

@@ -1,4 +1,4 @@
-"""What all commands have in common as commands: how their arguments are read, and their help."""
+"""The common base of all commands: parsing of arguments, and help."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NAMES = (
     "verify",
 )
 
-# What other programs call what we have, and what people try.
+# Names of the same commands in other programs, and names that users try.
 _SYNONYMS = {
     "apply-owners": ("chown", "restore"),
     "cat": ("print", "read"),
@@ -53,7 +53,7 @@ _OPTION_SYNONYMS = {
 
 
 class Command(click.Command):
-    """A command: each option that takes a value once, and the limits in a help of their own."""
+    """A command: options with a value are given once, and the limits have a help of their own."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -67,7 +67,7 @@ class Command(click.Command):
         return super().parse_args(ctx, args)
 
     def _refuse_repeated(self, ctx: click.Context, args: list[str]) -> None:
-        """Refuse an option that is given twice, of whose values click would take the last."""
+        """Refuse a repeated option, of which click would use the last value."""
         try:
             _, _, given = self.make_parser(ctx).parse_args(list(args))
         except click.NoSuchOption as error:
@@ -88,12 +88,12 @@ class Command(click.Command):
         return [name for parameter in self.get_params(ctx) for name in parameter.opts]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """See :class:`click.Command`: all options but those that set limits."""
+        """See :class:`click.Command`: all options except those that set limits."""
         _write_options(ctx, formatter, "Options", limits=False)
 
 
 class Commands(click.Group):
-    """Loads the module of a command when it is wanted, which saves the others' 10 ms."""
+    """Imports the module of a command on demand, which saves 10 ms for the others."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """See :class:`click.Group`."""
@@ -121,13 +121,13 @@ class Commands(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """See :class:`click.Group`."""
         if not args and not ctx.resilient_parsing:
-            # As a usage error, whatever this version of click makes of it.
+            # A usage error in all versions of click.
             click.echo(ctx.get_help(), err=True)
             ctx.exit(2)
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """See :class:`click.Group`: what they do is wrapped, and not cut off."""
+        """See :class:`click.Group`: descriptions are wrapped, not truncated."""
         found = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
         rows = [(name, each.get_short_help_str(500)) for name, each in found if each is not None]
         with formatter.section("Commands"):
@@ -135,7 +135,7 @@ class Commands(click.Group):
 
 
 def explained(error: click.ClickException) -> list[str]:
-    """Return the lines that tell of an error in how the command was called."""
+    """Return the lines of the message for a usage error."""
     message = printable(" ".join(error.format_message().split())).rstrip(".")
     lines = [f"ociroot: {message[:1].lower()}{message[1:]}"]
     context = error.ctx if isinstance(error, click.UsageError) else None
@@ -147,7 +147,7 @@ def explained(error: click.ClickException) -> list[str]:
 
 
 def _suggestions(name: str, synonyms: dict[str, tuple[str, ...]], known: list[str]) -> str:
-    """Return what may have been meant by a name that there is not, to be put behind it."""
+    """Return suggestions for an unknown name, as a suffix for the message."""
     from difflib import get_close_matches
 
     names = {each: each for each in known}
@@ -161,11 +161,11 @@ def _help_limits() -> click.Option:
     def show(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
         if wanted and not ctx.resilient_parsing:
             formatter = ctx.make_formatter()
-            _write_options(ctx, formatter, "Limits on what the image may ask for", limits=True)
+            _write_options(ctx, formatter, "Limits on the image", limits=True)
             formatter.write_paragraph()
             formatter.write_text(
-                "Where an image exceeds a limit, the exit code is 6. Sizes take units as GNU's "
-                "tools have them: 10M is 10 MiB, 10MB is 10,000,000 bytes."
+                "If an image exceeds a limit, the exit code is 6. Sizes take units as in GNU "
+                "tools: 10M is 10 MiB, 10MB is 10,000,000 bytes."
             )
             click.echo(formatter.getvalue().rstrip("\n"))
             ctx.exit()
@@ -176,7 +176,7 @@ def _help_limits() -> click.Option:
         is_eager=True,
         expose_value=False,
         callback=show,
-        help="Show the options that limit what the image may ask for, and exit.",
+        help="Show the options that set limits on the image, and exit.",
     )
 
 

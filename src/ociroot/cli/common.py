@@ -1,4 +1,4 @@
-"""What the commands share: how an image is opened, and how things are shown."""
+"""Shared code of the commands: opening images, and output."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ __all__ = [
     "warn",
 ]
 
-# Characters of a command that are shown, and that are looked at for it.
+# The maximum number of characters of a command that are shown, and that are processed for it.
 _LINE = 150
 _LINE_READ = 10_000
 
-# Characters of JSON that are printed at once.
+# The number of characters of JSON that are buffered.
 _AT_ONCE = 16 << 10
 
 # Seconds between two drawings of the progress bar.
@@ -41,7 +41,7 @@ _REFRESH = 0.1
 
 @contextmanager
 def opened_source(image: str, choice: Choice, *, quiet: bool = False) -> Iterator[OpenedSource]:
-    """Open what IMAGE names."""
+    """Open the source that IMAGE names."""
     # Here, so that `--help` does not wait for it.
     from .. import open as open_source
 
@@ -55,7 +55,7 @@ def opened_source(image: str, choice: Choice, *, quiet: bool = False) -> Iterato
 def opened(
     image: str, choice: Choice, *, strict: bool = False, quiet: bool = False
 ) -> Iterator[Image]:
-    """Open what IMAGE names and choose the image that the options mean."""
+    """Open the source that IMAGE names, and select the image by the options."""
     with opened_source(image, choice, quiet=quiet) as source:
         yield source.image(choice.selector, strict=strict)
 
@@ -63,8 +63,8 @@ def opened(
 def print_json(value: Any) -> None:
     """Print a value of structs and plain types as one JSON document.
 
-    An iterator, as the value or in objects that are the value, is printed as an array, element by
-    element: what an image can make long is not held in memory.
+    An iterator, as the value or inside it, is printed as an array element by element, so that
+    arrays whose length the image determines are not kept in memory.
     """
     pieces: list[str] = []
     length = 0
@@ -81,8 +81,8 @@ def print_json(value: Any) -> None:
 def _json_pieces(value: Any, newline: str) -> Iterator[str]:
     """Yield the text of a value, indented.
 
-    `json.dumps(value, indent=2)` leaves cycles of functions behind each time, of an entry of an
-    image as large as the entry, and the command does without the garbage collector.
+    `json.dumps(value, indent=2)` creates reference cycles in each call, which keep the value in
+    memory because the command disables the garbage collector.
     """
     import json
 
@@ -117,12 +117,12 @@ def warn(warnings: tuple[ImageWarning, ...]) -> None:
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:
-    """Return a number and its noun."""
+    """Return a number with its noun in the singular or plural."""
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def size(size: float) -> str:
-    """Return a size in bytes for people."""
+    """Return a human-readable size in bytes."""
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
@@ -131,20 +131,20 @@ def size(size: float) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """Return a part of a whole in percent, for people."""
+    """Return a human-readable percentage."""
     percent = 100 * part / whole if whole else 0
     return f"{percent:.0f} %" if percent >= 1 or not part else "<1 %"
 
 
 def in_a_line(words: str) -> str:
-    """Return words of an image, such as the command that made a layer, as one line."""
+    """Return text of an image, such as the command that created a layer, as one short line."""
     from .. import printable
 
     return printable(" ".join(words[:_LINE_READ].split()))[:_LINE]
 
 
 def progress_bar(quiet: bool = False) -> AbstractContextManager[ProgressCallback | None]:
-    """Return what draws progress: on a terminal only, and not when the user wants quiet."""
+    """Return a context manager of a progress callback: None without a terminal, or if quiet."""
     return nullcontext() if quiet or not sys.stderr.isatty() else _bar()
 
 

@@ -1,4 +1,4 @@
-"""The contents of files on stdout, which may be a terminal."""
+"""Write the contents of files to stdout, which may be a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .. import OcirootError
 
 __all__ = ["BinaryData", "write_content"]
 
-# What no text holds, and some of what a terminal obeys: control characters but for white space.
+# Control characters except white space: not part of text, and interpreted by terminals.
 _CONTROL = "[\0-\x08\x0b\x0e-\x1f\x7f-\x9f]"
 
 
@@ -25,7 +25,7 @@ def write_content(pieces: Iterable[memoryview], *, force: bool) -> None:
         force: whether a terminal may get binary data.
 
     Raises:
-        BinaryData: it is binary data, and stdout is a terminal; it has not got any of that.
+        BinaryData: the content is binary and stdout is a terminal; no binary data was written.
     """
     out = sys.stdout.buffer
     for piece in pieces if force or not sys.stdout.isatty() else _text_only(pieces):
@@ -46,6 +46,6 @@ def _text_only(pieces: Iterable[memoryview]) -> Iterator[memoryview]:
             is_text = False
         if not is_text:
             raise BinaryData(
-                "binary data is not written to a terminal", remedy="--force does it all the same"
+                "binary data is not written to a terminal", remedy="--force writes it anyway"
             )
         yield piece

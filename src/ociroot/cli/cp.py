@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["cp"]
 
-# What stands for `-:` while click reads the arguments: no argument can hold it.
+# Replaces `-:` while click parses the arguments: no argument can contain a NUL.
 _STDIN = "\0:"
 
 
 class _Copy(Command):
-    """Takes `-:PATH` for an argument, which to click looks like an option."""
+    """Accepts `-:PATH` as an argument, which click would parse as an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """See :class:`click.Command`."""
@@ -35,7 +35,7 @@ class _Copy(Command):
 
 
 class _How(NamedTuple):
-    """What is copied, and how."""
+    """Options of the copy."""
 
     layer: int | None
     follow: bool
@@ -53,41 +53,41 @@ class _How(NamedTuple):
     "--layer",
     type=click.IntRange(1),
     metavar="N",
-    help="Copy what this layer brought, also where a later one removes it.",
+    help="Copy files of this layer, even if a later one removes them.",
 )
-@click.option("--follow", "-L", is_flag=True, help="Follow a symbolic link at the end of PATH.")
+@click.option("--follow", "-L", is_flag=True, help="Follow PATH if it is a symbolic link.")
 @click.option(
-    "--force", "-f", is_flag=True, help="Replace a file that is there; binary data to a terminal."
+    "--force", "-f", is_flag=True, help="Replace an existing file; write binary data to a terminal."
 )
 @click.option(
     "--preserve",
     type=click.Choice(["mode"]),
-    help="mode: keep the set-id bits, and a file's capabilities, where they are dropped.",
+    help="mode: keep set-id bits, and a file's capabilities, that would be dropped.",
 )
 @click.option(
     "--no-verify",
     is_flag=True,
-    help="Of plain layers in an archive read only headers and what is copied, and verify neither.",
+    help="Read only headers and the copied files of plain layers in an archive, unverified.",
 )
 def cp(source: str, destination: str, choice: Choice, how: _How) -> None:
-    """Copy a file of an image, or a directory with all that is in it, to DEST.
+    """Copy a file of an image, or a directory with its content, to DEST.
 
-    IMAGE and PATH are parted by the last colon with an image before it; `-:PATH` is in an image on
-    standard input.
+    The argument is split at the last colon that follows an existing image; `-:PATH` reads the image
+    from standard input.
 
-    DEST means what it means to `cp -R`. Where it is a directory, the copy is made in it, under the
-    name that PATH has; otherwise DEST is the copy. Of `/`, and of a PATH that ends in `/.`, what is
-    in it goes into DEST. A link with `/` behind it is the directory that it leads to. What is there
-    is not touched: a file is replaced with --force alone, and a directory must be empty. `-` writes
-    a file to stdout.
+    DEST has the same meaning as for `cp -R`. If it is a directory, the copy is created in it with
+    the name of PATH; otherwise DEST is the copy. For `/`, and for a PATH that ends in `/.`, the
+    content of the directory is copied into DEST. A link with a trailing `/` is the directory that
+    it points to. Existing files are not changed: a file is replaced only with --force, and a
+    directory must be empty. `-` writes a file to stdout.
 
-    What is copied appears whole or not at all, and only when all layers have been verified. With
-    --layer there is nothing but what that layer brought, at the paths that its archive has.
+    The copy appears in one step or not at all, and only when all layers have been verified. With
+    --layer only the files of that layer exist, at the paths in its archive.
 
-    Times and permissions are kept; as root owners, devices and extended attributes are, too. A
-    single file loses the set-id bits and capabilities that would lend the rights of its owner to
-    whoever runs it. In a directory they are kept as `cp -a` does it: by root, who keeps the owners;
-    as an ordinary user set-id bits, owners and devices are left out.
+    Times and permissions are kept; as root also owners, devices and extended attributes. A single
+    file loses set-id bits and capabilities, because they would grant the rights of another user. In
+    a directory they are kept as with `cp -a`: by root, who keeps the owners; as an ordinary user
+    set-id bits, owners and devices are dropped.
 
     \b
     Examples:
@@ -102,7 +102,7 @@ def cp(source: str, destination: str, choice: Choice, how: _How) -> None:
     image, path = _split(source)
     verify = not how.no_verify
     with opened(image, choice) as chosen:
-        # What goes to stdout cannot be taken back: it is kept until all has been verified.
+        # Output to stdout cannot be undone: it is kept until everything has been verified.
         keep = [path] if destination == "-" else []
         with progress_bar() as progress:
             merged = chosen.merged(verify=verify, layer=how.layer, keep=keep, progress=progress)
@@ -116,7 +116,7 @@ def cp(source: str, destination: str, choice: Choice, how: _How) -> None:
             except BinaryData as error:
                 raise error.locate(source=image, member=path) from None
             return
-        # The image may change while it is read: what is copied is verified when it is copied.
+        # The image may change meanwhile, so the data is verified again when it is copied.
         warnings = merged.copy(
             node,
             _target(destination, path, node, how.force),
@@ -129,10 +129,10 @@ def cp(source: str, destination: str, choice: Choice, how: _How) -> None:
 
 
 def _node(merged: Merged, image: str, path: str, how: _How) -> Node:
-    """Return what is at a path of the image."""
+    """Return the node at a path of the image."""
     from .. import OcirootError, printable
 
-    # As to the kernel, `link/` and `link/.` are what the link leads to, and must be directories.
+    # As in the kernel, `link/` and `link/.` are the target of the link, which must be a directory.
     as_directory = path.rpartition("/")[2] in ("", ".")
     place = merged.tree.find(path, follow=how.follow or as_directory)
     if place is None:
@@ -145,14 +145,14 @@ def _node(merged: Merged, image: str, path: str, how: _How) -> Node:
 
 
 def _target(destination: str, path: str, node: Node, force: bool) -> str:
-    """Return the path that the copy is to have, as `cp -R` has it; refuse one that is taken."""
+    """Return the path of the copy, as for `cp -R`; refuse an existing one."""
     from .. import DestinationError
 
     name = os.path.basename(path.rstrip("/"))
     inside = os.path.isdir(destination) and name not in ("", ".", "..")
     target = os.path.join(destination, name) if inside else destination
     if node.kind == "dir":
-        return target  # whether it is empty is seen when it is locked
+        return target  # checked to be empty when it is locked
     if not inside and destination.endswith("/"):
         raise DestinationError("there is no such directory", source=destination)
     if os.path.isdir(target) and not os.path.islink(target):
@@ -163,14 +163,14 @@ def _target(destination: str, path: str, node: Node, force: bool) -> str:
 
 
 def _split(source: str) -> tuple[str, str]:
-    """Part IMAGE:PATH; either may have colons in it."""
+    """Split IMAGE:PATH at the last colon that follows an existing path; both may have colons."""
     from .. import image_exists, printable
 
     at = len(source)
     while (at := source.rfind(":", 0, at)) > 0:
         if image_exists(source[:at]):
             return source[:at], source[at + 1 :]
-    # None of them is there: which file is missing is for whoever opens it to say.
+    # None of them exists: opening the image reports which file is missing.
     image, colon, path = source.rpartition(":")
     if not colon or not image:
         raise click.UsageError(f"{printable(source)} is not IMAGE:PATH")

@@ -1,4 +1,4 @@
-"""What the commands say of a file: its mode and its time as text, its attributes as JSON."""
+"""Descriptions of files: mode and time as text, attributes as JSON."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["described", "mode_string", "time_string"]
 
 
 def mode_string(item: Entry | Node) -> str:
-    """Return a type and a mode as `ls -l` shows them; of a hard link's entry, ``h`` as the type."""
+    """Return type and mode in the form of `ls -l`; ``h`` is the type of a hard link's entry."""
     shown = stat.filemode(item.st_mode)
     return "h" + shown[1:] if item.kind == "link" else shown
 
 
 def time_string(nanoseconds: int) -> str:
-    """Return a time in UTC to the second; one that no calendar has, as seconds since 1970."""
+    """Return a time in UTC, or as seconds since 1970 if it is outside the calendar."""
     seconds = nanoseconds // 1_000_000_000
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -29,11 +29,11 @@ def time_string(nanoseconds: int) -> str:
 
 
 def described(path: str, node: Node) -> dict[str, Any]:
-    """Return what programs want to know of a node.
+    """Return the JSON object of a node.
 
     Args:
         path: its path, with a leading ``/``.
-        node: what it is.
+        node: the node.
     """
     from .. import as_text
 

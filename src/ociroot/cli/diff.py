@@ -24,7 +24,7 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
 
 class _Other(NamedTuple):
-    """Which image is the other one."""
+    """The selection of the other image."""
 
     other_platform: str | None
     other_ref: str | None
@@ -35,14 +35,14 @@ class _Other(NamedTuple):
         return any(each is not None for each in self)
 
     def choice(self, choice: Choice) -> Choice:
-        """Return what the options for the other image make of those for both."""
+        """Return the options for both images, overridden by those for the other one."""
         if self.other_ref is not None or self.other_digest is not None:
             choice = choice._replace(ref=self.other_ref or "", digest=self.other_digest or "")
         return choice._replace(platform=self.other_platform or choice.platform)
 
 
 class _How(NamedTuple):
-    """What is compared, and what is shown of it."""
+    """Options of the comparison."""
 
     layers: str | None
     mtime: bool
@@ -69,22 +69,22 @@ class _Side(NamedTuple):
 @click.option(
     "--layers",
     metavar="M..N",
-    help="Compare IMAGE after its layer M with itself after layer N; 0 is before the first.",
+    help="Compare IMAGE after layer M with itself after layer N; 0 is before the first.",
 )
-@click.option("--mtime", is_flag=True, help="Another modification time is a difference, too.")
-@click.option("--name-only", is_flag=True, help="Print the paths alone.")
+@click.option("--mtime", is_flag=True, help="Compare modification times, too.")
+@click.option("--name-only", is_flag=True, help="Print only the paths.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def diff(image: str, other: str | None, choice: Choice, others: _Other, how: _How) -> None:
-    """Show how two images, IMAGE and OTHER, differ.
+    """Show the differences between two images, IMAGE and OTHER.
 
-    A line for each path: + added, - removed, ~ changed (type, content, mode, owner, size, target,
-    device, xattrs), with the sizes of files. Then, below `Configuration`, a line for each setting
-    that a container starts with: user, environment, entrypoint, command, platform … Exits with 1
-    when there is a difference, as diff(1) does, also when only the configuration differs.
+    The output has a line for each path: + added, - removed, ~ changed (type, content, mode, owner,
+    size, target, device, xattrs), with the sizes of files. Then, below `Configuration`, a line for
+    each setting: user, environment, entrypoint, command, platform … The exit code is 1 if there is
+    a difference, as with diff(1), even if only the configuration differs.
 
-    The options that choose an image are for both, but where --other-ref, --other-digest or
-    --other-platform say otherwise; with one of these OTHER may be left out: it is another image of
-    IMAGE. A name or a digest of the other image replaces both --ref and --digest for it.
+    The options that select an image apply to both, unless --other-ref, --other-digest or
+    --other-platform override them; with one of these OTHER may be omitted: it is another image of
+    IMAGE. A name or a digest of the other image overrides both --ref and --digest for it.
 
     The JSON document has `files`, an array of the paths, and `config`, one of the settings, with
     `before` and `after` (null: not set).
@@ -154,20 +154,20 @@ def _show_settings(differences: Iterator[ConfigDifference], *, after_files: bool
             click.echo(heading)
             heading = ""
         name = f"{each.field} {each.name}".rstrip()
-        # An object says nothing beside its key: a volume, a port.
+        # The object of a volume or a port is always empty.
         values = [v for v in (each.before, each.after) if v is not None and not isinstance(v, dict)]
         shown = " → ".join(json.dumps(value, ensure_ascii=False) for value in values)
         click.echo(printable(f"{_SIGNS[each.change]} {name}{': ' if shown else ''}{shown}"))
 
 
 def _both(image: str, other: str | None, choice: Choice, second: Choice) -> Iterator[_Side]:
-    """Read the two images, one after the other."""
+    """Read the two images sequentially."""
     if other is not None:
         for name, wanted in ((image, choice), (other, second)):
             with opened(name, wanted) as chosen:
                 yield _side(chosen)
     else:
-        # Once: it may be standard input.
+        # Opened once, because it may be standard input.
         with opened_source(image, choice) as source:
             for wanted in (choice, second):
                 yield _side(source.image(wanted.selector))
@@ -179,7 +179,7 @@ def _side(image: Image) -> _Side:
 
 
 def _range(text: str, count: int) -> tuple[int, int]:
-    """Read ``M..N``."""
+    """Parse ``M..N``."""
     match = re.fullmatch(r"(\d{1,6})\.\.(\d{1,6})", text)
     if match is None or not all(int(number) <= count for number in match.groups()):
         raise click.UsageError(f"--layers is M..N, with numbers from 0 to {count}")

@@ -1,4 +1,4 @@
-"""``ociroot ls --layer``: a layer's own entries, whiteouts among them."""
+"""``ociroot ls --layer``: the entries of a layer, including whiteouts."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class LayerListing:
     """
 
     def __init__(self, paths: tuple[str, ...], long: bool, xattrs: bool) -> None:
-        """Begin.
+        """Create a listing.
 
         Args:
-            paths: what to list: paths and patterns, with all below them; none: everything.
-            long: whether all is shown of each entry.
-            xattrs: whether extended attributes are.
+            paths: paths and patterns to list, with everything below them; empty: everything.
+            long: whether all attributes are shown.
+            xattrs: whether extended attributes are shown.
         """
         from .. import PathPattern
 
@@ -36,7 +36,7 @@ class LayerListing:
         self._xattrs = xattrs
 
     def show(self, changes: Iterator[LayerChange]) -> Iterator[str]:
-        """Yield lines for people."""
+        """Yield lines of text."""
         for change in self._chosen(changes):
             what = _hidden(change)
             yield self._line(change.entry) + (f"  ({what})" if what else "")
@@ -48,11 +48,11 @@ class LayerListing:
         print_json(_described(change) for change in self._chosen(changes))
 
     def _chosen(self, changes: Iterator[LayerChange]) -> Iterator[LayerChange]:
-        """Yield the changes whose entries are to be listed."""
+        """Yield the changes whose entries are listed."""
         return (each for each in changes if not self._patterns or self._matches(each))
 
     def _matches(self, change: LayerChange) -> bool:
-        # A whiteout is found by its own name, and by that of what it hides.
+        # A whiteout matches by its own name, and by the name that it removes.
         paths = (change.entry.name, change.path)
         found = [each for each in self._patterns if any(map(each.matches, paths))]
         for pattern in found:
@@ -99,14 +99,14 @@ def xattr_lines(xattrs: dict[bytes, bytes] | None) -> Iterator[str]:
 
 
 def _hidden(change: LayerChange) -> str:
-    """Return in words what an entry hides, or why it does nothing; of any other, nothing."""
+    """Return a text for what an entry removes, or why it is ignored; empty for other entries."""
     from .. import printable
 
     match change.action:
         case "whiteout":
             return f"whiteout of /{printable(change.path)}"
         case "opaque":
-            return f"whiteout of all in /{printable(change.path)}"
+            return f"opaque whiteout of /{printable(change.path)}"
         case "ignored":
             return "ignored"
         case _:

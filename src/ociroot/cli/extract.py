@@ -21,7 +21,7 @@ __all__ = ["extract"]
 
 
 class _How(NamedTuple):
-    """What may be done; the fields are those of ``ExtractOptions``."""
+    """Options of the destination; the fields are those of ``ExtractOptions``."""
 
     replace: bool
     replace_anything: bool
@@ -39,7 +39,7 @@ class _Owners(NamedTuple):
 
 
 class _Output(NamedTuple):
-    """What is told of it."""
+    """Options of the output."""
 
     as_json: bool
     quiet: bool
@@ -70,22 +70,22 @@ class _Output(NamedTuple):
 @click.option(
     "--replace",
     is_flag=True,
-    help="Exchange a root file system that is there for the result, in one step, and remove it.",
+    help="Replace an existing root file system in one step, and remove it.",
 )
 @click.option("--replace-anything", is_flag=True, help="Replace any other directory, too.")
 @click.option(
     "--discard-volumes",
     is_flag=True,
-    help="Replace it also where it has files in volumes of the image (Volumes of its config).",
+    help="Replace it even if it has files in the image's volumes (Volumes of its config).",
 )
-@click.option("--parents", is_flag=True, help="Make missing parent directories, with mode 0755.")
+@click.option("--parents", is_flag=True, help="Create missing parent directories, with mode 0755.")
 @click.option(
-    "--strict", is_flag=True, help="Refuse an image for a warning that breaches the specification."
+    "--strict", is_flag=True, help="Refuse an image that violates the specification with a warning."
 )
-@click.option("--sync", is_flag=True, help="Have all of it on the disk before it becomes visible.")
+@click.option("--sync", is_flag=True, help="Flush the result to disk before it becomes visible.")
 @click.option("--json", "as_json", is_flag=True, help="Print a report as one JSON document.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only: no progress, no warnings.")
-@click.option("--verbose", "-v", is_flag=True, help="Tell of each layer.")
+@click.option("--verbose", "-v", is_flag=True, help="Print a line for each layer.")
 def extract(
     image: str,
     rootfs: str,
@@ -117,9 +117,9 @@ def extract(
     from .. import ExtractOptions, tmpdir_for
 
     if output.quiet and output.verbose:
-        raise click.UsageError("--quiet and --verbose exclude each other")
+        raise click.UsageError("--quiet and --verbose are mutually exclusive")
     if rootfs == "-":
-        raise click.UsageError("a directory cannot go to stdout; ./- is the one of that name")
+        raise click.UsageError("a directory cannot go to stdout; ./- is a directory of that name")
     options = ExtractOptions(
         **how._asdict(),
         writer_process=True,
@@ -152,7 +152,7 @@ def _policy(owners: _Owners, shape: ShapeChoice) -> OutputPolicy:
 
 
 def _show(report: Report, verbose: bool) -> None:
-    """Print the warnings, of each layer a line where that is wanted, and a summary."""
+    """Print the warnings, a line for each layer if verbose, and a summary."""
     from .. import printable
 
     warn(report.warnings)

@@ -26,15 +26,15 @@ _SIGNS = {"added": "+", "removed": "-"}
 @image_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of the events.")
 def find_layer(image: str, path: str | None, as_json: bool, choice: Choice) -> None:
-    """Tell which layers of IMAGE brought, changed and removed PATH, and what made them.
+    """Show which layers of IMAGE added, changed and removed PATH, and what created them.
 
-    PATH is a path from the root, or a pattern with `*`, `?` and `[…]`: then there is a line for
-    each path that it means, + added, - removed, ~ replaced. Without PATH all are listed that each
-    layer adds, removes and replaces. Where a layer changes nothing but the attributes of a
-    directory is told of a single path alone.
+    PATH is a path from the root, or a pattern with `*`, `?` and `[…]`: then the output has a line
+    for each path that it matches, + added, - removed, ~ replaced. Without PATH, all paths that each
+    layer adds, removes and replaces are listed. Changes of only the attributes of a directory are
+    shown only for a single path.
 
-    Links on the way to PATH are followed, those in a pattern before its first `*`, `?` or `[`. A
-    link at the end is what is asked about. What made a layer is what the image's history says.
+    Links in the parents of PATH are followed, in a pattern only before its first `*`, `?` or `[`; a
+    link in the final component is not. What created a layer is from the image's history.
 
     \b
     Examples:

@@ -22,13 +22,13 @@ __all__ = ["inspect"]
 @image_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def inspect(image: str, as_json: bool, choice: Choice) -> None:
-    """Show what is in IMAGE, and of the chosen image its configuration, layers and history.
+    """List the images in IMAGE, and show configuration, layers and history of the selected one.
 
-    Only documents are read, and verified; nothing is decompressed. Where more than one image could
-    be meant and no option says which, only the list is shown.
+    Only documents are read and verified; nothing is decompressed. If the selection is ambiguous,
+    only the list is shown.
 
-    The JSON document has `form`, `images`, `others` (attestations, artifacts, what is missing) and
-    `image`: null, or the chosen one with `config`, `layers`, `history`, `chain_ids`, `image_id`.
+    The JSON document has `form`, `images`, `others` (attestations, artifacts, missing items) and
+    `image`: null, or the selected one with `config`, `layers`, `history`, `chain_ids`, `image_id`.
 
     \b
     Examples:
@@ -96,7 +96,7 @@ def _plain(struct: Any) -> Any:
 
 
 def _about(image: Image) -> dict[str, Any]:
-    """Return what is shown of the chosen image."""
+    """Return the JSON object of the selected image."""
     return {
         "digest": str(image.digest),
         "image_id": str(image.image_id),
@@ -111,7 +111,7 @@ def _about(image: Image) -> dict[str, Any]:
                 "media_type": layer.media_type,
                 "compression": layer.compression,
                 "size": layer.size,
-                # Of a compressed layer nobody knows before it has been decompressed.
+                # Unknown for a compressed layer before decompression.
                 "unpacked_size": layer.size if layer.compression == "none" else None,
             }
             for layer in image.layers
@@ -138,8 +138,8 @@ def _show(about: dict[str, Any]) -> None:
     for name, value in rows:
         for number, line in enumerate(value.split("\n") if value else ()):
             click.echo(f"  {'' if number else printable(name):13} {printable(line)}")
-    click.echo("\nLayers and history, base first: size, digest, what made it; - made no layer")
-    # There need be no history, or not of all the layers.
+    click.echo("\nLayers and history, base first: size, digest, created by; - without a layer")
+    # The history may be missing or incomplete.
     history = list(about["history"])
     made = {item["layer"] for item in history}
     unmade = [{"layer": each["layer"]} for each in about["layers"] if each["layer"] not in made]

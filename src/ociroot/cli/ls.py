@@ -20,7 +20,7 @@ __all__ = ["ls"]
 
 
 class _How(NamedTuple):
-    """What is listed, and what is shown of it."""
+    """Options of the listing."""
 
     long: bool
     recursive: bool
@@ -36,29 +36,31 @@ class _How(NamedTuple):
 @click.argument("paths", nargs=-1, metavar="[PATH]…")
 @image_options
 @grouped("how", _How)
-@click.option("--long", "-l", "long", is_flag=True, help="Show all about each file.")
-@click.option("--recursive", "-R", is_flag=True, help="List what is below directories, too.")
-@click.option("--all", "-a", "everything", is_flag=True, help="Do not leave out names with a dot.")
-@click.option("--directory", "-d", is_flag=True, help="List directories themselves.")
-@click.option("--xattrs", is_flag=True, help="Show extended attributes, too.")
+@click.option("--long", "-l", "long", is_flag=True, help="Show all attributes of each file.")
+@click.option("--recursive", "-R", is_flag=True, help="List directories recursively.")
+@click.option(
+    "--all", "-a", "everything", is_flag=True, help="Include names that begin with a dot."
+)
+@click.option("--directory", "-d", is_flag=True, help="List directories instead of their entries.")
+@click.option("--xattrs", is_flag=True, help="Show extended attributes.")
 @click.option(
     "--layer",
     type=click.IntRange(1),
     metavar="N",
-    help="List the layer's own entries instead, as its archive has them.",
+    help="List the entries of this layer instead, as in its archive.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of the entries.")
 def ls(image: str, paths: tuple[str, ...], choice: Choice, how: _How) -> None:
-    """List files of IMAGE, as they are when all its layers are applied.
+    """List files of IMAGE after all its layers have been applied.
 
     PATH is a path from the root or a pattern with `*`, `?` and `[…]`; by default the root. Owners
-    are numbers, times are UTC, and the layer is the one that brought the file, counted from 1.
+    are numbers, times are UTC, and the layer is the one that added the file, counted from 1.
 
     Compressed layers are verified; of plain ones in an archive only the headers are read.
 
-    With --layer, what this layer brought is listed, also where a later one removes it, and its
-    whiteouts with what they hide: all its entries in their order, or those that PATH means with
-    all below. The layer is verified first.
+    With --layer, the entries of this layer are listed in the order of its archive, even if a later
+    layer removes them, including its whiteouts and what they remove; with PATH, those that match
+    and everything below them. The layer is verified first.
 
     \b
     Examples:
@@ -86,12 +88,12 @@ def ls(image: str, paths: tuple[str, ...], choice: Choice, how: _How) -> None:
 
 
 class _Found(NamedTuple):
-    """What the paths mean.
+    """The files that the paths match.
 
     Attributes:
-        alone: what is listed itself.
+        alone: the files that are listed themselves.
         directories: the directories whose entries are listed.
-        missing: whether a path means nothing.
+        missing: whether a path matches nothing.
     """
 
     alone: list[tuple[bytes, Node]]
@@ -120,7 +122,7 @@ def _find(image: str, paths: tuple[str, ...], merged: Merged, directory: bool) -
 
 
 def _described(merged: Merged, found: _Found, how: _How) -> Iterator[dict[str, Any]]:
-    """Yield what programs want to know of each entry."""
+    """Yield the JSON object of each entry."""
     from .. import as_text
     from .describe import described
 
@@ -139,7 +141,7 @@ def _walk(merged: Merged, found: _Found, how: _How) -> Iterator[DirectoryListing
 
 
 def _lines(merged: Merged, found: _Found, how: _How) -> Iterator[str]:
-    """Yield the lines for people: a heading for each directory, where there are several."""
+    """Yield the lines of text, with a heading for each directory if there are several."""
     yield from _table([(path or b".", node) for path, node in found.alone], how)
     headed = len(found.directories) + bool(found.alone) > 1 or how.recursive
     between = "\n" if found.alone else ""
@@ -177,7 +179,7 @@ def _columns(node: Node) -> list[str]:
 
 
 def _list_layer(image: Image, number: int, listing: LayerListing, as_json: bool) -> None:
-    """List a layer's own entries, once it has been verified."""
+    """List the entries of a layer after it was verified."""
     from .. import printable
 
     changes = image.verified_layer(number).changes()

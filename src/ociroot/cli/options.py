@@ -1,4 +1,4 @@
-"""The options that say which image is meant, and how a command gets several as one argument."""
+"""The options that select an image, and grouping of options into one argument."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ __all__ = ["PATH", "Choice", "grouped", "image_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-# Whether it is there and can be read is for whoever opens it to say, and not a matter of usage.
+# Existence and permissions are checked when the file is opened, and are not usage errors.
 PATH = click.Path(readable=False)
 
 _OPTIONS = (
     click.option(
         "--platform",
         metavar="[OS/]ARCH[/VARIANT]",
-        help="The platform to choose, as in linux/arm/v7 or arm64. Default: this machine's; where "
-        "there is one image, that one.",
+        help="The platform to select, such as linux/arm/v7 or arm64. Default: this machine's, or "
+        "that of the only image.",
     ),
     click.option("--ref", default="", metavar="NAME", help="The name of the image, full or short."),
     click.option(
         "--digest",
         default="",
         metavar="DIGEST",
-        help="The manifest's digest or the image ID, or the beginning of one.",
+        help="The digest of the manifest or the image ID, or a prefix of either.",
     ),
     click.option(
         "--shared-blob-dir",
         type=PATH,
-        help="Where the blobs of a layout directory lie, when several share them.",
+        help="The directory of the blobs, if several layout directories share it.",
     ),
-    click.option("--tmpdir", type=PATH, help="Where a compressed archive is decompressed to."),
+    click.option("--tmpdir", type=PATH, help="The directory for decompressed archives."),
 )
 
 
 class Choice(NamedTuple):
-    """Which image is meant, and how its source is opened: what :func:`image_options` gives."""
+    """The selection of an image, and how its source is opened; see :func:`image_options`."""
 
     platform: str | None
     ref: str
@@ -55,19 +55,19 @@ class Choice(NamedTuple):
 
     @property
     def is_named(self) -> bool:
-        """Whether an option says which image is meant."""
+        """Whether an option selects an image."""
         return bool(self.platform or self.ref or self.digest)
 
     @property
     def selector(self) -> ImageSelector:
-        """Which image is meant."""
+        """The selection of the image."""
         from .. import ImageSelector
 
         return ImageSelector(platform=self.platform, ref=self.ref, digest=self.digest)
 
     @property
     def source(self) -> SourceOptions:
-        """How its source is opened."""
+        """The options for opening its source."""
         from .. import SourceOptions
 
         return SourceOptions(
@@ -76,11 +76,11 @@ class Choice(NamedTuple):
 
 
 def grouped(argument: str, record: Any) -> Callable[[_Command], _Command]:
-    """Have a command get several options as one argument.
+    """Pass several options to a command as one argument.
 
     Args:
         argument: the name of the argument.
-        record: a named tuple; its fields are the options.
+        record: a named tuple whose fields are the options.
     """
 
     def group(command: _Command) -> _Command:
@@ -95,7 +95,7 @@ def grouped(argument: str, record: Any) -> Callable[[_Command], _Command]:
 
 
 def image_options(command: _Command) -> _Command:
-    """Give a command the options that say which image is meant, as the argument ``choice``."""
+    """Add the options that select an image to a command, as the argument ``choice``."""
     command = limit_options(grouped("choice", Choice)(command))
     for option in reversed(_OPTIONS):
         command = option(command)

@@ -21,18 +21,18 @@ __all__ = ["tree"]
 @click.command(cls=Command)
 @click.argument("image", type=PATH)
 @image_options
-@click.option("--depth", type=click.IntRange(0), default=2, help="Levels of directories (2).")
-@click.option("--largest", type=click.IntRange(0), default=10, help="Largest files to show (10).")
+@click.option("--depth", type=click.IntRange(0), default=2, help="Depth of directories (2).")
+@click.option("--largest", type=click.IntRange(0), default=10, help="Number of largest files (10).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, sizes in bytes.")
 def tree(image: str, depth: int, largest: int, as_json: bool, choice: Choice) -> None:
-    """Show where the space of IMAGE goes: by directory, by layer, and the largest files.
+    """Show the disk usage of IMAGE by directory, by layer, and of the largest files.
 
-    Waste is what a layer brings and a later one hides, removes or replaces: it is in the image and
-    in no container. Percentages of directories and files are of the file system, those of layers
-    of all that the layers bring. What has 0 bytes is left out.
+    Waste is data that a layer adds and a later one hides, removes or replaces: it is in the image
+    but not in containers. Percentages of directories and files are of the file system, those of
+    layers of the total of all layers. Items of 0 bytes are omitted.
 
     The JSON document has `size` (of the file system), `waste`, `directories`, `layers` and
-    `largest`; there what has 0 bytes is listed, too.
+    `largest`, including items of 0 bytes.
 
     \b
     Examples:
@@ -57,12 +57,12 @@ def tree(image: str, depth: int, largest: int, as_json: bool, choice: Choice) ->
 def _lines(
     usage: Usage, directories: Iterable[DirectoryUsage], largest: Iterable[FileUsage]
 ) -> Iterator[str]:
-    """Yield the lines for people; nothing in them has 0 bytes."""
+    """Yield the lines of text, without items of 0 bytes."""
     from .. import Digest
 
     total, waste = usage.size, usage.waste
     brought = total + waste
-    of_all = f"{size(waste)} wasted, {share(waste, brought)} of what the layers bring"
+    of_all = f"{size(waste)} wasted, {share(waste, brought)} of the layers"
     yield f"{size(total)} in the file system; {of_all if waste else 'nothing wasted'}"
     for number, directory in enumerate(each for each in directories if each.size):
         if not number:
@@ -70,7 +70,7 @@ def _lines(
         yield f"{_amount(directory.size, total)}  {'  ' * directory.depth}{directory.path}"
     for number, layer in enumerate(each for each in usage.layers if each.size or each.waste):
         if not number:
-            yield "\nBy layer: what is left of it, what later layers waste of it, what made it"
+            yield "\nBy layer: used, wasted by later layers, created by"
         amounts = f"{_amount(layer.size, brought)} {_amount(layer.waste, brought)}"
         digest = Digest.parse(layer.digest).short
         yield f"{amounts} {layer.layer:3} {digest}  {in_a_line(layer.created_by)}".rstrip()

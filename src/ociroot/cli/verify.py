@@ -26,18 +26,18 @@ __all__ = ["verify"]
     "--all",
     "everything",
     is_flag=True,
-    help="Verify every image of the source, and report what cannot be read as one.",
+    help="Verify every image of the source, and report unreadable ones.",
 )
 @click.option(
-    "--strict", is_flag=True, help="Refuse an image for a warning that breaches the specification."
+    "--strict", is_flag=True, help="Refuse an image that violates the specification with a warning."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array of the outcomes.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array of the results.")
 def verify(image: str, everything: bool, strict: bool, as_json: bool, choice: Choice) -> None:
-    """Check everything of IMAGE that extracting it would check, and write nothing.
+    """Check everything in IMAGE that extraction would check, without writing anything.
 
-    Documents, digests, sizes, diff_ids, the format of every layer, and whether its changes can be
-    applied. The exit code is 0, or that of the first failure: 3 malformed, 4 verification failed,
-    5 not supported, 6 a limit.
+    This includes documents, digests, sizes, diff_ids, the format of every layer, and whether its
+    changes can be applied. The exit code is 0, or that of the first failure: 3 malformed, 4
+    verification failed, 5 not supported, 6 a limit was exceeded.
 
     \b
     Examples:
@@ -50,7 +50,7 @@ def verify(image: str, everything: bool, strict: bool, as_json: bool, choice: Ch
     code = 0
     with opened_source(image, choice) as source:
         if everything and (choice.ref or choice.digest or source.ref):
-            raise click.UsageError("--all verifies every image, and not one of a name or a digest")
+            raise click.UsageError("--all verifies every image; it excludes a name or a digest")
         for outcome, load in _chosen(source, everything, strict, choice):
             try:
                 chosen = load()
@@ -81,14 +81,14 @@ def verify(image: str, everything: bool, strict: bool, as_json: bool, choice: Ch
 def _chosen(
     source: OpenedSource, everything: bool, strict: bool, choice: Choice
 ) -> Iterator[tuple[dict[str, Any], Callable[[], Image]]]:
-    """Yield for each image to verify what is known of its outcome, and what gives the image."""
+    """Yield for each image to verify its preliminary result, and a function that loads it."""
 
     def choose() -> Image:
         return source.image(choice.selector, strict=strict)
 
     listing = source.listing() if everything else None
     if listing is None or not (listing.images or any(o.is_unreadable for o in listing.others)):
-        # Where there is no image, this says what there is instead.
+        # Without an image, this raises an error that describes the content.
         yield {"digest": choice.digest or None, "ok": True}, choose
         return
     # One image may have several names; it is verified once.
