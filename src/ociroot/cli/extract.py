@@ -98,13 +98,13 @@ def extract(
     """Extract the root file system of IMAGE to the directory ROOTFS.
 
     IMAGE is an oci-archive, a docker-archive or an OCI layout directory; `-` reads standard input,
-    and names such as oci:DIR:NAME mean what they mean to skopeo (ociroot --help has them all).
-    Archives are read in place; a compressed one is decompressed once, beside ROOTFS by default.
+    and names such as oci:DIR:NAME are those of skopeo (ociroot --help lists them). Archives are
+    read in place; a compressed one is decompressed once, beside ROOTFS by default.
 
-    ROOTFS is an absent path, an empty directory or an empty mount point. It appears whole, when all
-    of the image has been verified, or not at all.
+    ROOTFS is a new path, an empty directory or an empty mount point. The result appears in one
+    step, when the whole image has been verified, or not at all.
 
-    As root everything is restored; as an ordinary user owners and devices are left out, unless
+    As root everything is restored; as an ordinary user owners and devices are not, unless
     --userns gives files to subordinate ids, or --record-owners records them for later.
 
     \b
