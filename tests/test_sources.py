@@ -393,7 +393,7 @@ def test_what_skopeo_writes(tmp_path: Path, form: str) -> None:
     if form == "docker-compressed":
         subprocess.run(["gzip", "-S", ".z", out], check=True)
         out = tmp_path / "out.z"
-    assert content(out, tmp_path, **options) == EXPECTED
+    assert content(out, tmp_path, None, **options) == EXPECTED
 
 
 def test_a_layout_of_more_blobs_than_may_be_open(tmp_path: Path) -> None:
