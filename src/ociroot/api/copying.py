@@ -1,4 +1,4 @@
-"""Copying a part of a merged tree to disk, whole or not at all."""
+"""Atomic copies of parts of a merged tree to disk."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def copy_directory(
     keep_set_id: bool = True,
     spare: bool = False,
 ) -> None:
-    """Copy a directory of the tree, with all that is below it.
+    """Copy a directory of the tree, with everything below it.
 
-    Hard links within it stay hard links. The files are written in the order in which the layers
-    hold them, so that each layer is read once.
+    Hard links within it are kept. The files are written in the order of the layers, so that each
+    layer is read once.
 
     Args:
-        directory: what to copy.
-        files: goes to the contents of files.
-        destination: an absent path, an empty directory or an empty mount point.
-        notices: told of what could not be made or set.
-        keep_set_id: whether files keep their set-id bits also where they do not keep their owners,
-            and so would lend the rights of somebody else.
-        spare: whether to stop before the file system is full.
+        directory: the directory to copy.
+        files: yields the contents of files.
+        destination: a new path, an empty directory or an empty mount point.
+        notices: collects warnings about what could not be created or set.
+        keep_set_id: whether files keep set-id bits even if their owners are not kept, which grants
+            the rights of another user.
+        spare: whether to keep a reserve of the file system free.
 
     Raises:
-        DestinationError: the destination may not be used, or not be written.
+        DestinationError: the destination cannot be used or written.
         OcirootError: a layer cannot be read.
     """
     with _staged(destination, notices) as staging:
@@ -57,7 +57,7 @@ def copy_directory(
 
 @contextmanager
 def _staged(destination: str | os.PathLike[str], notices: Notices) -> Iterator[Staging]:
-    """Make a staging directory, whose errors name no option that only extraction has."""
+    """Create a staging directory; its errors do not name options that only extraction has."""
     with ExitStack() as stack:
         try:
             staging = stack.enter_context(staged(destination, notices))
@@ -78,16 +78,16 @@ def copy_file(
     keep_set_id: bool = True,
     spare: bool = False,
 ) -> None:
-    """Copy a file of any kind but a directory.
+    """Copy a file of any type except a directory.
 
     Args:
-        node: what to copy.
-        files: goes to the contents of files.
-        destination: the path that it is to have.
-        notices: told of what could not be made or set.
-        force: whether a file that is there is replaced.
+        node: the file to copy.
+        files: yields the contents of files.
+        destination: the path of the copy.
+        notices: collects warnings about what could not be created or set.
+        force: whether an existing file is replaced.
         keep_set_id: whether a regular file keeps set-id bits and capabilities.
-        spare: whether to stop before the file system is full.
+        spare: whether to keep a reserve of the file system free.
 
     Raises:
         DestinationError: the destination exists, or cannot be written.

@@ -1,4 +1,4 @@
-"""Extraction: an image's merged tree, written to a directory that appears whole or not at all."""
+"""Extraction of an image's merged tree to a directory, in one atomic step."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Extracted", "Report", "extract"]
 
-# Bytes of layers from which on a second process pays.
+# The minimum bytes of layers for which a second process is faster.
 WORTH_A_PROCESS = 8 << 20
 
 _T = TypeVar("_T")
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What an extraction did.
+    """The report of an extraction.
 
     Attributes:
-        source: where the image lies.
-        destination: where its root file system is now.
+        source: the path of the image.
+        destination: the path of the root file system.
         manifest: the digest of the manifest; None in a docker-archive, which has none.
         image_id: the digest of the configuration, which is the image's ID.
-        platform: what the image runs on.
+        platform: the platform of the image.
         config: the image's configuration.
-        layers: the layers in the order in which they were applied.
-        warnings: what was odd.
-        seconds: how long it took.
+        layers: the layers in the order of application.
+        warnings: the warnings.
+        seconds: the duration.
     """
 
     source: str
@@ -66,13 +66,13 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Extracted(NamedTuple):
-    """What is extracted.
+    """The image to extract.
 
     Attributes:
-        source: where the image lies.
+        source: the source of the image.
         image: the image.
         blobs: its layers.
-        warnings: what came up while it was chosen.
+        warnings: the warnings from its selection.
     """
 
     source: Source
@@ -91,15 +91,15 @@ def extract(
 
     Args:
         what: the image.
-        destination: an absent path, an empty directory or an empty mount point.
-        options: how.
-        progress: called now and then, from this thread.
+        destination: a new path, an empty directory or an empty mount point.
+        options: how the image is extracted.
+        progress: called from time to time, in this thread.
 
     Returns:
-        What was done.
+        The report.
 
     Raises:
-        OcirootError: it could not be done; then nothing has changed at the destination.
+        OcirootError: the extraction failed; then the destination is unchanged.
     """
     start = time.monotonic()
     source, image, blobs, before = what
@@ -211,7 +211,7 @@ def _write(job: _Job, writer: DirectoryWriter, writer_process: bool) -> _Written
     """
     layers = job.plan.layers
     if writer_process and sum(layer.blob.size for layer in layers) >= WORTH_A_PROCESS:
-        from ..outputs.directory.forked.start import (  # a small image does without
+        from ..outputs.directory.forked.start import (  # not needed for small images
             NoProcess,
             writing,
         )
@@ -239,7 +239,7 @@ def _merged(
 
 
 def _check_space(fd: int, blobs: tuple[LayerBlob, ...]) -> None:
-    """Refuse what cannot fit before anything is written: layers do not shrink when unpacked."""
+    """Check the space before anything is written: unpacked layers are not smaller than blobs."""
     need = sum(blob.blob.size for blob in blobs)
     budget = SpaceBudget(fd, remedy="--max-size, of what the image may take, skips this check")
     budget.require(need, f"no space: the layers have {need} bytes as they are")

@@ -1,4 +1,4 @@
-"""What is known of a file in an image, as a caller holds it."""
+"""The attributes of a file in an image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["FileInfo", "info_of"]
 
 
 class FileInfo(msgspec.Struct, frozen=True):
-    """What is known of a file of any kind.
+    """The attributes of a file of any type.
 
     Attributes:
         kind: ``file``, ``dir``, ``symlink``, ``char``, ``block`` or ``fifo``.
@@ -24,11 +24,11 @@ class FileInfo(msgspec.Struct, frozen=True):
         uid: the owner.
         gid: the group.
         mtime_ns: the modification time, in nanoseconds since 1970.
-        nlink: how many names a file has that is no directory.
-        layer: the number of the layer that brought it, from 1; of a directory, of the last one that
-            brought it or something below it.
-        target: where a symbolic link points to, else None.
-        device: major and minor number of a device, else None.
+        nlink: the number of names of a file that is not a directory.
+        layer: the number of the layer that added it, from 1; for a directory, the last layer that
+            added it or anything below it.
+        target: the target of a symbolic link, else None.
+        device: the major and minor number of a device, else None.
         xattrs: the extended attributes.
     """
 
@@ -46,7 +46,7 @@ class FileInfo(msgspec.Struct, frozen=True):
 
 
 def info_of(node: Node) -> FileInfo:
-    """Return what is known of a node of the tree."""
+    """Return the attributes of a node of the tree."""
     kind = node.kind
     assert kind != "link"  # noqa: S101 - no node is one
     xattrs = node.xattrs or {}

@@ -1,4 +1,4 @@
-"""An image, as a caller holds it: extract it, or merge its layers in memory."""
+"""The public class of an image: extract it, or merge its layers in memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Image"]
 
-# Characters of a name that its representation shows.
+# The maximum number of characters of a name in a ``repr``.
 _SHOWN = 200
 
 
@@ -45,12 +45,12 @@ class Image:
     Attributes:
         digest: the digest of the manifest; of a docker-archive, which has none, the image ID.
         image_id: the digest of the configuration.
-        names: what it is called.
+        names: its names.
         manifest: the manifest; None in a docker-archive.
         config: the image configuration.
-        platform: what it runs on.
+        platform: its platform.
         layers: its layers in the manifest's order, base first.
-        warnings: what came up while it was chosen.
+        warnings: the warnings from its selection.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Image:
         return f"<Image{names} {self.platform} {self.digest.short} layers={len(self.layers)}>"
 
     def _check(self) -> None:
-        """Refuse what cannot be merged, or read any more."""
+        """Check that the image can be merged, and that its source is open."""
         self._source.check_open()
         if self.config.os == "windows":
             raise Unsupported(
@@ -96,22 +96,22 @@ class Image:
         *,
         progress: ProgressCallback | None = None,
     ) -> Report:
-        """Write the root file system to a directory, which appears whole or not at all.
+        """Write the root file system to a directory, in one atomic step.
 
         Args:
-            destination: an absent path, an empty directory or an empty mount point.
+            destination: a new path, an empty directory or an empty mount point.
             options: what may be replaced, and how the files are written; None: nothing is replaced.
-            progress: called now and then, from this thread.
+            progress: called from time to time, in this thread.
 
         Returns:
-            What was done, the image's config with it.
+            A report, which includes the image's configuration.
 
         Raises:
-            MalformedImage: the image breaks a rule of its format.
-            VerificationError: a digest, a size or a diff_id is not what it should be.
-            Unsupported: the image uses what ociroot does not do.
-            LimitExceeded: the image asks for more than it may.
-            DestinationError: the destination may not be used, or not be written.
+            MalformedImage: the image violates its format.
+            VerificationError: content does not match its digest, size or diff_id.
+            Unsupported: the image uses a feature that ociroot does not support.
+            LimitExceeded: the image exceeds a limit.
+            DestinationError: the destination cannot be used or written.
         """
         from .extraction import Extracted, extract
 
@@ -137,19 +137,18 @@ class Image:
         """Merge the layers in memory; nothing is written.
 
         Args:
-            strict: whether a warning that is a breach of the specification is an error.
-            verify: whether all is verified as for :meth:`extract`; otherwise of plain layers only
-                the headers are read, which is quick and vouches for nothing.
-            layer: the number, from 1 and in the order in which they are applied, of a layer that is
-                looked at alone: what it brought, also where a later one removes it. Its whiteouts
-                have nothing to hide then; hard links to files that only lower layers have are left
-                out, with a warning.
-            operations: makes what is told what the tree does, file contents and all; called before
-                the first layer, and again when the work starts over.
-            after_layer: called with the tree as each layer leaves it.
-            keep: paths of files that will be read: their contents are kept as the layers are read,
-                so that a layer need not be read again. Not together with ``operations``.
-            progress: called now and then, from this thread.
+            strict: whether violations of the specification are errors instead of warnings.
+            verify: whether everything is verified as for :meth:`extract`; otherwise only the
+                headers of plain layers are read, which is fast but does not verify them.
+            layer: the number, from 1 in the order of application, of the only layer to merge: its
+                files, even if a later layer removes them. Its whiteouts then have no effect, and
+                hard links to files of lower layers are skipped with a warning.
+            operations: creates the receiver of the tree's operations and file contents; called
+                before the first layer, and again if the work restarts.
+            after_layer: called with the tree after each layer.
+            keep: paths of files that will be read: their contents are kept while the layers are
+                read, so that a layer need not be read again. Not together with ``operations``.
+            progress: called from time to time, in this thread.
 
         Returns:
             The merged file system, from which files can be read.
@@ -193,14 +192,14 @@ class Image:
         tmpdir: str | os.PathLike[str] | None = None,
         progress: ProgressCallback | None = None,
     ) -> FileSystem:
-        """Return the root file system, to be read as Python reads files.
+        """Return the root file system, with an interface like that of Python's files.
 
         Args:
-            layer: the number, from 1, of a layer that is looked at alone, as for :meth:`merged`.
-            strict: whether a warning that is a breach of the specification is an error.
-            tmpdir: where compressed layers are decompressed to; None: where the source was opened
-                with, or the system's place.
-            progress: called now and then while the layers are read and merged.
+            layer: the number, from 1, of the only layer to read, as for :meth:`merged`.
+            strict: whether violations of the specification are errors instead of warnings.
+            tmpdir: the directory for decompressed layers; None: the one that the source was opened
+                with, or the system's default.
+            progress: called from time to time while the layers are read and merged.
 
         Returns:
             The file system; a context manager. Nothing is read before it is used.
@@ -209,7 +208,7 @@ class Image:
             UsageError: there is no such layer.
             Unsupported: it is an image for Windows.
         """
-        from .filesystem import FileSystem  # extraction does without
+        from .filesystem import FileSystem  # not needed for extraction
         from .merged_layers import MergedLayers, MergeOptions
 
         self._check()
@@ -224,7 +223,7 @@ class Image:
         return ContentCache(names, self._tmpdir)
 
     def usage(self, *, progress: ProgressCallback | None = None) -> Usage:
-        """Count where the bytes of the image go: by directory, by layer, and what is wasted.
+        """Return the disk usage of the image: by directory, by layer, and what is wasted.
 
         Compressed layers are verified; of plain ones in an archive only the headers are read.
 
@@ -264,23 +263,23 @@ class Image:
         show: Callable[[bytes], str] = as_text,
         progress: ProgressCallback | None = None,
     ) -> Iterator[LayerEvent]:
-        """Return which layers bring, change and remove a path, and what made them.
+        """Return which layers add, change and remove a path, and what created them.
 
         The layers are read by the call itself, as :meth:`usage` reads them; the iterator reads
         nothing.
 
         Args:
             path: a path from the root, or a pattern with ``*``, ``?`` and ``[…]``; None: all paths.
-                Links on the way to it are followed, those in a pattern before its first such
-                character; a link at the end is what is asked about.
-            show: turns a name of a path into text; see :func:`~ociroot.printable`.
-            progress: called now and then, from this thread.
+                Links in its parents are followed, in a pattern only before its first such
+                character; a link in the final component is not.
+            show: converts a name to text; see :func:`~ociroot.printable`.
+            progress: called from time to time, in this thread.
 
         Returns:
             The events in the order of the layers, those of a layer sorted by path.
 
         Raises:
-            LimitExceeded: the paths have more bytes than they may.
+            LimitExceeded: the paths exceed the limit ``listing``.
             OcirootError: as :meth:`merged`.
         """
         from ..rootfs.search import layer_events, search_for
@@ -296,9 +295,9 @@ class Image:
         return layer_events(search, merged.layers, self.config.created_by(), show, limits)
 
     def snapshot(self, *, progress: ProgressCallback | None = None) -> Snapshot:
-        """Return the merged file system with the digests of its files, to be compared.
+        """Return the merged file system with the digests of its files, for comparison.
 
-        All is verified, as for :meth:`extract`. The source may be closed afterwards.
+        Everything is verified, as for :meth:`extract`. The source may be closed afterwards.
 
         Args:
             progress: called now and then, from this thread.
@@ -311,11 +310,11 @@ class Image:
     def snapshots(
         self, *layers: int, progress: ProgressCallback | None = None
     ) -> tuple[Snapshot, ...]:
-        """Return what is there after each of some layers, in one pass over all of them.
+        """Return the file system after each of some layers, in one pass over all layers.
 
         Args:
-            layers: the numbers of the layers, from 1 and in the order in which they are applied; 0
-                is before the first one.
+            layers: the numbers of the layers, from 1 in the order of application; 0 is before the
+                first one.
             progress: called now and then, from this thread.
 
         Returns:
@@ -342,15 +341,15 @@ class Image:
         """Read a layer to its end and verify it.
 
         Args:
-            number: its number, from 1 and in the order in which they are applied: nearly always the
-                manifest's, and otherwise that of the config's diff_ids.
+            number: its number, from 1 in the order of application: that of the config's diff_ids,
+                which is nearly always the manifest's.
 
         Returns:
             The layer.
 
         Raises:
             UsageError: there is no such layer.
-            OcirootError: it cannot be read, or is not what it should be.
+            OcirootError: it cannot be read, or does not match its digest or diff_id.
         """
         from ..rootfs.merge import apply_with_retry, verified
 
@@ -374,8 +373,8 @@ class Image:
         """Return the merged file system, verified, without the contents of its files.
 
         Args:
-            strict: whether a warning that is a breach of the specification is an error.
-            progress: called now and then, from this thread, with how far it is.
+            strict: whether violations of the specification are errors instead of warnings.
+            progress: called from time to time, in this thread.
 
         Raises:
             OcirootError: as :meth:`extract`, but for the destination.

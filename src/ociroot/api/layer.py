@@ -1,4 +1,4 @@
-"""A layer of an image, as a caller holds it."""
+"""The public class of a layer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Layer:
 
     @property
     def diff_id(self) -> Digest:
-        """The digest that its uncompressed content should have."""
+        """The expected digest of its uncompressed content."""
         return self._blob.diff_id
 
     @property
@@ -57,21 +57,21 @@ class Layer:
 
     @property
     def compression(self) -> str:
-        """What its first bytes say: ``gzip``, ``zstd``, ``none``, or one that is refused."""
+        """The detected compression: ``gzip``, ``zstd``, ``none``, or an unsupported one."""
         self._source.check_open()
         return self._blob.compression
 
     def entries(self) -> Iterator[Entry]:
-        """Read the layer's tar entries, whiteouts as such, in the order of the archive.
+        """Read the layer's tar entries, including whiteouts, in the order of the archive.
 
-        The digest (in a docker-archive, which has none, the diff_id) is verified by the end of the
-        iteration: what came before is not to be trusted until then.
+        The digest (in a docker-archive, which has none, the diff_id) is verified at the end of the
+        iteration: earlier entries must not be trusted until then.
 
         Yields:
-            Each entry, as the archive has it.
+            Each entry of the archive.
 
         Raises:
-            OcirootError: the layer cannot be read, or is not what it should be.
+            OcirootError: the layer cannot be read, or does not match its digest or diff_id.
         """
         from ..layers.diagnosis import diagnose
         from ..layers.pipeline import Pipeline
@@ -93,10 +93,10 @@ class Layer:
                 ) from error
 
     def changes(self) -> Iterator[LayerChange]:
-        """Read what each entry does to the layers below, in the order of the archive.
+        """Read the changes that the entries describe, in the order of the archive.
 
         Yields:
-            Each entry, and whether it adds something or is a whiteout, and of what.
+            Each entry, with whether it is an addition or a whiteout, and of which path.
 
         Raises:
             OcirootError: as :meth:`entries`.

@@ -18,7 +18,7 @@ from ..sources.source import Source
 from ..tar.names import as_bytes, as_text
 from ..tar.stream import Data
 
-# The other modules are imported by what needs them: extraction does without.
+# The other modules are imported on demand: extraction does not need them.
 if TYPE_CHECKING:
     from ..rootfs.contents import ContentCache
     from ..rootfs.walking import DirectoryListing
@@ -27,12 +27,12 @@ __all__ = ["Merged"]
 
 
 class Merged:
-    """An image's merged file system, and the way to the contents of its files.
+    """An image's merged file system, and the contents of its files.
 
     Attributes:
         tree: the file system.
-        layers: what was applied, in this order; each has its number as ``layer``, as a node has it.
-        warnings: what was odd.
+        layers: reports of the applied layers in order; nodes refer to them by ``layer``.
+        warnings: the warnings.
     """
 
     def __init__(
@@ -60,17 +60,17 @@ class Merged:
         """Return what a path or a pattern matches.
 
         ``*``, ``?`` and ``[…]`` match within one name, and a leading dot only when it is written.
-        Links on the way are followed inside the root.
+        Links in the parents are followed inside the root.
 
         Args:
-            pattern: a path from the root, or a pattern of one.
-            follow: whether a symbolic link at the end is followed, too.
+            pattern: a path from the root, or a pattern.
+            follow: whether a symbolic link in the final component is followed.
 
         Returns:
-            The paths, sorted, and what is there.
+            The matching paths, sorted, with their parents, names and nodes.
 
         Raises:
-            LimitExceeded: links make more of the pattern than there may be.
+            LimitExceeded: through links, the pattern matches too many paths.
         """
         from ..rootfs.glob import glob
 
@@ -84,21 +84,21 @@ class Merged:
         hidden: bool = False,
         show: Callable[[bytes], str] = as_text,
     ) -> Iterator[DirectoryListing]:
-        """Go through directories, one after the other: nothing is held whole.
+        """Walk directories lazily.
 
         Args:
-            directories: the directories, each with the path by which it is shown, as :meth:`glob`
-                finds them; None: the root.
-            recursive: whether those below them are gone through, too, each after the one it is in.
+            directories: the directories, each with the path to display, as :meth:`glob` returns
+                them; None: the root.
+            recursive: whether directories below them are walked, each after its parent.
             hidden: whether names that begin with a dot are listed.
-            show: turns a name of a path into text; see :func:`~ociroot.printable`.
+            show: converts a name to text; see :func:`~ociroot.printable`.
 
         Yields:
-            Each of them, with what is in it.
+            Each directory with its entries.
 
         Raises:
-            LimitExceeded: the paths that were asked for have more bytes than they may, or
-                directories are listed again and again.
+            LimitExceeded: the requested paths exceed the limit ``listing``, or directories are
+                listed repeatedly too often.
         """
         from ..rootfs.walking import walk
 
@@ -111,24 +111,23 @@ class Merged:
         )
 
     def files(self, nodes: Iterable[Node], *, verify: bool = False) -> Iterator[tuple[Node, Data]]:
-        """Go to the contents of regular files, in the order in which the layers hold them.
+        """Yield the contents of regular files in the order of the layers.
 
-        Each layer is read at most once. A compressed one is read to its end and verified then:
-        what came of it is not to be trusted before the iteration has gone on to a file of another
-        layer, or has ended, without an error. Of a plain one only the files are read, in place.
-        When the layers were merged they were verified, unless with ``verify=False``; whoever can
-        write to the image may have changed them since.
+        Each layer is read at most once. A compressed layer is read and verified to its end: its
+        data must not be trusted before the iteration has continued to a file of another layer or
+        has ended, without an error. Of a plain layer only the files are read, in place. The merge
+        has verified the layers, unless with ``verify=False``; but the image may have been changed
+        since.
 
         Args:
-            nodes: regular files of the tree; one that is given twice comes once.
+            nodes: regular files of the tree; duplicates are yielded once.
             verify: whether plain layers are read to their end and verified, too.
 
         Yields:
-            Each of them, with its data: ``node.stored_size`` bytes can be read from it, and no
-            more.
+            Each file with its data: exactly ``node.stored_size`` bytes can be read from it.
 
         Raises:
-            VerificationError: a layer is not what it was when the layers were merged.
+            VerificationError: a layer has changed since the merge.
             OcirootError: a layer cannot be read.
         """
         from ..rootfs.contents import streams
@@ -141,13 +140,13 @@ class Merged:
     def read(self, node: Node) -> Iterator[memoryview]:
         """Yield the content of a regular file, the holes of a sparse one as zeros.
 
-        It is not to be trusted before the iteration has ended without an error; see :meth:`files`.
+        It must not be trusted before the iteration has ended without an error; see :meth:`files`.
 
         Args:
             node: a regular file of the tree.
 
         Raises:
-            VerificationError: its layer is not what it was when the layers were merged.
+            VerificationError: its layer has changed since the merge.
             OcirootError: its layer cannot be read.
         """
         from ..rootfs.contents import iter_chunks
@@ -163,12 +162,12 @@ class Merged:
         return self._cache is not None and node in self._cache
 
     def keep(self, nodes: Iterable[Node], *, verify: bool = False) -> None:
-        """Keep the contents of regular files, and read each layer for that at most once.
+        """Keep the contents of regular files in a temporary file; read each layer at most once.
 
-        They go to a temporary file. What is kept has been verified as :meth:`files` says.
+        The contents are verified as described for :meth:`files`.
 
         Args:
-            nodes: regular files of the tree; of those that are kept already, nothing is read.
+            nodes: regular files of the tree; those that are kept already are not read.
             verify: whether plain layers are read to their end and verified, too.
 
         Raises:
@@ -192,26 +191,26 @@ class Merged:
         keep_set_id: bool = False,
         verify: bool = True,
     ) -> tuple[ImageWarning, ...]:
-        """Copy a file of the tree, or a directory with all that is below it, to disk.
+        """Copy a file of the tree, or a directory with everything below it, to disk.
 
-        The copy appears whole or not at all. As root, owners, devices and extended attributes are
+        The copy appears in one atomic step. As root, owners, devices and extended attributes are
         kept, too.
 
         Args:
-            node: what to copy.
-            destination: the path that the copy is to have; for a directory an empty one may be
-                there, or an empty mount point.
-            force: whether a file that is there is replaced.
-            keep_set_id: whether set-id bits, and the capabilities of a single file, are kept where
-                they would lend the rights of an owner who is not kept.
+            node: the file or directory to copy.
+            destination: the path of the copy; for a directory also an existing empty directory or
+                an empty mount point.
+            force: whether an existing file is replaced.
+            keep_set_id: whether set-id bits, and the capabilities of a single file, are kept even
+                if they grant the rights of an owner who is not kept.
             verify: whether plain layers are read to their end and verified, as compressed ones are.
 
         Returns:
-            What could not be made or set.
+            Warnings about what could not be created or set.
 
         Raises:
-            DestinationError: the destination may not be used, or not be written.
-            OcirootError: a layer cannot be read, or is not what it was.
+            DestinationError: the destination cannot be used or written.
+            OcirootError: a layer cannot be read, or has changed.
         """
         from .copying import copy_directory, copy_file
 

@@ -1,4 +1,4 @@
-"""The merged layers of an image, and the bytes of each of them, read when they are first used."""
+"""The merged layers of an image and their bytes, read on first use."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class MergeOptions(NamedTuple):
     """How the layers are merged.
 
     Attributes:
-        layer: the number, from 1, of the layer that is looked at alone; None: all are merged.
-        strict: whether a warning that is a breach of the specification is an error.
-        tmpdir: where compressed layers are decompressed to; None: the system's place.
-        progress: called now and then while the layers are merged.
+        layer: the number, from 1, of the only layer to read; None: all are merged.
+        strict: whether violations of the specification are errors instead of warnings.
+        tmpdir: the directory for decompressed layers; None: the system's default.
+        progress: called from time to time while the layers are merged.
     """
 
     layer: int | None
@@ -45,14 +45,14 @@ class MergeOptions(NamedTuple):
 
 
 class MergedState(NamedTuple):
-    """What is known when the layers have been merged.
+    """The result of merging the layers.
 
     Attributes:
         tree: the merged file system.
-        layers: the layers in the order in which they were applied.
+        layers: the layers in the order of application.
         plain: the numbers, from 1, of those that are not compressed.
-        warnings: what came up.
-        limits: what the image may ask for.
+        warnings: the warnings.
+        limits: the limits on the image.
     """
 
     tree: Tree
@@ -63,10 +63,10 @@ class MergedState(NamedTuple):
 
 
 class MergedLayers:
-    """The layers of an image, merged and verified when they are first used, each at most once more.
+    """The layers of an image, merged and verified on first use; each is read at most once more.
 
     Attributes:
-        source_name: what messages call the image's source.
+        source_name: the name of the image's source in messages.
         closed: whether it has been closed.
     """
 
@@ -74,7 +74,7 @@ class MergedLayers:
         """Begin with nothing read.
 
         Args:
-            source: where the layers are.
+            source: the source of the layers.
             blobs: the layers in the manifest's order.
             options: how they are merged.
         """
@@ -89,7 +89,7 @@ class MergedLayers:
         self._bytes: dict[int, LayerBytes] = {}
 
     def close(self) -> None:
-        """Remove the temporary file, and forget the tree."""
+        """Remove the temporary file, and release the tree."""
         with self._lock:
             self.closed = True
             self._state = None
@@ -97,10 +97,10 @@ class MergedLayers:
             self._spool.close()
 
     def check_open(self) -> None:
-        """Refuse to go on when the file system, or what it is read from, has been closed.
+        """Check that the file system and its source are open.
 
         Raises:
-            ClosedSource: it has been.
+            ClosedSource: one of them has been closed.
         """
         if self.closed:
             raise ClosedSource("the file system is closed", source=self.source_name)
@@ -110,8 +110,8 @@ class MergedLayers:
         """Return the merged file system.
 
         Args:
-            spool: whether the contents of compressed layers are wanted as well, and are to be kept
-                if the layers are read now.
+            spool: whether the bytes of compressed layers are needed as well, and are kept if the
+                layers are read now.
 
         Raises:
             OcirootError: the layers cannot be merged.
@@ -128,7 +128,7 @@ class MergedLayers:
 
         def attempt(plan: Plan, notices: Notices) -> MergedState:
             if spool:
-                # What an attempt before this one has kept was not all verified.
+                # The spooled bytes of an earlier attempt were not completely verified.
                 self._spool.clear()
                 plan = msgspec.structs.replace(plan, spool=self._spool)
             tree, reports = merge(plan, NoOperations(), notices, options.progress)
@@ -148,13 +148,13 @@ class MergedLayers:
         """Return the verified uncompressed bytes of a layer.
 
         Args:
-            number: its number, from 1, in the order in which they were applied.
+            number: its number, from 1 in the order of application.
 
         Raises:
-            VerificationError: it is not what it was when the layers were merged.
+            VerificationError: it has changed since the merge.
             OcirootError: it cannot be read, or there is no space to decompress it.
         """
-        found = self._bytes.get(number)  # which checks itself, when it is read
+        found = self._bytes.get(number)  # checks that it is open when it is read
         if found is None:
             with self._lock:
                 state = self.merged()

@@ -1,4 +1,4 @@
-"""What a user chooses when a source is opened and when an image is extracted."""
+"""Options for opening a source and for extracting an image."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["ExtractOptions", "SourceOptions"]
 
 
 class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a source is opened, and what is held against its images.
+    """How a source is opened, and the limits on its images.
 
     Attributes:
-        limits: what an image may ask for; whatever is done with it is held against them.
-        tmpdir: where a compressed archive is decompressed to, and what must be kept of an image is
-            written to; None: the system's place.
-        shared_blobs: where the blobs of a layout directory are, when several share them.
+        limits: the limits on an image, for all operations.
+        tmpdir: the directory for temporary files, such as decompressed archives; None: the system's
+            default.
+        shared_blobs: the directory of the blobs, if several layout directories share it.
     """
 
     limits: Limits = DEFAULTS

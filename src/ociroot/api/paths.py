@@ -1,4 +1,4 @@
-"""Paths as a caller gives them, and gets them back: text, bytes or ``PurePosixPath``."""
+"""Paths in the public interface: text, bytes or ``PurePosixPath``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..tar.names import as_text
 if TYPE_CHECKING:
     from pathlib import PurePosixPath
 
-    #: The type of a path that a method is given, which is that of the paths that it returns.
+    #: The type of a path argument, which is also that of the returned paths.
     P = TypeVar("P", str, bytes, PurePosixPath)
 
 __all__ = ["AnyPath", "as_bytes", "cleaned", "returner"]
@@ -22,22 +22,22 @@ AnyPath: TypeAlias = "str | bytes | PurePosixPath"
 
 
 def as_bytes(path: AnyPath) -> bytes:
-    """Return a path's bytes; those that are no UTF-8 are surrogate escapes in text.
+    """Return a path's bytes; invalid UTF-8 is encoded as surrogate escapes in text.
 
     Raises:
-        TypeError: it is no path.
+        TypeError: it is not a path.
     """
     raw = os.fspath(path)
     return names.as_bytes(raw)
 
 
 def cleaned(path: bytes) -> bytes:
-    """Return a path without ``/`` at its ends and without ``.``; ``..`` may lead through a link."""
+    """Return a path without ``/`` at its ends and without ``.``; ``..`` may follow a link."""
     return b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
 
 
 def returner(path: AnyPath) -> Callable[[bytes], Any]:
-    """Return what turns a path's bytes into the type that a path was given in."""
+    """Return a function that converts a path's bytes to the type of the given path."""
     if isinstance(path, bytes):
         return bytes
     if isinstance(path, str):

@@ -1,4 +1,4 @@
-"""What a caller holds: an opened source and the image chosen in it.
+"""The public class of an opened source, and ``open``.
 
 with ociroot.open("image.tar") as source:
     report = source.image(platform="linux/arm64").extract("rootfs")
@@ -54,27 +54,27 @@ class OpenedSource:
         self.close()
 
     def close(self) -> None:
-        """Close the files behind it; its images cannot be read any more."""
+        """Close its files; its images can no longer be read."""
         self._source.close()
 
     @property
     def form(self) -> str:
-        """What it is: ``oci-archive``, ``oci-layout`` or ``docker-archive``."""
+        """The form: ``oci-archive``, ``oci-layout`` or ``docker-archive``."""
         return self._source.form
 
     @property
     def ref(self) -> str:
-        """The name of an image that it was opened with, as in ``oci:DIR:NAME``; empty: none."""
+        """The image name that it was opened with, as in ``oci:DIR:NAME``, or empty."""
         return self._ref
 
     def listing(self) -> Listing:
-        """Return what is in it: its images, and what is no image.
+        """Return its images, and its other items.
 
         Raises:
-            MalformedImage: a document that leads to the others breaks a rule of the specification,
-                or two of them contradict each other. What concerns one image alone is no error but
-                listed among the others, as ``unreadable``.
-            LimitExceeded: there is more to read than may be.
+            MalformedImage: a root document violates the specification, or two of them contradict
+                each other. An error of a single image is not raised; the image is listed among the
+                others as ``unreadable``.
+            LimitExceeded: a limit on documents is exceeded.
         """
         self._source.check_open()
         with located(source=self._source.name):
@@ -84,11 +84,11 @@ class OpenedSource:
         """Return an image of the listing.
 
         Args:
-            found: the image, or what is none.
+            found: the image, or another item.
 
         Raises:
-            OcirootError: one of its layers is not there, or of an unknown type; or it is no image,
-                and why.
+            OcirootError: one of its layers is missing or of an unknown type, or the item is not an
+                image.
         """
         if isinstance(found, FoundImage):
             return self._load(found, ())
@@ -112,20 +112,20 @@ class OpenedSource:
         """Choose an image and verify its documents.
 
         Args:
-            selector: which image; the next three are its fields, and are given instead of it.
+            selector: the selection; the next three are its fields, as alternatives to it.
             platform: see :class:`ImageSelector`.
             ref: see :class:`ImageSelector`.
             digest: see :class:`ImageSelector`.
-            strict: whether a warning that is a breach of the specification is an error.
+            strict: whether violations of the specification are errors instead of warnings.
 
         Returns:
             The image.
 
         Raises:
-            UsageError: no image is what was asked for, or more than one is.
-            MalformedImage: a document breaks a rule of the specification.
-            VerificationError: a document is not what its descriptor says.
-            Unsupported: there is no image, only something else.
+            UsageError: no image matches, or the selection is ambiguous.
+            MalformedImage: a document violates the specification.
+            VerificationError: a document does not match its descriptor.
+            Unsupported: the source contains no image.
         """
         if selector is None:
             selector = ImageSelector(platform=platform, ref=ref, digest=digest)
@@ -152,23 +152,23 @@ def open(
     *,
     progress: ProgressCallback | None = None,
 ) -> OpenedSource:
-    """Open what holds images: an oci-archive, a docker-archive, or an OCI layout directory.
+    """Open a source of images: an oci-archive, a docker-archive, or an OCI layout directory.
 
     Args:
-        path: a file or a directory, told apart by content; ``-`` is standard input. Text may be
-            one of skopeo's transports, too: ``oci:DIR[:REF]``, ``oci-archive:FILE[:REF]`` or
-            ``docker-archive:FILE[:REF]``, unless something of just that name is there.
-        options: the limits, and where to look and to write; None: the defaults.
-        progress: called while an archive is decompressed or copied, from this thread.
+        path: a file or a directory, whose form is detected by content; ``-`` is standard input.
+            Text may also be a transport of skopeo: ``oci:DIR[:REF]``, ``oci-archive:FILE[:REF]`` or
+            ``docker-archive:FILE[:REF]``, unless a file of exactly that name exists.
+        options: the limits, and the directories to use; None: the defaults.
+        progress: called while an archive is decompressed or copied, in this thread.
 
     Returns:
-        The source, to be closed after use: a context manager.
+        The source, which is a context manager that closes it.
 
     Raises:
-        SourceError: there is nothing that can be read.
-        MalformedImage: it is no form of an image.
-        Unsupported: it is something else, with what.
-        DestinationError: there is no space for decompressing it.
+        SourceError: it does not exist or cannot be read.
+        MalformedImage: it is not an image.
+        Unsupported: it has another known format.
+        DestinationError: there is no space to decompress it.
         UsageError: a transport without a path.
     """
     options = options or SourceOptions()
