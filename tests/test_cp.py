@@ -282,7 +282,7 @@ def test_nothing_goes_to_stdout_that_is_not_verified(damaged: Path) -> None:
         wrong = good("cp", "--no-verify", f"{damaged}:/{name}", "-").out
         assert len(wrong) == (len(BIG) if name == "bad" else 4)
     assert len(good("cat", damaged, "/bad").out) == len(BIG), "which cat says in its help"
-    assert "not all verified" in good("cat", "--help").text
+    assert "Not everything is verified" in good("cat", "--help").text
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])
