@@ -189,7 +189,7 @@ class _Job(NamedTuple):
 
     Attributes:
         plan: the layers.
-        notices: told of what is odd.
+        notices: receives the warnings.
         progress: called now and then, from this thread.
         shaping: what becomes of the tree; None: it is written as it is.
     """

@@ -53,7 +53,7 @@ def select(catalog: Catalog, wanted: ImageSelector, notices: Notices) -> FoundIm
     Args:
         catalog: what is there.
         wanted: what to choose by.
-        notices: told what is odd about the choice.
+        notices: receives the warnings about the choice.
 
     Returns:
         The image.
