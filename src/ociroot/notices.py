@@ -64,6 +64,10 @@ _KINDS: dict[str, tuple[str, str | None]] = {
         None,
     ),
     "not-synced": ("the result is in place, but may be lost in a power cut: fsync failed", None),
+    "acl-names": (
+        "ACLs that name users or groups without numeric IDs were left out",
+        None,
+    ),
     "xattrs-unsupported": (
         "extended attributes that the destination does not support were skipped",
         None,

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 
 from ..errors import MalformedImage
 from ..notices import Notices
+from ..tar.acl import KEYWORDS
 from ..tar.entry import Entry
 from ..tar.names import clean
 from ..tar.reader import SLASH
@@ -99,7 +100,7 @@ def changes(entries: Iterable[Entry], notices: Notices) -> Iterator[Change]:
     for entry in entries:
         name = entry.name
         if entry.xattrs is not None:
-            _check_xattrs(entry)
+            _check_xattrs(entry, notices)
         parent, _, base = name.rpartition(b"/")
         if parent == last and base[:1] > b".":
             yield new(Change, ("add", last_parent, base, entry))
@@ -134,9 +135,17 @@ def changes(entries: Iterable[Entry], notices: Notices) -> Iterator[Change]:
         yield change
 
 
-def _check_xattrs(entry: Entry) -> None:
+def _check_xattrs(entry: Entry, notices: Notices) -> None:
+    xattrs = entry.xattrs or {}
+    for keyword in KEYWORDS:
+        if keyword in xattrs:
+            # Only the system that wrote the archive can map the names: this host must not, and the
+            # image's own /etc/passwd may change in a later layer.
+            notices.add("acl-names", entry.name)
+            xattrs = {name: value for name, value in xattrs.items() if name not in KEYWORDS}
+            entry.xattrs = xattrs or None
     try:
-        check_xattrs(entry.xattrs or {})
+        check_xattrs(xattrs)
     except MalformedImage as error:
         raise error.locate(member=entry.name, offset=entry.offset) from None
 

@@ -6,10 +6,10 @@ Values that the kernel would refuse make the image malformed. They are checked o
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 
 from ..errors import MalformedImage, printable
+from ..tar.acl import GROUP, GROUP_OBJ, MASK, NO_ID, OTHER, USER, USER_OBJ, decode
 
 __all__ = ["check_xattrs"]
 
@@ -17,9 +17,6 @@ _ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
 _CAPABILITY = b"security.capability"
 # linux/capability.h: each revision with the bytes of its value; the lowest bit is a flag.
 _REVISIONS = {0x02000000: 20, 0x03000000: 24}
-# linux/posix_acl_xattr.h: the tags of an ACL, in the order that acl(5) requires.
-_USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
-_NOBODY = 0xFFFFFFFF
 # xattr_resolve_name in the kernel's fs/xattr.c: EINVAL for a prefix with a handler and no name
 # after it. A name without a handler is merely not supported by this file system.
 _NAMELESS = frozenset((b"user.", b"trusted.", b"security."))
@@ -57,13 +54,13 @@ def _is_acl(value: bytes) -> bool:
         return False
     if value[:4] != b"\x02\0\0\0":
         return True  # another version: not supported, but not malformed
-    entries = list(struct.iter_unpack("<HHI", value[4:]))
+    entries = decode(value)
     if not entries:
         return True
     tags = [tag for tag, _, _ in entries]
-    if any(perm > 7 or (tag in (_USER, _GROUP) and who == _NOBODY) for tag, perm, who in entries):
+    if any(perm > 7 or (tag in (USER, GROUP) and who == NO_ID) for tag, perm, who in entries):
         return False
-    named = _USER in tags or _GROUP in tags
-    single = [tag for tag in tags if tag not in (_USER, _GROUP)]
-    wanted = [_USER_OBJ, _GROUP_OBJ, *([_MASK] if named or _MASK in tags else []), _OTHER]
+    named = USER in tags or GROUP in tags
+    single = [tag for tag in tags if tag not in (USER, GROUP)]
+    wanted = [USER_OBJ, GROUP_OBJ, *([MASK] if named or MASK in tags else []), OTHER]
     return single == wanted and tags == sorted(tags)

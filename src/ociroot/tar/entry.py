@@ -38,7 +38,9 @@ class Entry:
         stored_size: bytes of data that follow the header in the archive.
         target: the target of a symbolic or hard link.
         rdev: the major and minor number of a device.
-        xattrs: extended attributes by name, or None.
+        xattrs: extended attributes by name, or None. An ACL that the archive has as text is
+            converted to the kernel's form. If it names users without their IDs, the text is kept
+            under its pax keyword (``SCHILY.acl.access`` or ``SCHILY.acl.default``).
         segments: for a sparse file, where the stored bytes belong; otherwise None.
         offset: the offset of its first header, in bytes of the uncompressed archive.
     """

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from ..errors import MalformedImage, Unsupported, printable
 from ..limits import Limits
-from . import sparse
+from . import acl, sparse
 from .counting import Counted
 from .entry import Entry
 from .numbers import decimal, seconds
@@ -142,6 +142,7 @@ class Extensions:
         self, entry: Entry, flag: bytes, records: Records, name: bytes, stored: int
     ) -> tuple[bytes, int]:
         xattrs: dict[bytes, bytes] = {}
+        acls = False
         for keyword, value in records.items():
             if keyword.startswith(XATTR):
                 self._take_xattr(xattrs, keyword[len(XATTR) :], value)
@@ -156,6 +157,8 @@ class Extensions:
                 if stored and flag in _NO_DATA:
                     # Some readers skip that many bytes, others read headers there.
                     raise MalformedImage("a pax size record on an entry that has no data")
+            elif keyword in acl.KEYWORDS:
+                acls = True
             elif keyword == b"SCHILY.realsize":
                 # Written by star for sparse files; bsdtar applies it to any file.
                 raise Unsupported("a sparse file in star's format")
@@ -174,11 +177,29 @@ class Extensions:
                 entry.gid = decimal(value, "gid")
             elif keyword == b"mtime":
                 entry.mtime_ns = seconds(value, "mtime")
+        if acls:
+            self._take_acls(xattrs, records)
         entry.xattrs = xattrs or None
         if self._sparse:
             sparse.check_records(records)
             name = records.get(b"GNU.sparse.name", name)
         return name, stored
+
+    def _take_acls(self, xattrs: dict[bytes, bytes], records: Records) -> None:
+        """Convert the ACLs that are given as text only.
+
+        Of an ACL that is given in both forms the extended attribute is used: it has numeric IDs,
+        and it is the one that readers written in Go (containerd, podman, umoci) apply.
+        """
+        for keyword, name in acl.KEYWORDS.items():
+            text = records.get(keyword, b"")
+            if name not in xattrs:
+                value = acl.from_text(text, self._limits)
+                if value is None:
+                    # Kept as it is: changes() omits it with a warning.
+                    self._take_xattr(xattrs, keyword, text)
+                elif value:
+                    self._take_xattr(xattrs, name, value)
 
     def _take_xattr(self, xattrs: dict[bytes, bytes], name: bytes, value: bytes) -> None:
         limits = self._limits
