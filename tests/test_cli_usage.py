@@ -106,8 +106,8 @@ def test_nothing_at_all_is_a_usage_error_with_the_help() -> None:
     ("asked", "meant"),
     [
         ("unpack", "extract"),
-        ("export", "extract"),
-        ("extrakt", "extract"),
+        ("flatten", "export"),
+        ("extrakt", "extract or export"),
         ("unpakc", "extract"),
         ("list", "ls"),
         ("show", "inspect"),
@@ -193,6 +193,7 @@ READING: dict[str, tuple[str, ...]] = {
     "cat": ("I", "/etc/motd"),
     "cp": ("I:/etc/motd", "-"),
     "diff": ("I", "I"),
+    "export": ("I", "-"),
     "extract": ("I", "R"),
     "find-layer": ("I", "/etc/motd"),
     "inspect": ("I",),

@@ -14,13 +14,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .api.exporting import ExportReport
     from .api.extraction import Report
     from .api.fileinfo import FileInfo
     from .api.filesystem import FileSystem
     from .api.image import Image
     from .api.layer import Layer
     from .api.merged import Merged
-    from .api.options import ExtractOptions, SourceOptions
+    from .api.options import ExportOptions, ExtractOptions, SourceOptions
     from .api.owners import AppliedOwners, apply_owners
     from .api.source import OpenedSource, open
     from .errors import (
@@ -106,6 +107,8 @@ __all__ = [
     "DirectoryUsage",
     "Entry",
     "ExecutionParameters",
+    "ExportOptions",
+    "ExportReport",
     "ExtractOptions",
     "FileInfo",
     "FileSystem",
@@ -192,6 +195,8 @@ _HOMES = {
     "Entry": "tar.entry",
     "ExecutionParameters": "spec.config",
     "ExtractOptions": "api.options",
+    "ExportOptions": "api.options",
+    "ExportReport": "api.exporting",
     "FileInfo": "api.fileinfo",
     "FileSystem": "api.filesystem",
     "FileUsage": "rootfs.usage",

@@ -15,14 +15,15 @@ class Progress(msgspec.Struct, frozen=True):
 
     Attributes:
         stage: ``source`` while a compressed or piped archive is written to a temporary file,
-            ``layers`` while layers are read.
-        done: bytes read so far, of the archive or of the blobs of all layers.
-        total: bytes to read; 0: unknown.
-        layer: the number of the current layer, from 1; 0 in the stage ``source``.
-        layers: the number of layers; 0 in the stage ``source``.
+            ``layers`` while layers are read, ``export`` while an archive is written.
+        done: bytes read so far, of the archive or of the blobs of all layers; in the stage
+            ``export`` bytes written, before they are compressed.
+        total: bytes to read or to write; 0: unknown.
+        layer: the number of the current layer, from 1; 0 in the other stages.
+        layers: the number of layers; 0 in the other stages.
     """
 
-    stage: Literal["source", "layers"]
+    stage: Literal["source", "layers", "export"]
     done: int
     total: int
     layer: int = 0

@@ -110,6 +110,10 @@ class Model:
         """What an output of it should hold."""
         return expected(self.root, self.contents)
 
+    def data(self, node: Node) -> ChunkStream:
+        """A file's content, at any time."""
+        return in_pieces(self.contents[node])
+
     def layers(self, nodes: Iterable[Node]) -> Iterator[tuple[Node, Stream]]:
         """Files' contents in the order in which layers could hold them: not that of the tree.
 
@@ -118,7 +122,7 @@ class Model:
         asked = set(nodes)
         for node in reversed(self.contents):
             if node in asked:
-                yield node, in_pieces(self.contents[node])
+                yield node, self.data(node)
 
 
 def describe(node: Node, attributes: dict[str, Any]) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from ociroot.limits import Limits
+import ociroot
+from ociroot.limits import DEFAULTS, Limits
 from ociroot.notices import Notices
 from ociroot.outputs.directory.forked.start import writing
 from ociroot.outputs.directory.writer import DirectoryWriter
@@ -22,9 +23,13 @@ from ociroot.outputs.ids import OwnerMap
 from ociroot.outputs.policy import OutputPolicy
 from ociroot.outputs.shape import Shape
 from ociroot.outputs.sink import Sink
+from ociroot.outputs.stream.options import SinkOptions
+from ociroot.outputs.stream.output import FileOutput
+from ociroot.outputs.stream.tar import TarSink
 from ociroot.rootfs.filter import PathFilter
 from ociroot.rootfs.nodes import Directory
 from ociroot.rootfs.operations import Operations
+from tests.support.build import archive
 from tests.support.mounts import mounted
 from tests.support.snapshot import Snapshot, snapshot
 
@@ -125,6 +130,38 @@ def in_memory(*, in_tree_order: bool) -> Begin[MemoryOutput]:
     return begin
 
 
+def tar(*, in_tree_order: bool) -> Begin[TarSink]:
+    """A tar archive, which is extracted as a layer of an image to look at it."""
+
+    @contextmanager
+    def begin(place: Path, capacity: int | None) -> Iterator[Begun[TarSink]]:
+        notices = Notices()
+        options = SinkOptions(
+            policy=OutputPolicy(),
+            limits=DEFAULTS,
+            notices=notices,
+            unpacked=0,
+            in_tree_order=in_tree_order,
+            to_file=True,
+        )
+        with _root(place, capacity) as (root, fd), ExitStack() as stack:
+            output = FileOutput(fd, b"out.tar", reserved=False)
+            stack.callback(output.abandon)
+
+            def extracted() -> Snapshot:
+                image = archive(place / "image", [(root / "out.tar").read_bytes()])
+                deep = ociroot.SourceOptions(limits=ociroot.Limits(depth=1 << 20))
+                with ociroot.open(image, deep) as source:
+                    source.image().extract(place / "rootfs")
+                return snapshot(place / "rootfs")
+
+            yield Begun(
+                TarSink(output.write, options), lambda _: output.close(), extracted, notices
+            )
+
+    return begin
+
+
 OPERATIONS: dict[str, Begin[Operations]] = {
     "directory": directory,
     "directory, two processes": two_processes,
@@ -135,4 +172,6 @@ SINKS: dict[str, Begin[Sink]] = {
     "directory": directory,
     "memory, in tree order": in_memory(in_tree_order=True),
     "memory, in layer order": in_memory(in_tree_order=False),
+    "tar": tar(in_tree_order=True),
+    "tar, in layer order": tar(in_tree_order=False),
 }

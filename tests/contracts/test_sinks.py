@@ -13,7 +13,6 @@ from ociroot.errors import DestinationError, VerificationError
 from ociroot.outputs.sink import Sink, depth_first, feed
 from ociroot.rootfs.nodes import Directory, Node
 from ociroot.tar.stream import Stream
-from tests.support.mounts import mounted
 from tests.support.snapshot import Snapshot, differences
 from tests.support.tally import tally
 from tests.support.user import workshop
@@ -42,7 +41,7 @@ def check(begin: Begin[Sink], place: Path, model: Model, path: bytes = b"") -> N
     part = model.root.entries[path] if path else model.root
     assert isinstance(part, Directory)
     with begin(place, None) as begun:
-        root = feed(part, begun.output, model.layers)
+        root = feed(part, begun.output, model.layers, model.data)
         begun.publish(root)
         got = begun.snapshot()
         assert begun.notices.warnings() == ()
@@ -133,13 +132,13 @@ def test_no_space_midway(begin: Begin[Sink], place: Path) -> None:
     for number in range(70):
         model.file(b"f%d" % number, b"x" * 60_000)
     with pytest.raises(DestinationError) as caught, begin(place, 1 << 20) as begun:
-        feed(model.root, begun.output, model.layers)
+        feed(model.root, begun.output, model.layers, model.data)
     assert caught.value.is_full
     assert str(caught.value.member).startswith("b'f")
 
 
 def test_contents_larger_than_a_chunk(begin: Begin[Sink], place: Path) -> None:
-    """They are read back from the spool in several pieces."""
+    """They arrive in several pieces."""
     model = Model()
     for number in range(3):
         content = b"".join(b"%08d" % n for n in range(number, 300_000 + number))
@@ -147,25 +146,21 @@ def test_contents_larger_than_a_chunk(begin: Begin[Sink], place: Path) -> None:
     check(begin, place, model)
 
 
-def test_no_space_for_the_spool(place: Path) -> None:
-    """It is said before the sink is begun, with the option that names another place."""
-    model = Model()
-    for number in range(70):
-        model.file(b"f%d" % number, b"x" * 60_000)
+def test_tree_order_requires_contents_at_any_time() -> None:
     sink = MemoryOutput(in_tree_order=True)
-    with mounted(place / "tmp", "-t", "tmpfs", "-o", "size=2m", "tmpfs") as tmp:
-        with pytest.raises(DestinationError, match=r"no space to keep .*--tmpdir") as caught:
-            feed(model.root, sink, model.layers, str(tmp))
-        assert list(tmp.iterdir()) == []
-        # A sink that makes files in the order of the layers needs no spool.
-        feed(model.root, MemoryOutput(in_tree_order=False), model.layers, str(tmp))
-    assert caught.value.is_full
+    with pytest.raises(ValueError, match="contents at any time"):
+        feed(Model().root, sink, Model().layers)
     assert sink.order == []
 
 
 def test_a_layer_that_cannot_be_read(begin: Begin[Sink], place: Path) -> None:
     """Its error comes through, and the sink is closed without being finished."""
     model = filled()
+
+    def data(node: Node) -> Stream:
+        if node.size > 1000:
+            raise VerificationError("the digest is another one")
+        return model.data(node)
 
     def files(nodes: Iterable[Node]) -> Iterator[tuple[Node, Stream]]:
         found = model.layers(nodes)
@@ -174,7 +169,7 @@ def test_a_layer_that_cannot_be_read(begin: Begin[Sink], place: Path) -> None:
 
     before = sorted(Path("/proc/self/fd").iterdir())
     with pytest.raises(VerificationError), begin(place, None) as begun:
-        feed(model.root, begun.output, files)
+        feed(model.root, begun.output, files, data)
     assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
@@ -193,14 +188,13 @@ def test_the_order_of_the_tree() -> None:
     for name in (b"a.b", b"a0", b"a-"):
         model.directory(name)
     sink = MemoryOutput(in_tree_order=True)
-    feed(model.root, sink, model.layers)
+    feed(model.root, sink, model.layers, model.data)
     assert sink.order == paths(model.root)
     assert sink.order.index(b"a/s") < sink.order.index(b"a-")
     assert [parent.path_of(name) for parent, name, _ in depth_first(model.root)] == sink.order[1:]
 
 
-@pytest.mark.parametrize("in_tree_order", [False, True])
-def test_each_layer_is_read_once(in_tree_order: bool) -> None:
+def test_layer_order_reads_each_layer_once() -> None:
     """Contents are asked for all at once, each file once, and read in the order of the layers."""
     model = filled()
     asked: list[list[Node]] = []
@@ -209,14 +203,13 @@ def test_each_layer_is_read_once(in_tree_order: bool) -> None:
         asked.append(list(nodes))
         return model.layers(asked[-1])
 
-    sink = MemoryOutput(in_tree_order=in_tree_order)
+    sink = MemoryOutput(in_tree_order=False)
     feed(model.root, sink, files)
     assert len(asked) == 1
     assert len(asked[0]) == len(set(asked[0]))
     assert set(asked[0]) == set(model.contents)
-    if not in_tree_order:
-        files_made = [path for path in sink.order if path in (b"z/first", b"a/z/f", b"empty")]
-        assert files_made == [b"empty", b"a/z/f", b"z/first"], "as the layers hold them"
+    files_made = [path for path in sink.order if path in (b"z/first", b"a/z/f", b"empty")]
+    assert files_made == [b"empty", b"a/z/f", b"z/first"], "as the layers hold them"
     assert sink.finished
 
 
@@ -224,7 +217,7 @@ def test_a_directory_is_there_before_what_is_in_it() -> None:
     for in_tree_order in (False, True):
         sink = MemoryOutput(in_tree_order=in_tree_order)
         model = filled()
-        feed(model.root, sink, model.layers)
+        feed(model.root, sink, model.layers, model.data)
         assert sink.order[0] == b"."
         for path in sink.order[1:]:
             parent = path.rpartition(b"/")[0] or b"."

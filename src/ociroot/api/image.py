@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..errors import Unsupported, UsageError, located, printable
 from ..images.found import ChosenImage
 from ..images.layers import LayerBlob, resolve_layers
@@ -18,17 +20,19 @@ from ..spec.manifest import Manifest
 from ..spec.platform import Platform
 from ..tar.names import as_bytes, as_text
 from .layer import Layer
-from .options import ExtractOptions
+from .options import ExportOptions, ExtractOptions
 
 # What reads layers is imported when layers are read: to inspect an image takes none of it.
 if TYPE_CHECKING:
     from ..layers.reading import Plan
+    from ..outputs.stream.output import Writable
     from ..rootfs.compare import Snapshot
     from ..rootfs.contents import ContentCache
     from ..rootfs.operations import Operations
     from ..rootfs.search import LayerEvent
     from ..rootfs.tree import Tree
     from ..rootfs.usage import Usage
+    from .exporting import ExportReport
     from .extraction import Report
     from .filesystem import FileSystem
     from .merged import Merged
@@ -122,6 +126,38 @@ class Image:
             options or ExtractOptions(),
             progress,
         )
+
+    def export(
+        self,
+        destination: str | os.PathLike[str] | Writable,
+        options: ExportOptions | None = None,
+        *,
+        progress: ProgressCallback | None = None,
+    ) -> ExportReport:
+        """Write the root file system as an archive, to a file or a stream.
+
+        Args:
+            destination: the path of a file, which appears whole or not at all; or a binary file
+                object, which gets nothing before all layers have been verified.
+            options: the format, the compression and more; None: by the name of the file.
+            progress: called now and then, from this thread, with how far it is.
+
+        Returns:
+            What was done, the image's config with it.
+
+        Raises:
+            UsageError: there is no such format or compression.
+            OcirootError: as :meth:`extract`.
+        """
+        from .exporting import export
+        from .extraction import Extracted
+
+        self._check()
+        options = options or ExportOptions()
+        if options.tmpdir is None:
+            options = msgspec.structs.replace(options, tmpdir=self._tmpdir)
+        image = Extracted(self._source, self._found, self._blobs, self.warnings)
+        return export(image, destination, options, progress)
 
     def merged(
         self,

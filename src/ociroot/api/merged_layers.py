@@ -19,7 +19,7 @@ from ..limits import Limits
 from ..notices import ImageWarning, Notices
 from ..progress import ProgressCallback
 from ..rootfs.file import LayerBytes
-from ..rootfs.merge import apply_with_retry, merge
+from ..rootfs.merge import LayerReport, apply_with_retry, merge
 from ..rootfs.operations import NoOperations
 from ..rootfs.tree import Tree
 from ..sources.blob import FileRange, LocalBlob
@@ -50,6 +50,7 @@ class MergedState(NamedTuple):
     Attributes:
         tree: the merged file system.
         layers: the layers in the order of application.
+        reports: what was applied, in the same order.
         plain: the numbers, from 1, of those that are not compressed.
         warnings: the warnings.
         limits: the limits on the image.
@@ -57,6 +58,7 @@ class MergedState(NamedTuple):
 
     tree: Tree
     layers: tuple[LayerBlob, ...]
+    reports: tuple[LayerReport, ...]
     plain: frozenset[int]
     warnings: tuple[ImageWarning, ...]
     limits: Limits
@@ -132,8 +134,8 @@ class MergedLayers:
                 self._spool.clear()
                 plan = msgspec.structs.replace(plan, spool=self._spool)
             tree, reports = merge(plan, NoOperations(), notices, options.progress)
-            plain = (report.layer for report in reports if report.compression == "none")
-            return MergedState(tree, plan.layers, frozenset(plain), notices.warnings(), limits)
+            plain = frozenset(each.layer for each in reports if each.compression == "none")
+            return MergedState(tree, plan.layers, reports, plain, notices.warnings(), limits)
 
         try:
             with located(source=self.source_name):

@@ -1,4 +1,4 @@
-"""Options for opening a source and for extracting an image."""
+"""Options for opening a source and for extracting or exporting an image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..limits import DEFAULTS, Limits
 from ..outputs.policy import OutputPolicy
 from ..rootfs.filter import PathFilter
 
-__all__ = ["ExtractOptions", "SourceOptions"]
+__all__ = ["ExportOptions", "ExtractOptions", "SourceOptions"]
 
 
 class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,3 +60,31 @@ class ExtractOptions(msgspec.Struct, frozen=True, kw_only=True):
     policy: OutputPolicy = OutputPolicy()
     filter: PathFilter = PathFilter()
     record: Literal["", "mtree", "xattr"] = ""
+
+
+class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How an image is exported.
+
+    Attributes:
+        format: ``tar``; None: by the name of the file.
+        compress: ``gzip``, ``zstd`` or ``xz``, with a level after a colon, or ``none``; None: by
+            the name of the file.
+        order: ``tree`` writes each directory with what is in it, for which compressed layers are
+            decompressed into a temporary file. ``layers`` writes directories first and files as the
+            layers hold them: the layers are read twice, and nothing is kept.
+        newest: seconds since 1970; later modification times are replaced by this one.
+        force: whether a file that is there is replaced.
+        sync: whether the result is on the disk before it becomes visible, and its name after.
+        strict: whether a warning that is a breach of the specification is an error.
+        tmpdir: where compressed layers are decompressed to; None: where the source was opened with,
+            or the system's place.
+    """
+
+    format: str | None = None
+    compress: str | None = None
+    order: Literal["tree", "layers"] = "tree"
+    newest: int | None = None
+    force: bool = False
+    sync: bool = False
+    strict: bool = False
+    tmpdir: str | os.PathLike[str] | None = None

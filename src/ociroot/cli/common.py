@@ -170,9 +170,8 @@ def _bar() -> Iterator[ProgressCallback]:
             now = time.monotonic()
             if now - drawn >= _REFRESH:
                 drawn = now
-                what = "decompressing"
-                if progress.stage == "layers":
-                    what = f"layer {progress.layer}/{progress.layers}"
+                what = {"source": "decompressing", "export": "writing"}.get(progress.stage)
+                what = what or f"layer {progress.layer}/{progress.layers}"
                 total = progress.total or None
                 bar.update(task, total=total, completed=progress.done, what=what)
                 bar.refresh()

@@ -4,8 +4,8 @@ An archive, or a copy of a part of the tree, cannot remove what it has written. 
 when it is finished, every name once, in one of two orders:
 
 - tree order: depth first, names sorted by component, each file with its content. Streams require
-  it. The layers contain the files in another order, so all contents are spooled to a temporary file
-  first.
+  it. The layers contain the files in another order, so contents must be available at any time:
+  plain layers are read in place, and compressed ones from a temporary file.
 - layer order: names without content first, then the files in the order of the layers, then further
   hard links. Each layer is read once and nothing is spooled. It is for outputs that can create
   files in any order, such as a directory.
@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from ..rootfs.contents import ContentCache
 from ..rootfs.nodes import Directory, Node
 from ..tar.stream import Data
 
@@ -55,48 +54,74 @@ class Sink(Protocol):
         """Finish the output; everything has been created."""
 
 
-def feed(part: Directory, sink: Sink, files: Files, tmpdir: str | None = None) -> Directory:
+def feed(
+    part: Directory,
+    sink: Sink,
+    files: Files,
+    data: Callable[[Node], Data] | None = None,
+) -> Directory:
     """Feed a directory of a finished tree to a sink, with everything below it.
 
     Args:
         part: the directory, which is the root for the sink.
         sink: the output.
-        files: yields the contents of files.
-        tmpdir: the directory for spooled contents; None: the system's default.
+        files: yields the contents of files in the order of the layers.
+        data: returns the content of a file at any time; a sink in tree order requires it.
 
     Returns:
         The root that the sink got, which has no parent, unlike ``part``.
 
     Raises:
-        DestinationError: the output or the spool cannot be written.
+        DestinationError: the output cannot be written.
         OcirootError: a layer cannot be read.
+        ValueError: the sink requires ``data``.
     """
     root = part if part.parent is None else _detached(part)
+    if sink.in_tree_order:
+        if data is None:
+            raise ValueError("a sink in tree order requires contents at any time")
+        _feed_in_tree_order(root, sink, data)
+    else:
+        _feed_in_layer_order(root, sink, files)
+    sink.finish(root)
+    return root
+
+
+def _feed_in_tree_order(root: Directory, sink: Sink, data: Callable[[Node], Data]) -> None:
+    firsts: dict[Node, tuple[Directory, bytes]] = {}
+    sink.make_directory(root)
+    for parent, name, node in depth_first(root):
+        if isinstance(node, Directory):
+            sink.make_directory(node)
+            continue
+        if node.links > 1:
+            if node in firsts:
+                sink.make_link(parent, name, node, firsts[node])
+                continue
+            firsts[node] = (parent, name)
+        if node.kind == "file":
+            sink.make_file(parent, name, node, data(node))
+        else:
+            sink.make_other(parent, name, node)
+
+
+def _feed_in_layer_order(root: Directory, sink: Sink, files: Files) -> None:
     firsts: dict[Node, tuple[Directory, bytes]] = {}
     links: list[tuple[Directory, bytes, Node]] = []
-    kept = _spooled(root, files, tmpdir) if sink.in_tree_order else None
     sink.make_directory(root)
     for parent, name, node in depth_first(root):
         if isinstance(node, Directory):
             sink.make_directory(node)
         elif node in firsts:
-            if kept is not None:
-                sink.make_link(parent, name, node, firsts[node])
-            else:
-                links.append((parent, name, node))
+            links.append((parent, name, node))
         else:
             firsts[node] = (parent, name)
             if node.kind != "file":
                 sink.make_other(parent, name, node)
-            elif kept is not None:
-                sink.make_file(parent, name, node, kept.data(node))
-    if kept is None:
-        for node, stream in files(node for node in firsts if node.kind == "file"):
-            sink.make_file(*firsts[node], node, stream)
+    for node, stream in files(node for node in firsts if node.kind == "file"):
+        sink.make_file(*firsts[node], node, stream)
     for parent, name, node in links:
         sink.make_link(parent, name, node, firsts[node])
-    sink.finish(root)
-    return root
 
 
 def depth_first(root: Directory) -> Iterator[tuple[Directory, bytes, Node]]:
@@ -130,12 +155,3 @@ def _detached(part: Directory) -> Directory:
         else:
             copies[parent].entries[name] = node
     return root
-
-
-def _spooled(root: Directory, files: Files, tmpdir: str | None) -> ContentCache:
-    """Read the contents of all files once, in the order of the layers."""
-    kept = ContentCache((), tmpdir)
-    nodes = {node: None for _, _, node in root.walk() if node.kind == "file"}
-    for node, stream in files(nodes):
-        kept.keep(node, stream)
-    return kept

@@ -191,13 +191,9 @@ class ContentCache(NoOperations):
     def __contains__(self, node: Node) -> bool:
         return node in self._places
 
-    def data(self, node: Node) -> Data:
-        """Return a kept content: its ``stored_size`` bytes, without the holes."""
-        return _Kept(self._file, self._places[node])
-
     def read(self, node: Node) -> Iterator[memoryview]:
         """Yield a kept content, the holes of a sparse file as zeros."""
-        return iter_chunks(node, self.data(node))
+        return iter_chunks(node, _Kept(self._file, self._places[node]))
 
 
 class _Kept:

@@ -1,0 +1,141 @@
+"""``ociroot export``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from .commands import Command
+from .common import counted, opened, print_json, progress_bar, size, warn
+from .options import PATH, grouped, image_options
+
+if TYPE_CHECKING:
+    from .. import ExportReport
+    from .options import Choice
+
+__all__ = ["export"]
+
+
+class _How(NamedTuple):
+    """What may be done; the fields are those of ``ExportOptions``, but for the last one."""
+
+    format: str | None
+    compress: str | None
+    order: str
+    force: bool
+    sync: bool
+    strict: bool
+    clamp_mtime: bool
+
+
+class _Output(NamedTuple):
+    """What is told of it."""
+
+    as_json: bool
+    quiet: bool
+
+
+@click.command(cls=Command)
+@click.argument("image", type=PATH)
+@click.argument("out", type=PATH)
+@image_options
+@grouped("how", _How)
+@grouped("output", _Output)
+@click.option("--format", metavar="FORMAT", help="tar. Default: by the name of OUT; for `-`, tar.")
+@click.option(
+    "--compress",
+    metavar="METHOD[:LEVEL]",
+    help="gzip (1 to 9, default 6), zstd (1 to 22, default 3), xz (0 to 9, default 6) or none. "
+    "Default: by the name of OUT.",
+)
+@click.option(
+    "--order",
+    type=click.Choice(["tree", "layers"]),
+    default="tree",
+    show_default=True,
+    help="layers: read compressed layers twice instead of keeping them in a temporary file; GNU "
+    "tar then loses the times of directories.",
+)
+@click.option(
+    "--clamp-mtime",
+    is_flag=True,
+    help="Replace modification times after SOURCE_DATE_EPOCH, of the environment, by it.",
+)
+@click.option("--force", "-f", is_flag=True, help="Replace a file that is there.")
+@click.option("--sync", is_flag=True, help="Have all of it on the disk before it becomes visible.")
+@click.option(
+    "--strict", is_flag=True, help="Refuse an image for a warning that breaches the specification."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a report as one JSON document.")
+@click.option("--quiet", "-q", is_flag=True, help="Print errors only: no progress, no warnings.")
+def export(image: str, out: str, choice: Choice, how: _How, output: _Output) -> None:
+    """Write the root file system of IMAGE as one archive, OUT.
+
+    The name of OUT tells the format: .tar, and .tar.gz, .tar.zst or .tar.xz for a compressed one.
+    `-` writes to stdout. The layers are merged as `ociroot extract` does it, and no root is needed:
+    the archive has all owners, devices, extended attributes and ACLs. The same image gives the same
+    bytes, whoever runs it and however its layers are compressed.
+
+    A file appears whole, when all of the image has been verified, or not at all; nothing is written
+    to stdout before that. Compressed layers are decompressed once, into a temporary file beside OUT
+    (--tmpdir).
+
+    \b
+    Examples:
+      ociroot export debian.tar rootfs.tar.zst
+      docker save app | ociroot export - - | ssh host tar -xpC /srv/app
+      SOURCE_DATE_EPOCH=0 ociroot export --clamp-mtime app.tar app.tar.xz
+    """  # noqa: D301
+    from .. import ExportOptions, tmpdir_for
+
+    to_stdout = out == "-"
+    if to_stdout and output.as_json:
+        raise click.UsageError("--json writes to stdout, and so does OUT when it is -")
+    if to_stdout and sys.stdout.isatty():
+        raise click.UsageError("an archive is not written to a terminal: redirect stdout")
+    fields = how._asdict()
+    if fields.pop("clamp_mtime"):
+        fields["newest"] = _source_date_epoch()
+    if not to_stdout:
+        choice = choice._replace(tmpdir=choice.tmpdir or tmpdir_for(out))
+    options = ExportOptions(**fields)
+    with (
+        opened(image, choice, strict=how.strict, quiet=output.quiet) as chosen,
+        progress_bar(output.quiet) as callback,
+    ):
+        destination = sys.stdout.buffer if to_stdout else out
+        report = chosen.export(destination, options, progress=callback)
+        if to_stdout:
+            sys.stdout.flush()
+    if not output.quiet:
+        _show(report)
+    if output.as_json:
+        print_json(report)
+
+
+def _source_date_epoch() -> int:
+    """Return the time that the environment gives, in seconds since 1970."""
+    text = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not (text.isascii() and text.isdigit() and len(text) <= 12):
+        raise click.UsageError(
+            "--clamp-mtime needs SOURCE_DATE_EPOCH in the environment, seconds since 1970"
+        )
+    return int(text)
+
+
+def _show(report: ExportReport) -> None:
+    """Print the warnings and a summary."""
+    from .. import printable
+
+    warn(report.warnings)
+    compressed = f" {report.compression}" if report.compression is not None else ""
+    destination = printable(report.destination) if report.destination is not None else "stdout"
+    click.echo(
+        f"{report.platform}: {counted(len(report.layers), 'layer')}, "
+        f"{report.format}{compressed}, {size(report.size)} in {report.seconds:.1f} s "
+        f"→ {destination}",
+        err=True,
+    )
