@@ -98,6 +98,17 @@ def test_a_clamp_needs_a_time(image: Path, epoch: str | None) -> None:
     assert "--clamp-mtime needs SOURCE_DATE_EPOCH" in done.stderr
 
 
+def test_owners_and_paths(image: Path) -> None:
+    data = stdout_of(image, "-", "--map", "0:100000:65536", "--exclude", "/bin", "--no-xattrs")
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        found = {member.name: (member.uid, member.gid) for member in tar}
+    assert found["./etc/hostname"][0] >= 100_000
+    assert "./bin" not in found
+    data = stdout_of(image, "-", "--no-owner", "--subtree", "etc")
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        assert [(m.name, m.uid, m.gid) for m in tar] == [(".", 0, 0), ("./hostname", 0, 0)]
+
+
 USAGE = {
     "no format": (["I", "out"], "out: its name does not end in .tar"),
     "unknown format": (["--format", "rar", "I", "out"], "unknown format rar: it is one of tar"),

@@ -6,11 +6,14 @@ What differs is in the table of losses (``tests/support/losses.py``), which docs
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import ociroot
+from ociroot import ExportOptions, ExtractOptions, OutputPolicy, OwnerMap, PathFilter
 
 from .support import oddities
-from .support.build import Layer, Member, archive
+from .support.build import Layer, Member, archive, directory, file, link, symlink
 from .support.losses import LOSSES, UNPACKERS, unexplained, unpack
 from .support.needs import need_tools
 from .support.real import RealImage, podman_in, run
@@ -36,6 +40,12 @@ from .test_attacks import NAMES, PAYLOADS, WAYS
 
 pytestmark = pytest.mark.root
 
+ANY = 0xFFFFFFFF
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *each)
+    for each in [(1, 6, ANY), (2, 5, 7), (4, 4, ANY), (8, 1, 9), (16, 7, ANY), (32, 4, ANY)]
+)
+CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
 EXAMPLES = int(os.environ.get("OCIROOT_EXAMPLES", "300")) // 6
 SETTINGS = settings(
     deadline=None,
@@ -87,6 +97,72 @@ def test_the_attack_corpus(payload: str) -> None:
     for name in NAMES.values():
         with place_for_trees() as place:
             check([*[[member] for member in PAYLOADS[payload](name)]], place)
+
+
+RICH = [
+    [
+        directory(b"usr/share/doc/x", uid=7),
+        file(b"usr/share/doc/x/README", b"doc", uid=7, gid=8),
+        file(b"usr/bin/su", b"su", mode=0o4755, uid=0, gid=0),
+        link(b"usr/bin/su2", b"usr/bin/su"),
+        Member(b"dev/null", "char", rdev=(1, 3), mode=0o666),
+        file(b"usr/bin/ping", b"p", uid=5, xattrs={b"security.capability": CAPABILITY}),
+        file(b"usr/acl", uid=9, xattrs={b"system.posix_acl_access": ACL, b"user.a": b"1"}),
+        symlink(b"bin", b"usr/bin"),
+    ],
+    [file(b"bin/late", b"late", uid=70_000)],
+]
+SHAPES: dict[str, dict[str, Any]] = {
+    "mapped": {"policy": OutputPolicy(owners=OwnerMap.parse("0:100000:90000", "0:200000:65536"))},
+    "squashed": {
+        "policy": OutputPolicy(owners=OwnerMap.parse("0:100000:6", "0:200000:6", "65534:65534"))
+    },
+    "of one owner": {"policy": OutputPolicy(owner=(0, 0))},
+    "without devices": {"policy": OutputPolicy(devices="skip")},
+    "without attributes": {"policy": OutputPolicy(xattrs=())},
+    "a subtree": {"filter": PathFilter(subtree=b"/bin")},
+    "without docs": {"filter": PathFilter(excludes=[b"/usr/share/doc/*", b"su"])},
+    "only binaries": {"filter": PathFilter(includes=[b"/usr/bin"])},
+}
+
+
+@pytest.mark.parametrize("order", ["tree", "layers"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_archive_is_shaped_as_a_directory_is(tmp_path: Path, shape: str, order: Any) -> None:
+    image = archive(tmp_path / "image.tar", RICH)
+    chosen = SHAPES[shape]
+    with ociroot.open(str(image)) as source:
+        extraction = source.image().extract(tmp_path / "rootfs", ExtractOptions(**chosen))
+        options = ExportOptions(order=order, **chosen)
+        report = source.image().export(tmp_path / "out.tar", options)
+    assert report.warnings == extraction.warnings
+    wanted = snapshot(tmp_path / "rootfs")
+    program = "GNU tar, with the options of Proxmox VE"
+    found = unpack(program, tmp_path / "out.tar", tmp_path / "tar")
+    if order == "layers":  # from which GNU tar does not restore the times of directories
+        wanted, found = ({p: replace(r, mtime_ns=0) for p, r in t.items()} for t in (wanted, found))
+    assert unexplained(program, wanted, found) == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (OutputPolicy(devices="error"), "dev/null: it is a device"),
+        (OutputPolicy(owners=OwnerMap.parse("0:1:100", "0:1:100")), "bin/late: .*70000"),
+    ],
+)
+def test_what_is_refused_is_refused_before_anything_is_written(
+    tmp_path: Path, policy: OutputPolicy, message: str
+) -> None:
+    out = io.BytesIO()
+    # More than is gathered before it is written.
+    layers = [[file(b"a", bytes(3 << 20))], *RICH]
+    with ociroot.open(str(archive(tmp_path / "image.tar", layers))) as source:
+        with pytest.raises(ociroot.Unsupported, match=message):
+            source.image().export(out, ExportOptions(policy=policy))
+        with pytest.raises(ociroot.OcirootError, match="there is no /nowhere"):
+            source.image().export(out, ExportOptions(filter=PathFilter(subtree=b"/nowhere")))
+    assert out.getvalue() == b""
 
 
 def test_oddities() -> None:

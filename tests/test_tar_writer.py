@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ociroot.errors import LimitExceeded, MalformedImage
-from ociroot.limits import Limits
+from ociroot.limits import DEFAULTS, Limits
 from ociroot.tar import acl
 from ociroot.tar.entry import Entry, Kind
 from ociroot.tar.reader import entries
@@ -211,8 +211,8 @@ def test_an_acl_survives_as_text(entries: list[acl.AclEntry]) -> None:
     value = acl.encode(entries)
     text = acl.to_text(value)
     assert text is not None
-    assert acl.from_text(text) == value
-    assert acl.from_text(text.replace(b",", b"\n") + b"\n") == value
+    assert acl.from_text(text, DEFAULTS) == value
+    assert acl.from_text(text.replace(b",", b"\n") + b"\n", DEFAULTS) == value
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_what_has_no_text_form_has_none(value: bytes, why: str) -> None:
     ids=["star", "bsdtar", "acl_to_text"],
 )
 def test_the_forms_of_archivers_are_read(text: bytes) -> None:
-    assert acl.from_text(text) == NAMED
+    assert acl.from_text(text, DEFAULTS) == NAMED
 
 
 @pytest.mark.parametrize(
@@ -267,13 +267,13 @@ def test_the_forms_of_archivers_are_read(text: bytes) -> None:
 )
 def test_what_is_no_acl_is_refused(text: bytes) -> None:
     with pytest.raises(MalformedImage):
-        acl.from_text(text)
+        acl.from_text(text, DEFAULTS)
 
 
 def test_an_acl_of_names_is_nobodys_and_a_long_one_is_refused() -> None:
-    assert acl.from_text(b"user::rwx\nuser:daemon:r--\nmask::r--\n") is None
-    assert acl.from_text(b" \n,#user::rwx\n") == b""
-    assert acl.from_text(b"user:%b:rwx" % (b"1" * 11)) is None
+    assert acl.from_text(b"user::rwx\nuser:daemon:r--\nmask::r--\n", DEFAULTS) is None
+    assert acl.from_text(b" \n,#user::rwx\n", DEFAULTS) == b""
+    assert acl.from_text(b"user:%b:rwx" % (b"1" * 11), DEFAULTS) is None
     limits = Limits(xattr_size=20)
     assert acl.from_text(b"user::rwx,user:1:rwx", limits)
     with pytest.raises(LimitExceeded, match="--max-xattr-size"):

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .notices import ImageWarning
     from .outputs.ids import IdMap, IdRange, OwnerMap
     from .outputs.policy import OutputPolicy
+    from .outputs.stream.output import Writable
     from .outputs.userns import enter_user_namespace, subordinate_owners
     from .progress import Progress, ProgressCallback
     from .publish.directory import tmpdir_for
@@ -160,6 +161,7 @@ __all__ = [
     "Usage",
     "UsageError",
     "VerificationError",
+    "Writable",
     "__version__",
     "apply_owners",
     "as_bytes",
@@ -247,6 +249,7 @@ _HOMES = {
     "Usage": "rootfs.usage",
     "UsageError": "errors",
     "VerificationError": "errors",
+    "Writable": "outputs.stream.output",
     "apply_owners": "api.owners",
     "as_bytes": "tar.names",
     "as_text": "tar.names",

@@ -29,6 +29,10 @@ def _has_other_xattrs(path: bytes, record: Record) -> bool:
     return any(not name.startswith(kept) for name in record.xattrs)
 
 
+def _has_acl(path: bytes, record: Record) -> bool:
+    return any(name.startswith(b"system.posix_acl_") for name in record.xattrs)
+
+
 #: Anything that is not here is kept by GNU tar and by bsdtar.
 LOSSES = [
     Loss(
@@ -36,6 +40,12 @@ LOSSES = [
         "extended attributes other than `user.*` and `security.capability`",
         "xattrs",
         _has_other_xattrs,
+    ),
+    *(
+        Loss(
+            "GNU tar, with all extended attributes", "ACLs, unless it has `--acls`", what, _has_acl
+        )
+        for what in ("xattrs", "mode")
     ),
     Loss(
         "bsdtar",

@@ -7,20 +7,23 @@ import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 
 import msgspec
 
 from ..errors import DestinationError, located
+from ..limits import Limits
 from ..notices import ImageWarning, Notices
 from ..outputs.compress import Compressor
 from ..outputs.formats import ChosenFormat, chosen_format
-from ..outputs.policy import OutputPolicy
+from ..outputs.shape import find_subtree
 from ..outputs.sink import feed
 from ..outputs.stream.options import SinkOptions, Write
 from ..outputs.stream.output import FileOutput, StreamOutput, Writable
 from ..progress import Progress, ProgressCallback
 from ..publish.file import StagedFile, staged_file
 from ..rootfs.contents import streams
+from ..rootfs.filter import pruned
 from ..rootfs.layer_data import LayerData
 from ..rootfs.merge import LayerReport
 from ..rootfs.nodes import Directory, Node
@@ -168,7 +171,8 @@ def _written(
         stack.callback(layers.close)
         state = layers.merged(spool=in_tree_order)
         to_file = isinstance(output, FileOutput)
-        total = _size(state.tree.root, to_file)
+        root = _shaped(state.tree.root, options, source.limits, notices)
+        total = _size(root, to_file)
         write: Write = output.write
         if chosen.compression is not None:
             compressor = Compressor(output.write, chosen.compression)
@@ -177,7 +181,7 @@ def _written(
         elif isinstance(output, FileOutput):
             output.require(total)
         sink_options = SinkOptions(
-            policy=OutputPolicy(),
+            policy=options.policy,
             limits=source.limits,
             notices=notices,
             unpacked=sum(report.unpacked_size for report in state.reports),
@@ -193,7 +197,7 @@ def _written(
         def data(node: Node) -> Data:
             return LayerData(layers.bytes_of(node.layer), node.offset)
 
-        feed(state.tree.root, sink, files, data=data)
+        feed(root, sink, files, data)
         if chosen.compression is not None:
             compressor.finish()
         # What is in place was read after it had been verified.
@@ -202,6 +206,29 @@ def _written(
             with located(layer=layer.label):
                 states.check(layer.blob)
     return state
+
+
+def _shaped(root: Directory, options: ExportOptions, limits: Limits, notices: Notices) -> Directory:
+    """Return what is written of a tree.
+
+    What is refused is refused here: a stream cannot be taken back.
+
+    Raises:
+        Unsupported: there is a device, or an owner that the map does not cover.
+        OcirootError: there is no such subtree.
+    """
+    policy = options.policy
+    if options.filter:
+        root = pruned(find_subtree(root, options.filter.subtree, limits), options.filter)
+    if policy.is_plain:
+        return root
+    for parent, name, node in chain([(root, b"", root)], list(root.walk())):
+        with located(member=parent.path_of(name)):
+            if not policy.writes(node):
+                del parent.entries[name]
+            elif policy.final(node).mode != node.mode:
+                notices.add("set-id-owner", parent.path_of(name))
+    return root
 
 
 def _size(root: Directory, sparse: bool) -> int:

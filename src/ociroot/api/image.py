@@ -1,4 +1,7 @@
-"""The public class of an image: extract it, or merge its layers in memory."""
+"""The public class of an image: extract it, export it, or merge its layers in memory.
+
+More than 400 lines, since it is one class, most of it the documentation of its methods.
+"""
 
 from __future__ import annotations
 

@@ -78,6 +78,8 @@ class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
         strict: whether a warning that is a breach of the specification is an error.
         tmpdir: where compressed layers are decompressed to; None: where the source was opened with,
             or the system's place.
+        policy: what is made of owners, devices and extended attributes.
+        filter: which paths are written.
     """
 
     format: str | None = None
@@ -88,3 +90,5 @@ class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
     sync: bool = False
     strict: bool = False
     tmpdir: str | os.PathLike[str] | None = None
+    policy: OutputPolicy = OutputPolicy()
+    filter: PathFilter = PathFilter()

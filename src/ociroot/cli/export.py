@@ -11,10 +11,12 @@ import click
 from .commands import Command
 from .common import counted, opened, print_json, progress_bar, size, warn
 from .options import PATH, grouped, image_options
+from .shape import shape_options
 
 if TYPE_CHECKING:
     from .. import ExportReport
     from .options import Choice
+    from .shape import ShapeChoice
 
 __all__ = ["export"]
 
@@ -44,6 +46,7 @@ class _Output(NamedTuple):
 @image_options
 @grouped("how", _How)
 @grouped("output", _Output)
+@shape_options
 @click.option("--format", metavar="FORMAT", help="tar. Default: by the name of OUT; for `-`, tar.")
 @click.option(
     "--compress",
@@ -71,7 +74,9 @@ class _Output(NamedTuple):
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a report as one JSON document.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only: no progress, no warnings.")
-def export(image: str, out: str, choice: Choice, how: _How, output: _Output) -> None:
+def export(
+    image: str, out: str, choice: Choice, how: _How, output: _Output, shape: ShapeChoice
+) -> None:
     """Write the root file system of IMAGE as one archive, OUT.
 
     The name of OUT tells the format: .tar, and .tar.gz, .tar.zst or .tar.xz for a compressed one.
@@ -87,6 +92,7 @@ def export(image: str, out: str, choice: Choice, how: _How, output: _Output) -> 
     Examples:
       ociroot export debian.tar rootfs.tar.zst
       docker save app | ociroot export - - | ssh host tar -xpC /srv/app
+      ociroot export --map 0:100000:65536 --exclude /usr/share/doc app.tar app.tar.zst
       SOURCE_DATE_EPOCH=0 ociroot export --clamp-mtime app.tar app.tar.xz
     """  # noqa: D301
     from .. import ExportOptions, tmpdir_for
@@ -101,7 +107,9 @@ def export(image: str, out: str, choice: Choice, how: _How, output: _Output) -> 
         fields["newest"] = _source_date_epoch()
     if not to_stdout:
         choice = choice._replace(tmpdir=choice.tmpdir or tmpdir_for(out))
-    options = ExportOptions(**fields)
+    # Without owners everything is root's, as the archive is the same whoever writes it.
+    policy = shape.policy(shape.owners(), (0, 0))
+    options = ExportOptions(**fields, policy=policy, filter=shape.filter)
     with (
         opened(image, choice, strict=how.strict, quiet=output.quiet) as chosen,
         progress_bar(output.quiet) as callback,

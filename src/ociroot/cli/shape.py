@@ -39,7 +39,9 @@ _OPTIONS = (
         help="The owner on the host of what the map does not cover, which is refused otherwise.",
     ),
     click.option(
-        "--no-owner", is_flag=True, help="Keep no owner: everything is the one's who runs this."
+        "--no-owner",
+        is_flag=True,
+        help="Keep no owner: everything is the one's who runs this, and root's in an archive.",
     ),
     click.option(
         "--devices",

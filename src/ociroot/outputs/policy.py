@@ -17,7 +17,7 @@ from ..errors import Unsupported
 from ..rootfs.nodes import HOST_XATTRS, Node
 from .ids import CAPABILITY, OwnerMap
 
-__all__ = ["SET_ID", "OutputPolicy", "without_privileges"]
+__all__ = ["SET_ID", "OutputPolicy", "duplicate", "without_privileges"]
 
 #: The bits with which a program runs as somebody else.
 SET_ID = stat.S_ISUID | stat.S_ISGID

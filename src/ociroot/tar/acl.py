@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterable
 
 from ..errors import MalformedImage, printable
-from ..limits import DEFAULTS, Limits
+from ..limits import Limits
 
 __all__ = [
     "GROUP",
@@ -92,7 +92,7 @@ def _permissions(perm: int) -> bytes:
     return bytes(char if perm & bit else 45 for bit, char in zip((4, 2, 1), b"rwx", strict=True))
 
 
-def from_text(text: bytes, limits: Limits = DEFAULTS) -> bytes | None:
+def from_text(text: bytes, limits: Limits) -> bytes | None:
     """Read the text form.
 
     Args:

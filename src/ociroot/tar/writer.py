@@ -165,7 +165,8 @@ class HeaderWriter:
         device = _NO_DEVICE
         if kind == "char" or kind == "block":
             device = b"%07o\0%07o\0" % node.rdev
-        head = _block(name, owner, _octal_12(size), time, _FLAGS[kind], target, device, front)
+        start = name.ljust(_MAX_NAME, b"\0") + owner + _octal_12(size) + time
+        head = _block(start, _FLAGS[kind], target, device, front)
         return _extended(records) + head + before if records else head + before
 
     def _owner(self, node: Metadata) -> bytes:
@@ -201,18 +202,16 @@ def _octal_12(value: int) -> bytes:
     return b"%011o\0" % min(value, _MAX_12) if value else _ZERO_SIZE
 
 
-def _block(
-    name: bytes,
-    owner: bytes,
-    size: bytes,
-    time: bytes,
-    flag: bytes,
-    target: bytes,
-    device: bytes,
-    front: bytes,
-) -> bytes:
-    """Return a header block of its fields, with the checksum."""
-    start = name.ljust(_MAX_NAME, b"\0") + owner + size + time
+def _block(start: bytes, flag: bytes, target: bytes, device: bytes, front: bytes) -> bytes:
+    """Return a header block with its checksum.
+
+    Args:
+        start: the fields before the checksum.
+        flag: the type.
+        target: the link's target.
+        device: major and minor number.
+        front: the prefix of the name.
+    """
     # adler32's low half is 1 plus the sum of the bytes modulo 65521, exact for 256 bytes.
     total = (zlib.adler32(start) & 0xFFFF) + flag[0] + _SUM_OF_THE_REST
     middle = _NO_TARGET
@@ -309,8 +308,8 @@ def _sparse_map(segments: Segments, size: int) -> bytes:
 def _extended(records: list[tuple[bytes, bytes]]) -> bytes:
     """Return a pax extended header with these records."""
     body = b"".join(_record(keyword, value) for keyword, value in records)
-    size = _octal_12(len(body))
-    head = _block(_PAX_NAME, _PAX_OWNER, size, _ZERO_SIZE, b"x", b"", _NO_DEVICE, b"")
+    start = _PAX_NAME + _PAX_OWNER + _octal_12(len(body)) + _ZERO_SIZE
+    head = _block(start, b"x", b"", _NO_DEVICE, b"")
     return head + body + bytes(-len(body) % BLOCK)
 
 

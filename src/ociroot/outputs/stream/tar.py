@@ -9,7 +9,6 @@ user or the time, nor on how the layers are compressed or what else they held.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from copy import copy
 
 from ...errors import OcirootError
 from ...limits import RATIO_FROM
@@ -18,6 +17,7 @@ from ...rootfs.nodes import Directory, Node
 from ...tar.acl import KEYWORDS
 from ...tar.stream import BLOCK, Data
 from ...tar.writer import HeaderWriter, end_of_archive
+from ..policy import duplicate
 from .options import SinkOptions, Write
 
 __all__ = ["TarSink"]
@@ -100,12 +100,15 @@ class TarSink:
 
     def _described(self, node: Node) -> Node:
         """Return a node with the attributes that are written."""
-        newest, xattrs = self._options.newest, node.xattrs
+        policy, newest = self._options.policy, self._options.newest
+        if policy.changes_nodes:
+            node = policy.final(node)
+        xattrs = node.xattrs
         too_new = newest is not None and node.mtime_ns > newest
         if xattrs is None and not too_new:
             return node
         kept = {name: value for name, value in (xattrs or {}).items() if self._keeps(name, node)}
-        made = copy(node)
+        made = duplicate(node)
         made.xattrs = kept or None
         if newest is not None:
             made.mtime_ns = min(node.mtime_ns, newest)
