@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ociroot.errors import Unsupported, UsageError
-from ociroot.outputs.ids import MAX_ID, IdMap, IdRange, OwnerMap, parse_map, parse_owner
+from ociroot.outputs.ids import (
+    MAX_ID,
+    IdMap,
+    IdRange,
+    OwnerMap,
+    mode_without_acl,
+    parse_map,
+    parse_owner,
+)
 from ociroot.outputs.subids import subordinate_map
 
 from .support.namespace import in_namespace
+from .support.needs import need_tools
 from .support.user import workshop
 
 LXC = parse_map("0:100000:65536")
@@ -138,6 +149,26 @@ def test_revision_2_becomes_revision_3_of_the_mapped_root() -> None:
     assert owners.capability(b"") == b""
     old = struct.pack("<III", 0x01000001, 1, 0)
     assert owners.capability(old) == old
+
+
+def test_without_its_acl_a_file_gives_nobody_more(tmp_path: Path) -> None:
+    """As `setfacl -b`, which gives the group bits what the ACL gave the owning group."""
+    value = acl((1, 7, ANY), (2, 7, 5), (4, 4, ANY), (16, 6, ANY), (32, 1, ANY))
+    assert mode_without_acl(0o2761, value) == 0o2741
+    assert mode_without_acl(0o2721, value[:28] + struct.pack("<HHI", 16, 2, ANY)) == 0o2701
+    minimal = acl((1, 6, ANY), (4, 5, ANY), (32, 0, ANY))
+    assert mode_without_acl(0o650, minimal) == 0o650
+    assert mode_without_acl(0o664, b"") == 0o664
+    path = tmp_path / "file"
+    path.touch(0o600)
+    try:
+        os.setxattr(path, "system.posix_acl_access", value)
+    except OSError:
+        pytest.skip("this file system has no ACLs")
+    before = stat.S_IMODE(path.stat().st_mode)
+    need_tools("setfacl")
+    subprocess.run(["setfacl", "-b", path], check=True)
+    assert mode_without_acl(before, value) == stat.S_IMODE(path.stat().st_mode)
 
 
 def test_messages_name_the_map_that_was_given() -> None:

@@ -131,6 +131,9 @@ HEAD = b"#mtree v2.0\n# ociroot 1\n"
             (b"size=1", b"size=1 size=1"), (b"size=1", b"size=1 flags=x"), (b"size=1", b"link=x"),
         )),
         HEAD + ROOT + b"./n type=char uid=0 gid=0 mode=0755 time=0.000000000 device=linux,1,3\n",
+        HEAD + ROOT.replace(b"time=0.", b"time=9999999999999999999."),
+        *(HEAD + ROOT + FILE.replace(b"file", b"char").replace(b"size=1", b"device=native," + each)
+          for each in (b"4096,0", b"0,1048576", b"-1,0", b"1")),
         HEAD + b"# xattr user.x=AA==\n",
         *(HEAD + b"# xattr " + each + b"\n" + ROOT for each in (
             b"user.x", b"user.x=A", b"=AA==", b"user=AA==", b"user.x=AA==\n# xattr user.x=AA==",

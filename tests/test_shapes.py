@@ -352,6 +352,14 @@ def test_extended_attributes_are_chosen_by_patterns(
     assert set(got[b"f"].xattrs) == set(got[b"d"].xattrs) == kept
 
 
+def test_a_file_whose_acl_is_dropped_is_open_to_nobody_else(processes: str) -> None:
+    got = written(
+        [[file(b"f", mode=0o674, xattrs={b"system.posix_acl_access": ACL})]],
+        policy=OutputPolicy(xattrs=(b"user.*",)),
+    )
+    assert (got[b"f"].mode, got[b"f"].xattrs) == (0o644, {})
+
+
 def test_without_a_wish_nothing_stands_between_tree_and_writer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

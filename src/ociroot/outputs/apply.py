@@ -91,9 +91,10 @@ def opened_tree(path: str) -> Iterator[int]:
     Raises:
         DestinationError: there is none, or a link is on the way: its owner could exchange it.
     """
-    whole = os.path.abspath(path)
-    top = os.open("/", linux.OPEN_DIRECTORY)
+    top = -1
     try:
+        whole = os.path.abspath(path)
+        top = os.open("/", linux.OPEN_DIRECTORY)
         fd = linux.open_beneath(top, os.fsencode(whole.lstrip("/") or "."), linux.OPEN_DIRECTORY)
     except OSError as error:
         failed = DestinationError.from_os(error, "open it")
@@ -101,7 +102,8 @@ def opened_tree(path: str) -> Iterator[int]:
             failed.remedy = "no symbolic link is followed: give the path that it leads to"
         raise failed.locate(source=path) from error
     finally:
-        os.close(top)
+        if top >= 0:
+            os.close(top)
     try:
         yield fd
     finally:

@@ -20,8 +20,9 @@ from ..rootfs.filter import Position
 from ..rootfs.nodes import Directory, Node
 from ..rootfs.operations import Operations
 from ..tar.stream import Data
+from .ids import ACCESS_ACL, mode_without_acl
 from .override import can_hold, override_xattrs
-from .policy import duplicate
+from .policy import SET_ID, duplicate
 from .shape import MovedSubtree, Shape, find_subtree
 from .sink import Files, depth_first
 
@@ -222,7 +223,7 @@ class FinalOperations:
             made = duplicate(node)
             made.uid, made.gid = self._ours
             made.xattrs = None
-        if made.mode != node.mode:
+        if (made.mode ^ node.mode) & SET_ID:
             self._notices.add("set-id-owner", to.path_of(name))
         return self._recorded(to, name, made) if self._record else made
 
@@ -233,6 +234,8 @@ class FinalOperations:
         lost = 0
         if node.kind != "symlink":
             made.mode = node.mode & 0o777 | (0o700 if node.kind == "dir" else 0o600)
+            if node.xattrs and ACCESS_ACL in node.xattrs:
+                made.mode = mode_without_acl(made.mode, node.xattrs[ACCESS_ACL])
         if self._record == "xattr" and can_hold(node):
             made.xattrs, lost = override_xattrs(node)
         else:
@@ -281,7 +284,7 @@ class FinalOperations:
         """Return the attributes that a directory of the output gets."""
         with located(member=directory.path() or b"/"):
             final = self._policy.final(directory)
-        if final.mode != directory.mode:
+        if (final.mode ^ directory.mode) & SET_ID:
             self._notices.add("set-id-owner", made.path())
         if not self._record:
             return final

@@ -17,11 +17,13 @@ from typing import NamedTuple
 from ..errors import Unsupported, UsageError, quoted
 
 __all__ = [
+    "ACCESS_ACL",
     "CAPABILITY",
     "MAX_ID",
     "IdMap",
     "IdRange",
     "OwnerMap",
+    "mode_without_acl",
     "parse_map",
     "parse_owner",
 ]
@@ -36,7 +38,9 @@ _NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
 
 #: The extended attribute of a file's capabilities.
 CAPABILITY = b"security.capability"
-_ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
+#: The extended attribute of a file's own ACL; directories have another one, to hand on.
+ACCESS_ACL = b"system.posix_acl_access"
+_ACLS = (ACCESS_ACL, b"system.posix_acl_default")
 
 # linux/capability.h: what the first 32 bits of a value say, besides flags in the lowest byte.
 _REVISION, _REVISION_2, _REVISION_3 = 0xFF000000, 0x02000000, 0x03000000
@@ -44,7 +48,7 @@ _REVISION, _REVISION_2, _REVISION_3 = 0xFF000000, 0x02000000, 0x03000000
 _CAPABILITY_2 = 20
 # linux/posix_acl_xattr.h: the version, and the tags of entries that have an id.
 _ACL_VERSION = b"\x02\0\0\0"
-_USER, _GROUP = 0x02, 0x08
+_USER, _GROUP_OBJ, _GROUP, _MASK = 0x02, 0x04, 0x08, 0x10
 _ENTRY = struct.Struct("<HHI")
 
 
@@ -153,6 +157,24 @@ class IdMap:
                 if first < last:
                     made.append(IdRange(start + first - host, to + first - from_, last - first))
         return IdMap(made)
+
+
+def mode_without_acl(mode: int, value: bytes) -> int:
+    """Return the mode of a file that loses its ACL.
+
+    acl(5), "Correspondence between ACL entries and file permission bits": with a mask the group
+    bits of the mode are the mask. Without the ACL they would be the owning group's permissions, of
+    which it perhaps has fewer.
+
+    Args:
+        mode: the mode.
+        value: of ``system.posix_acl_access``, as the kernel takes it.
+    """
+    if value[:4] != _ACL_VERSION or len(value) % _ENTRY.size != 4:
+        return mode
+    permissions: dict[int, int] = {tag: bits for tag, bits, _ in _ENTRY.iter_unpack(value[4:])}
+    group = permissions.get(_GROUP_OBJ, 7) & permissions.get(_MASK, 7)
+    return mode & ~0o070 | group << 3
 
 
 def _shared(one: IdRange, other: IdRange) -> int:

@@ -46,13 +46,15 @@ _TYPES: dict[Kind, bytes] = {
     "fifo": b"fifo",
 }
 _KINDS = {text: kind for kind, text in _TYPES.items()}
-_TIME = re.compile(rb"(-?[0-9]{1,19})\.([0-9]{9})")
+_TIME = re.compile(rb"(-?[0-9]{1,18})\.([0-9]{9})")
 _MODE = re.compile(rb"[0-7]{4}")
 _NUMBER = re.compile(rb"[0-9]{1,20}")
 _DEVICE = re.compile(rb"native,([0-9]{1,10}),([0-9]{1,10})")
 #: Bytes of a line: a path of the longest that there may be, escaped, or an attribute's value.
 MAX_LINE = 1 << 20
 _NAME = 255
+# Linux has 12 bits for a device's major number and 20 for its minor one.
+_MAJORS, _MINORS = 1 << 12, 1 << 20
 
 #: What gives a node as it is written: its final owner, mode and extended attributes.
 Final = Callable[[Node], Node]
@@ -228,6 +230,8 @@ def _describe(node: Node, fields: dict[bytes, bytes]) -> None:
     elif node.kind in ("char", "block"):
         found = _matched(_DEVICE, fields.pop(b"device", b""), "device")
         node.rdev = int(found[1]), int(found[2])
+        if node.rdev[0] >= _MAJORS or node.rdev[1] >= _MINORS:
+            raise MalformedRecord("a device that Linux does not have")
 
 
 def _owner(text: bytes) -> int:
