@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -353,11 +354,18 @@ def test_extended_attributes_are_chosen_by_patterns(
 
 
 def test_a_file_whose_acl_is_dropped_is_open_to_nobody_else(processes: str) -> None:
-    got = written(
-        [[file(b"f", mode=0o674, xattrs={b"system.posix_acl_access": ACL})]],
-        policy=OutputPolicy(xattrs=(b"user.*",)),
-    )
+    members = [file(b"f", mode=0o674, xattrs={b"system.posix_acl_access": ACL})]
+    policy = OutputPolicy(xattrs=(b"user.*",))
+    with workshop() as where:
+        report = extract([members], where, policy=policy)
+        got = snapshot(where / "rootfs")
+        with ociroot.open(where / "image") as source:
+            options = ociroot.ExportOptions(policy=policy)
+            exported = source.image().export(where / "rootfs.tar", options)
+        with tarfile.open(where / "rootfs.tar") as archived:
+            assert archived.getmember("./f").mode == 0o644
     assert (got[b"f"].mode, got[b"f"].xattrs) == (0o644, {})
+    assert report.warnings == exported.warnings == ()
 
 
 def test_without_a_wish_nothing_stands_between_tree_and_writer(

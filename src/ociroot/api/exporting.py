@@ -16,6 +16,7 @@ from ..limits import Limits
 from ..notices import ImageWarning, Notices
 from ..outputs.compress import Compressor
 from ..outputs.formats import ChosenFormat, chosen_format
+from ..outputs.policy import loses_set_id
 from ..outputs.shape import find_subtree
 from ..outputs.sink import feed
 from ..outputs.stream.options import SinkOptions, Write
@@ -226,7 +227,7 @@ def _shaped(root: Directory, options: ExportOptions, limits: Limits, notices: No
         with located(member=parent.path_of(name)):
             if not policy.writes(node):
                 del parent.entries[name]
-            elif policy.final(node).mode != node.mode:
+            elif loses_set_id(node, policy.final(node)):
                 notices.add("set-id-owner", parent.path_of(name))
     return root
 

@@ -22,7 +22,7 @@ from ..rootfs.operations import Operations
 from ..tar.stream import Data
 from .ids import ACCESS_ACL, mode_without_acl
 from .override import can_hold, override_xattrs
-from .policy import SET_ID, duplicate
+from .policy import duplicate, loses_set_id
 from .shape import MovedSubtree, Shape, find_subtree
 from .sink import Files, depth_first
 
@@ -223,7 +223,7 @@ class FinalOperations:
             made = duplicate(node)
             made.uid, made.gid = self._ours
             made.xattrs = None
-        if (made.mode ^ node.mode) & SET_ID:
+        if loses_set_id(node, made):
             self._notices.add("set-id-owner", to.path_of(name))
         return self._recorded(to, name, made) if self._record else made
 
@@ -284,7 +284,7 @@ class FinalOperations:
         """Return the attributes that a directory of the output gets."""
         with located(member=directory.path() or b"/"):
             final = self._policy.final(directory)
-        if (final.mode ^ directory.mode) & SET_ID:
+        if loses_set_id(directory, final):
             self._notices.add("set-id-owner", made.path())
         if not self._record:
             return final

@@ -107,6 +107,11 @@ class OutputPolicy(msgspec.Struct, frozen=True, kw_only=True):
         return made
 
 
+def loses_set_id(node: Node, made: Node) -> bool:
+    """Say whether what a node was made into has fewer set-id bits, which a warning counts."""
+    return bool((node.mode ^ made.mode) & SET_ID)
+
+
 def without_privileges(node: Node) -> Node:
     """Return a file as it is to whoever runs it with no more rights than their own."""
     made = duplicate(node)
