@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -350,6 +351,49 @@ def test_fuse_overlayfs_shows_what_attributes_record(place: Path) -> None:
     assert len(kept) == 11
     want, got = ({path: tree[path] for path in kept} for tree in (want, got))
     assert differences(want, got, {"xattrs", "links"}) == []
+
+
+@pytest.mark.parametrize("at", range(0, 60, 4))
+def test_what_was_stopped_can_be_done_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """A failure of any of the calls that change something; then without it."""
+    extract(place, "root", ExtractOptions())
+    tree = recorded(place)
+    calls = 0
+
+    def failing(name: str) -> Callable[..., Any]:
+        real = getattr(os, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == at + 1:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return real(*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in (
+            "fchown",
+            "fchmod",
+            "chown",
+            "chmod",
+            "setxattr",
+            "removexattr",
+            "utime",
+            "mknod",
+        ):
+            patch.setattr(os, name, failing(name))
+        try:
+            apply_owners(tree)
+        except ociroot.DestinationError as error:
+            assert "EIO" in str(error)
+        else:
+            assert calls <= at
+    assert apply_owners(tree).warnings == ()
+    assert differences(snapshot(place / "root"), snapshot(tree)) == []
 
 
 class mounted_by_fuse:

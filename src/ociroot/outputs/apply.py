@@ -121,7 +121,11 @@ def apply_record(fd: int, root: Directory, notices: Notices) -> Counts:
     Raises:
         DestinationError: something in the tree is not as the record says, or cannot be changed.
     """
-    return _Applier(fd, root, notices).run()
+    try:
+        applier = _Applier(fd, root, notices)
+    except OSError as error:
+        raise DestinationError.from_os(error, "look at the tree") from error
+    return applier.run()
 
 
 class _Applier:
