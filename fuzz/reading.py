@@ -12,6 +12,7 @@ from ociroot.layers.changeset import changes
 from ociroot.limits import DEFAULTS
 from ociroot.notices import Notices
 from ociroot.sources.archive import ArchiveFiles
+from ociroot.sources.blob import OpenFile
 from ociroot.tar.entry import Entry
 from ociroot.tar.names import clean
 from ociroot.tar.numbers import decimal, number, seconds
@@ -34,12 +35,12 @@ Seen = tuple[list[tuple[object, ...]], tuple[str, str] | None]
 def archive(data: bytes) -> None:
     """The image archive: every member is inside the file, and is found by its name."""
     with undisturbed(), memory_file(data) as path:
-        fd = os.open(path, os.O_RDONLY)
+        opened = OpenFile(os.open(path, os.O_RDONLY))
         try:
-            files = ArchiveFiles(fd, DEFAULTS)
+            files = ArchiveFiles(opened, DEFAULTS)
         except OcirootError as error:
             refusal(error)
-            os.close(fd)
+            opened.end()
             return
         for name in (*_ASKED, *(os.fsdecode(name) for name in files.names)):
             found = files.get(name)

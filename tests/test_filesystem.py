@@ -33,7 +33,19 @@ from ociroot.layers.spool import LayerSpool
 from ociroot.limits import DEFAULTS
 from ociroot.spec.digest import Digest
 
-from .support.build import Layer, Member, archive, digest, directory, file, link, symlink, tar
+from .support.build import (
+    Image,
+    Layer,
+    Member,
+    archive,
+    archive_of,
+    digest,
+    directory,
+    file,
+    link,
+    symlink,
+    tar,
+)
 from .support.counting import counting
 from .support.docker import docker_archive
 from .support.model import ModelRefusal, expected
@@ -354,6 +366,17 @@ def test_a_layer_alone(image: Path) -> None:
             assert not fs.exists("/etc")
         with pytest.raises(ociroot.UsageError, match="there is no layer 3"):
             source.image().filesystem(layer=3)
+
+
+def test_its_warnings_are_those_of_the_merged_image(tmp_path: Path) -> None:
+    """Those of the selection, and those of the layers."""
+    layer = [file(b"f"), Member(b"s", "symlink", target=b"t", xattrs={b"trusted.overlay.x": b"y"})]
+    images = [Image([layer], platform=("linux", "s390x"))]
+    with ociroot.open(archive_of(tmp_path / "image.tar", images)) as source:
+        image = source.image()
+        with image.filesystem() as fs:
+            assert fs.warnings == image.merged().warnings
+            assert [each.code for each in fs.warnings[:1]] == ["platform"]
 
 
 # -- When what is read, and how often --------------------------------------------------------------

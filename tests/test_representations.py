@@ -40,6 +40,19 @@ def test_representations_tell_what_it_is(archive: str) -> None:
         assert repr(node) == f"<Node file size=5 mode=0644 {os.geteuid()}:{os.getegid()}>"
 
 
+def test_representations_tell_what_is_closed(archive: str) -> None:
+    with ociroot.open(archive) as source:
+        fs, other = source.image().filesystem(), source.image().filesystem()
+        assert repr(fs) == f"<FileSystem of {archive}>"
+        fs.close()
+        assert repr(fs) == f"<FileSystem of {archive}, closed>"
+        assert repr(other) == f"<FileSystem of {archive}>"
+        with pytest.raises(ociroot.ClosedSource, match="the file system is closed"), fs:
+            pass
+    assert repr(source) == f"<OpenedSource {archive} oci-archive, closed>"
+    assert repr(other) == f"<FileSystem of {archive}, closed>"
+
+
 READS: dict[str, Callable[[Any, Any, Any], object]] = {
     "listing": lambda source, image, merged: source.listing(),
     "image": lambda source, image, merged: source.image(),
@@ -52,6 +65,11 @@ READS: dict[str, Callable[[Any, Any, Any], object]] = {
     "compression": lambda source, image, merged: image.layers[0].compression,
     "files": lambda source, image, merged: next(merged.files([])),
     "read": lambda source, image, merged: next(merged.read(ociroot.Node("file", 0))),
+    "filesystem": lambda source, image, merged: image.filesystem(),
+    "usage": lambda source, image, merged: image.usage(),
+    "events": lambda source, image, merged: next(image.layer_events("x")),
+    "snapshot": lambda source, image, merged: image.snapshot(),
+    "again": lambda source, image, merged: source.__enter__(),
 }
 source_listing: list[ociroot.FoundImage] = []
 

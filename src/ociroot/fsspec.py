@@ -142,7 +142,7 @@ class OciFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
             with remote.open(path, "rb") as file:
                 while chunk := file.read(CHUNK):
                     spool.write(chunk)
-            yield f"/proc/self/fd/{spool.fd}"
+            yield f"/proc/self/fd/{spool.file.fileno()}"
         finally:
             spool.close()
 

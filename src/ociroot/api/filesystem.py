@@ -73,15 +73,17 @@ class FileSystem:
     3
     """
 
-    def __init__(self, layers: MergedLayers) -> None:
+    def __init__(self, layers: MergedLayers, warnings: tuple[ImageWarning, ...] = ()) -> None:
         """See :meth:`Image.filesystem`."""
         self._layers = layers
+        self._warnings = warnings
 
     def __repr__(self) -> str:
         state = ", closed" if self._layers.closed else ""
         return f"<{type(self).__name__} of {printable(self._layers.source_name)}{state}>"
 
     def __enter__(self) -> Self:
+        self._layers.check_open()
         return self
 
     def __exit__(
@@ -98,8 +100,8 @@ class FileSystem:
 
     @property
     def warnings(self) -> tuple[ImageWarning, ...]:
-        """What came up when the layers were merged."""
-        return self._layers.merged().warnings
+        """The warnings from the selection of the image and from the merge of its layers."""
+        return self._warnings + self._layers.merged().warnings
 
     # What is at a path.
 

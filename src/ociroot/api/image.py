@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import msgspec
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .extraction import Report
     from .filesystem import FileSystem
     from .merged import Merged
+    from .merged_layers import MergedLayers
 
 __all__ = ["Image"]
 
@@ -66,8 +68,10 @@ class Image:
         found: ChosenImage,
         warnings: tuple[ImageWarning, ...],
         tmpdir: str | os.PathLike[str] | None = None,
+        filesystems: WeakSet[MergedLayers] | None = None,
     ) -> None:
         self._source = source
+        self._filesystems = filesystems
         self._tmpdir = os.fspath(tmpdir) if tmpdir is not None else None
         self._found = found
         self._blobs = resolve_layers(source, found)
@@ -254,7 +258,10 @@ class Image:
         if layer is not None:
             self._check_number(layer)
         options = MergeOptions(layer, strict, tmpdir or self._tmpdir, progress)
-        return FileSystem(MergedLayers(self._source, self._blobs, options))
+        layers = MergedLayers(self._source, self._blobs, options)
+        if self._filesystems is not None:
+            self._filesystems.add(layers)
+        return FileSystem(layers, self.warnings)
 
     def _cache(self, names: Iterable[bytes]) -> ContentCache:
         from ..rootfs.contents import ContentCache

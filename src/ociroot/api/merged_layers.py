@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import RLock
 from typing import NamedTuple
 
@@ -64,12 +66,33 @@ class MergedState(NamedTuple):
     limits: Limits
 
 
+class _Access:
+    """Tracks whether a file system and its source are open, and owns the temporary file.
+
+    Open files refer to this, not to :class:`MergedLayers`, which refers to them: without a cycle,
+    the temporary file is removed as soon as nothing can read it. The threads of a pipeline that
+    has ended, which are in cycles, refer to the spool alone.
+    """
+
+    def __init__(self, source: Source, spool: LayerSpool) -> None:
+        self.source = source
+        self.spool = spool
+        self.closed = False
+
+    def __del__(self) -> None:
+        self.spool.abandon()
+
+    def check(self) -> None:
+        self.source.check_open()
+        if self.closed:
+            raise ClosedSource("the file system is closed", source=self.source.name)
+
+
 class MergedLayers:
     """The layers of an image, merged and verified on first use; each is read at most once more.
 
     Attributes:
         source_name: the name of the image's source in messages.
-        closed: whether it has been closed.
     """
 
     def __init__(self, source: Source, blobs: tuple[LayerBlob, ...], options: MergeOptions) -> None:
@@ -81,22 +104,41 @@ class MergedLayers:
             options: how they are merged.
         """
         self.source_name = source.name
-        self.closed = False
+        self._spool = LayerSpool(options.tmpdir, source.limits)
+        self._access = _Access(source, self._spool)
         self._source = source
         self._blobs = blobs
         self._options = options
-        self._spool = LayerSpool(options.tmpdir, source.limits)
         self._lock = RLock()
         self._state: MergedState | None = None
         self._bytes: dict[int, LayerBytes] = {}
+        # Whether layers are being read: the lock does not keep out a callback of the same thread.
+        self._reading = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._access.closed
 
     def close(self) -> None:
         """Remove the temporary file, and release the tree."""
         with self._lock:
-            self.closed = True
+            self._access.closed = True
             self._state = None
             self._bytes.clear()
-            self._spool.close()
+            if not self._reading:
+                self._spool.close()
+
+    @contextmanager
+    def _read_layers(self) -> Iterator[None]:
+        """Keep the temporary file until layers have been read into it."""
+        self._reading = True
+        try:
+            yield
+        finally:
+            self._reading = False
+            if self.closed:
+                self._spool.close()
 
     def check_open(self) -> None:
         """Check that the file system and its source are open.
@@ -104,9 +146,7 @@ class MergedLayers:
         Raises:
             ClosedSource: one of them has been closed.
         """
-        if self.closed:
-            raise ClosedSource("the file system is closed", source=self.source_name)
-        self._source.check_open()
+        self._access.check()
 
     def merged(self, *, spool: bool = False) -> MergedState:
         """Return the merged file system.
@@ -138,7 +178,7 @@ class MergedLayers:
             return MergedState(tree, plan.layers, reports, plain, notices.warnings(), limits)
 
         try:
-            with located(source=self.source_name):
+            with self._read_layers(), located(source=self.source_name):
                 return apply_with_retry(
                     self._blobs, options.strict, attempt, limits=limits, only=options.layer
                 )
@@ -166,14 +206,18 @@ class MergedLayers:
                     blob = layer.blob
                 else:
                     blob = self._spool.get(layer) or self._decompressed(layer)
-                found = LayerBytes(blob, layer.label, self.source_name, self.check_open)
+                found = LayerBytes(blob, layer.label, self.source_name, self._access.check)
                 self._bytes[number] = found
         return found
 
     def _decompressed(self, layer: LayerBlob) -> FileRange:
         """Decompress a layer into the temporary file, and verify it."""
         try:
-            with tuned(), Pipeline([layer], self._source.limits, self._spool) as pipeline:
+            with (
+                self._read_layers(),
+                tuned(),
+                Pipeline([layer], self._source.limits, self._spool) as pipeline,
+            ):
                 try:
                     for _ in pipeline.chunks():
                         pass

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
+from weakref import WeakSet
 
 import msgspec
 
@@ -25,6 +26,9 @@ from ..spec.platform import Platform
 from .image import Image
 from .options import SourceOptions
 
+if TYPE_CHECKING:
+    from .merged_layers import MergedLayers
+
 __all__ = ["OpenedSource", "open"]
 
 
@@ -38,11 +42,15 @@ class OpenedSource:
         self._ref = ref
         self._tmpdir = tmpdir
         self._catalog = Catalog(source)
+        self._filesystems: WeakSet[MergedLayers] = WeakSet()
+        self._closed = False
 
     def __repr__(self) -> str:
-        return f"<OpenedSource {printable(self._source.name)} {self.form}>"
+        state = ", closed" if self._closed else ""
+        return f"<OpenedSource {printable(self._source.name)} {self.form}{state}>"
 
     def __enter__(self) -> Self:
+        self._source.check_open()
         return self
 
     def __exit__(
@@ -54,8 +62,12 @@ class OpenedSource:
         self.close()
 
     def close(self) -> None:
-        """Close its files; its images can no longer be read."""
+        """Close its files, and its images' file systems; they can no longer be read."""
+        self._closed = True
+        # First, so that no file system waits for layers to be read to their ends.
         self._source.close()
+        for layers in list(self._filesystems):
+            layers.close()
 
     @property
     def form(self) -> str:
@@ -98,7 +110,8 @@ class OpenedSource:
     def _load(self, found: FoundImage, warnings: tuple[ImageWarning, ...]) -> Image:
         self._source.check_open()
         with located(source=self._source.name):
-            return Image(self._source, self._catalog.load(found), warnings, self._tmpdir)
+            chosen = self._catalog.load(found)
+            return Image(self._source, chosen, warnings, self._tmpdir, self._filesystems)
 
     def image(
         self,

@@ -6,7 +6,7 @@ import os
 
 from ..images.layers import LayerBlob
 from ..limits import Limits
-from ..sources.blob import FileRange, LocalBlob, OpenFile
+from ..sources.blob import FileRange, LocalBlob
 from ..sources.spool import SpoolFile
 from ..spec.digest import Digest
 
@@ -56,7 +56,6 @@ class LayerSpool:
             return False
         if self._file is None:
             self._file = SpoolFile(self._tmpdir, self._limits)
-            self._open = OpenFile(self._file.fd)
         # The bytes of an unfinished pass are overwritten.
         self._start = max((kept.offset + kept.size for kept in self._layers.values()), default=0)
         if self._file.size != self._start:
@@ -78,7 +77,7 @@ class LayerSpool:
         """Record that the layer is complete."""
         assert self._file is not None and self._writing is not None  # noqa: S101
         size = self._file.size - self._start
-        self._layers[self._writing] = FileRange(self._open, self._start, size)
+        self._layers[self._writing] = FileRange(self._file.file, self._start, size)
 
     def get(self, layer: LayerBlob) -> FileRange | None:
         """Return the range with a layer's uncompressed bytes; None if they are not kept."""
@@ -92,9 +91,14 @@ class LayerSpool:
         """Discard all layers."""
         self._layers.clear()
 
+    def abandon(self) -> None:
+        """Remove the file, with a warning if nobody has closed it."""
+        if self._file is not None:
+            self._file.file.abandon()
+
     def close(self) -> None:
         """Remove the file."""
         self._layers.clear()
         if self._file is not None:
-            self._open.end()
+            self._file.close()
             self._file = None

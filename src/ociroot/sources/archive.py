@@ -30,13 +30,15 @@ _NAME = 256
 class ArchiveSource(FilesSource):
     """An oci-archive, a docker-archive, or both at once."""
 
-    def __init__(self, name: str, fd: int, limits: Limits, packed: int | None = None) -> None:
+    def __init__(
+        self, name: str, file: OpenFile, limits: Limits, packed: int | None = None
+    ) -> None:
         """Index an archive.
 
         Args:
             name: the path of the archive; ``-`` is standard input.
-            fd: an open regular file with the uncompressed archive; the source closes it, unless
-                this constructor fails.
+            file: a regular file with the uncompressed archive; the source closes it, unless this
+                constructor fails.
             limits: bound the images.
             packed: the size in bytes of the compressed archive; None: it was not compressed.
 
@@ -45,7 +47,7 @@ class ArchiveSource(FilesSource):
         """
         # Standard input can be a file, too, which must not be removed with the destination.
         path = os.path.realpath("/proc/self/fd/0" if name == "-" else name)
-        super().__init__(name, ArchiveFiles(fd, limits), limits, (path,))
+        super().__init__(name, ArchiveFiles(file, limits), limits, (path,))
         self._packed = packed
 
     @property
@@ -66,11 +68,11 @@ class ArchiveFiles:
         names: the first names in the archive, to detect what it is.
     """
 
-    def __init__(self, fd: int, limits: Limits) -> None:
+    def __init__(self, file: OpenFile, limits: Limits) -> None:
         """Index an archive.
 
         Args:
-            fd: an open regular file; this object closes it, unless the constructor fails.
+            file: a regular file; this object closes it, unless the constructor fails.
             limits: bound its members; a long name counts as several. An image has a few members per
                 layer.
 
@@ -78,7 +80,7 @@ class ArchiveFiles:
             MalformedImage: it is not a valid tar archive.
             LimitExceeded: it has more members than any image.
         """
-        self._file = OpenFile(fd)
+        self._file = file
         self._blobs: dict[bytes, FileRange] = {}
         self._links: dict[bytes, bytes] = {}
         # Members that are neither files nor links, and duplicate members.
@@ -86,6 +88,7 @@ class ArchiveFiles:
         self._twice: set[bytes] = set()
         self.names: list[bytes] = []
         count = 0
+        fd = file.fileno()
         stream = FileStream(fd, os.fstat(fd).st_size)
         common: list[bytes] | None = None
         try:

@@ -7,7 +7,8 @@ download, so only code without an alternative does it, and documents it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, runtime_checkable
 
@@ -19,6 +20,8 @@ __all__ = ["STEP", "Blob", "FileBlob", "FileRange", "Lifetime", "LocalBlob", "Op
 
 #: The default size of a chunk in bytes.
 STEP = 256 << 10
+
+_UNCLOSED = "an image or its file system was not closed; both are context managers"
 
 
 class Blob(Protocol):
@@ -107,12 +110,22 @@ class Lifetime:
 
 
 class OpenFile(Lifetime):
-    """A file that is open as long as its source."""
+    """A file that is open as long as its source, or as long as anything refers to it."""
 
     def __init__(self, fd: int) -> None:
         """Take over an open descriptor."""
         super().__init__()
         self._fd = fd
+
+    def __del__(self) -> None:
+        self.abandon()
+
+    # The default is bound here, because modules are cleared while an interpreter ends.
+    def abandon(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        """Close the file, with a warning if it is still open, as Python's own files do."""
+        if not self._is_over:
+            self.end()
+            _warn(_UNCLOSED, ResourceWarning, source=self)
 
     def fileno(self) -> int:
         """Return the descriptor.

@@ -74,11 +74,11 @@ def open_source(
             return _checked(DirectorySource(name, shared, limits))
         if shared_blobs is not None:
             raise SourceError("shared blobs require a layout directory, and it is not a directory")
-        fd, packed = _archive(name, tmpdir, progress, limits)
+        file, packed = _archive(name, tmpdir, progress, limits)
         try:
-            source = ArchiveSource(name, fd, limits, packed)
+            source = ArchiveSource(name, file, limits, packed)
         except BaseException:
-            os.close(fd)
+            file.end()
             raise
         return _checked(source)
 
@@ -113,23 +113,24 @@ def _archive(
     tmpdir: str | os.PathLike[str] | None,
     progress: ProgressCallback | None,
     limits: Limits,
-) -> tuple[int, int | None]:
-    """Return a descriptor of a regular file with the uncompressed archive.
+) -> tuple[OpenFile, int | None]:
+    """Return a regular file with the uncompressed archive.
 
     Also return the size in bytes of the compressed archive, or None if it was not compressed.
     """
     try:
         # O_NONBLOCK: do not wait for the writer of a FIFO; it has no effect on regular files.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-        fd = os.dup(0) if name == "-" else os.open(name, flags)
+        file = OpenFile(os.dup(0) if name == "-" else os.open(name, flags))
     except OSError as error:
         raise SourceError(f"cannot open: {os.strerror(error.errno or 0)}") from error
     try:
-        status = os.fstat(fd)
+        status = os.fstat(file.fileno())
         regular = stat.S_ISREG(status.st_mode)
         if not regular and name != "-":
             raise SourceError("this is not a regular file", remedy="`-` reads standard input")
-        chunks = FileRange(OpenFile(fd), 0, status.st_size).chunks(CHUNK) if regular else _piped(fd)
+        whole = FileRange(file, 0, status.st_size)
+        chunks = whole.chunks(CHUNK) if regular else _piped(file.fileno())
         first = next(chunks, b"")
         while len(first) < 2048 and (more := next(chunks, b"")):
             first += more
@@ -140,15 +141,15 @@ def _archive(
                 raise Unsupported(f"this is {what}, not a container image", remedy=remedy)
         compression = sniff(first)
         if regular and compression == "none":
-            return fd, None
+            return file, None
         total = status.st_size if regular else 0
         counted = _Counted(chain((first,), chunks), total, progress)
         unpacked = decompress(compression, counted, limits)
         spooled = spool(unpacked, total, tmpdir, limits)
     except BaseException:
-        os.close(fd)
+        file.end()
         raise
-    os.close(fd)
+    file.end()
     return spooled, counted.done
 
 

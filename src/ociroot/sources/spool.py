@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from ..errors import DestinationError
 from ..limits import Limits
 from ..space import SpaceBudget
+from .blob import OpenFile
 
 __all__ = ["SpoolFile", "spool"]
 
@@ -18,7 +19,7 @@ _NO_RESERVE = "; --max-spool, of what it may take, does without this reserve"
 
 def spool(
     chunks: Iterator[bytes], least: int, tmpdir: str | os.PathLike[str] | None, limits: Limits
-) -> int:
+) -> OpenFile:
     """Write chunks to a file that has no name, and is gone when it is closed.
 
     Args:
@@ -28,7 +29,7 @@ def spool(
         limits: on its size.
 
     Returns:
-        The file's descriptor.
+        The open file.
 
     Raises:
         DestinationError: the file system would be full, or nearly so.
@@ -42,14 +43,14 @@ def spool(
     except BaseException:
         file.close()
         raise
-    return file.fd
+    return file.file
 
 
 class SpoolFile:
     """A file without a name that is written within the limits, and is gone when it is closed.
 
     Attributes:
-        fd: its descriptor.
+        file: the open file.
         size: how many bytes have been written.
     """
 
@@ -68,24 +69,26 @@ class SpoolFile:
         directory = tmpdir if tmpdir is not None else os.environ.get("TMPDIR", "/tmp")  # noqa: S108
         try:
             self._directory = os.fspath(directory)
-            self.fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError:
             # It may be another one, or one without such files.
             import tempfile  # 7 ms
 
             self._directory = os.fspath(tmpdir) if tmpdir is not None else tempfile.gettempdir()
             with self._errors(), tempfile.TemporaryFile(dir=self._directory) as file:
-                self.fd = os.dup(file.fileno())
+                fd = os.dup(file.fileno())
+        self.file = OpenFile(fd)
         self._budget = self._new_budget()
 
     def _new_budget(self) -> SpaceBudget:
         # As for the destination, not where the user has said how much it may be.
         reserved = self._limits.spool is None
+        directory = self._directory  # a function that kept this object would make a cycle
         return SpaceBudget(
-            self.fd,
+            self.file.fileno(),
             remedy=_REMEDY + (_NO_RESERVE if reserved else ""),
             reserved=reserved,
-            so_far=lambda: f" to decompress it in {self._directory}",
+            so_far=lambda: f" to decompress it in {directory}",
         )
 
     @contextmanager
@@ -116,22 +119,20 @@ class SpoolFile:
         """
         self._budget.claim(len(data))
         self._limits.check("spool", self.size + len(data))
-        left = memoryview(data)
+        left, fd = memoryview(data), self.file.fileno()
         with self._errors():
             while left:
-                written = os.pwrite(self.fd, left, self.size)
+                written = os.pwrite(fd, left, self.size)
                 self.size += written
                 left = left[written:]
 
     def truncate(self, size: int) -> None:
         """Forget what was written behind some bytes."""
         with self._errors():
-            os.ftruncate(self.fd, size)
+            os.ftruncate(self.file.fileno(), size)
         self.size = size
         self._budget = self._new_budget()
 
     def close(self) -> None:
         """Close it, which removes it."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        self.file.end()
