@@ -57,6 +57,8 @@ _KINDS: dict[str, tuple[str, str | None]] = {
     "not-recorded": ("paths that the record does not have were not changed", None),
     "devices": ("devices were skipped: creating them is not permitted", None),
     "times": ("modification times were changed to values that the destination can store", None),
+    "nanoseconds": ("fractions of seconds of modification times were left out", None),
+    "acls": ("ACLs were left out: the format has none", None),
     "left-over": ("temporary or replaced files could not all be removed", None),
     "left-over-kept": (
         "what looks like the temporary directory of a killed run was not removed: another user "

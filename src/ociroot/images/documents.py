@@ -44,19 +44,22 @@ class Documents:
         self._bytes += size
         self.source.limits.check("documents", self._bytes)
 
-    def read(self, descriptor: Descriptor, kind: type[_Document]) -> _Document:
+    def verified(self, descriptor: Descriptor, what: str) -> bytes:
         """Read a document and verify it against its descriptor.
 
         descriptor.md, "Properties": content "SHOULD be verified against this digest", and "If the
         length of the retrieved content does not match the specified length, the content SHOULD NOT
-        be trusted". Nothing is parsed before that.
+        be trusted".
+
+        Args:
+            descriptor: its descriptor.
+            what: what kind of document it is, for messages.
 
         Raises:
-            OcirootError: it is missing, does not match its descriptor, or is malformed.
+            OcirootError: it is missing, or does not match its descriptor.
         """
-        name = f"{kind.__name__.lower()} {descriptor.parsed_digest.short}"
         source = self.source
-        with located(member=name):
+        with located(member=f"{what} {descriptor.parsed_digest.short}"):
             source.limits.check("document", descriptor.size)
             blob = source.blob(descriptor)
             if blob is None:
@@ -67,7 +70,18 @@ class Documents:
             found = Digest.of(content, descriptor.parsed_digest.algorithm)
             if found != descriptor.parsed_digest:
                 raise VerificationError(f"the digest is {found}, not {descriptor.digest}")
-            document = decode(content, kind, source.limits)
+        return content
+
+    def read(self, descriptor: Descriptor, kind: type[_Document]) -> _Document:
+        """Read a document, and decode it when it has been verified.
+
+        Raises:
+            OcirootError: as :meth:`verified`, or it is malformed.
+        """
+        what = kind.__name__.lower()
+        content = self.verified(descriptor, what)
+        with located(member=f"{what} {descriptor.parsed_digest.short}"):
+            document = decode(content, kind, self.source.limits)
             media_type = getattr(document, "media_type", "")
             if media_type and media_type != descriptor.media_type:
                 raise MalformedImage(
@@ -75,6 +89,21 @@ class Documents:
                     f"but its descriptor has {quoted(descriptor.media_type[:200])}"
                 )
         return document
+
+    def archived(self, name: str, image_id: Digest) -> bytes:
+        """Read a configuration of a docker-archive that has been read before.
+
+        Args:
+            name: the name of its file.
+            image_id: the digest that it had.
+
+        Raises:
+            VerificationError: it is another one now.
+        """
+        content = self.content(name)
+        if content is None or Digest.of(content) != image_id:
+            raise VerificationError("it changes while it is read", member=name)
+        return content
 
     def content(self, name: str) -> bytes | None:
         """Return the content of a file without a descriptor; None if it does not exist."""

@@ -135,6 +135,13 @@ class ChunkStream:
             self._at += passed
             size -= passed
 
+    def rest(self) -> Iterator[memoryview]:
+        """Read to the end, in chunks that are not changed any more."""
+        while self._at < len(self._chunk) or self._next():
+            piece = self._view[self._at :]
+            self._at = len(self._chunk)
+            yield piece
+
     def drain(self) -> None:
         """Read to the end: the digests include the bytes after the end marker."""
         while self._next():
