@@ -4,7 +4,7 @@
 set -eu
 
 packages='umoci skopeo buildah podman mmdebstrap crun runc lxc libarchive-tools zstd pigz
-squashfs-tools erofs-utils e2fsprogs btrfs-progs xfsprogs dosfstools fusefat attr acl libcap2-bin uidmap fuse-overlayfs git util-linux xz-utils tar
+squashfs-tools squashfs-tools-ng cpio erofs-utils e2fsprogs btrfs-progs xfsprogs dosfstools fusefat attr acl libcap2-bin uidmap fuse-overlayfs git util-linux xz-utils tar
 gcc libc6-dev libisal-dev libzstd-dev libssl-dev'
 
 command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || exit 0

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .limits import LimitMeaning, Limits
     from .notices import ImageWarning
     from .outputs.ids import IdMap, IdRange, OwnerMap
+    from .outputs.oci.documents import WrittenLayer
     from .outputs.policy import OutputPolicy
     from .outputs.stream.output import Writable
     from .outputs.userns import enter_user_namespace, subordinate_owners
@@ -162,6 +163,7 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "Writable",
+    "WrittenLayer",
     "__version__",
     "apply_owners",
     "as_bytes",
@@ -250,6 +252,7 @@ _HOMES = {
     "UsageError": "errors",
     "VerificationError": "errors",
     "Writable": "outputs.stream.output",
+    "WrittenLayer": "outputs.oci.documents",
     "apply_owners": "api.owners",
     "as_bytes": "tar.names",
     "as_text": "tar.names",

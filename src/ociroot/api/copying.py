@@ -11,11 +11,11 @@ from ..notices import Notices
 from ..outputs.directory.writer import DirectoryWriter
 from ..outputs.policy import OutputPolicy, without_privileges
 from ..outputs.sink import Files, feed
-from ..publish.directory import Staging, staged
+from ..publish.directory import PublishOptions, Staging, staged
 from ..publish.file import staged_file
 from ..rootfs.nodes import Directory, Node
 
-__all__ = ["copy_directory", "copy_file"]
+__all__ = ["copy_directory", "copy_file", "staged_directory"]
 
 
 def copy_directory(
@@ -45,7 +45,7 @@ def copy_directory(
         DestinationError: the destination cannot be used or written.
         OcirootError: a layer cannot be read.
     """
-    with _staged(destination, notices) as staging:
+    with staged_directory(destination, notices) as staging:
         policy = OutputPolicy(set_id=keep_set_id or os.geteuid() == 0)
         writer = DirectoryWriter(staging.fd, notices, policy, spare=spare)
         try:
@@ -56,11 +56,15 @@ def copy_directory(
 
 
 @contextmanager
-def _staged(destination: str | os.PathLike[str], notices: Notices) -> Iterator[Staging]:
+def staged_directory(
+    destination: str | os.PathLike[str],
+    notices: Notices,
+    options: PublishOptions = PublishOptions(),  # noqa: B008  # it is frozen
+) -> Iterator[Staging]:
     """Create a staging directory; its errors do not name options that only extraction has."""
     with ExitStack() as stack:
         try:
-            staging = stack.enter_context(staged(destination, notices))
+            staging = stack.enter_context(staged(destination, notices, options))
         except DestinationError as error:
             if (error.remedy or "").startswith("--"):
                 error.remedy = None

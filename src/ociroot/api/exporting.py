@@ -11,16 +11,20 @@ from itertools import chain
 
 import msgspec
 
-from ..errors import DestinationError, located
+from ..errors import DestinationError, UsageError, located
 from ..limits import Limits
 from ..notices import ImageWarning, Notices
 from ..outputs.compress import Compressor
 from ..outputs.formats import ChosenFormat, chosen_format
+from ..outputs.oci.documents import WrittenLayer
 from ..outputs.policy import loses_set_id
 from ..outputs.shape import find_subtree
-from ..outputs.sink import feed
+from ..outputs.sink import Sink, feed
+from ..outputs.squashfs import SquashfsSink
 from ..outputs.stream.options import SinkOptions, Write
 from ..outputs.stream.output import FileOutput, StreamOutput, Writable
+from ..outputs.stream.serial import one_stream
+from ..outputs.tool import ToolOutput
 from ..progress import Progress, ProgressCallback
 from ..publish.file import StagedFile, staged_file
 from ..rootfs.contents import streams
@@ -36,7 +40,7 @@ from .extraction import Extracted
 from .merged_layers import MergedLayers, MergedState, MergeOptions
 from .options import ExportOptions
 
-__all__ = ["ExportReport", "export"]
+__all__ = ["ExportReport", "export", "staged_output", "write_tree"]
 
 
 class ExportReport(msgspec.Struct, frozen=True):
@@ -48,13 +52,16 @@ class ExportReport(msgspec.Struct, frozen=True):
         format: the format.
         compression: the compression with its level; None: none.
         size: bytes that were written.
-        manifest: the digest of the manifest; None in a docker-archive, which has none.
-        image_id: the digest of the configuration, which is the image's ID.
+        manifest: the digest of the manifest, of an image that was written the new one; None in a
+            docker-archive, which has none.
+        image_id: the digest of the configuration, which is the image's ID; likewise.
         platform: what the image runs on.
         config: the image's configuration.
-        layers: the layers in the order in which they were applied.
+        layers: the layers in the order in which they were applied; empty where an image was
+            written without merging them.
         warnings: what came up.
         seconds: how long it took.
+        written: the layers of the image that was written; empty for any other format.
     """
 
     source: str
@@ -69,6 +76,7 @@ class ExportReport(msgspec.Struct, frozen=True):
     layers: tuple[LayerReport, ...]
     warnings: tuple[ImageWarning, ...]
     seconds: float
+    written: tuple[WrittenLayer, ...] = ()
 
 
 def export(
@@ -93,19 +101,23 @@ def export(
     """
     start = time.monotonic()
     path = os.fspath(destination) if isinstance(destination, str | os.PathLike) else None
-    chosen = chosen_format(path, options.format, options.compress)
+    _check_options(options)
+    chosen = chosen_format(
+        path, options.format, options.compress, options.tool, options.tool_options
+    )
     source, notices = exported.source, Notices(options.strict)
     with ExitStack() as stack:
-        output: FileOutput | StreamOutput
+        output: FileOutput | StreamOutput | ToolOutput
         staged: StagedFile | None = None
         if isinstance(destination, str | os.PathLike):
-            staged = stack.enter_context(_staged(destination, source, notices, options))
-            output = FileOutput(staged.fd, staged.name, reserved=source.limits.size is None)
+            staged = stack.enter_context(staged_output(destination, source, notices, options))
+            kind = FileOutput if chosen.tool is None else ToolOutput
+            output = kind(staged.fd, staged.name, reserved=source.limits.size is None)
             stack.callback(output.abandon)
         else:
             output = StreamOutput(destination)
         with located(source=source.name):
-            state = _written(exported, options, chosen, output, notices, progress)
+            state = write_tree(exported, options, chosen, output, notices, progress)
         if isinstance(output, FileOutput):
             output.close()
         if staged is not None:
@@ -115,7 +127,7 @@ def export(
         source=source.name,
         destination=path,
         format=chosen.name,
-        compression=str(chosen.compression) if chosen.compression is not None else None,
+        compression=_compression(chosen),
         size=output.size,
         manifest=image.descriptor.digest if image.descriptor is not None else None,
         image_id=str(image.image_id),
@@ -127,8 +139,26 @@ def export(
     )
 
 
+def _check_options(options: ExportOptions) -> None:
+    """Refuse options that are not for the format.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if options.squash or options.recompress is not None or options.annotations:
+        raise UsageError(
+            "layers and annotations are of an image: --format oci-archive, oci or docker-archive"
+        )
+
+
+def _compression(chosen: ChosenFormat) -> str | None:
+    if chosen.tool is not None:
+        return chosen.tool.compression
+    return str(chosen.compression) if chosen.compression is not None else None
+
+
 @contextmanager
-def _staged(
+def staged_output(
     destination: str | os.PathLike[str], source: Source, notices: Notices, options: ExportOptions
 ) -> Iterator[StagedFile]:
     """Make a staging directory for a file, where there may be one."""
@@ -154,11 +184,11 @@ def _staged(
         raise
 
 
-def _written(
+def write_tree(
     exported: Extracted,
     options: ExportOptions,
     chosen: ChosenFormat,
-    output: FileOutput | StreamOutput,
+    output: FileOutput | StreamOutput | ToolOutput,
     notices: Notices,
     progress: ProgressCallback | None,
 ) -> MergedState:
@@ -171,12 +201,13 @@ def _written(
         layers = MergedLayers(source, exported.blobs, merging)
         stack.callback(layers.close)
         state = layers.merged(spool=in_tree_order)
-        to_file = isinstance(output, FileOutput)
+        to_file = isinstance(output, FileOutput | ToolOutput)
         root = _shaped(state.tree.root, options, source.limits, notices)
         total = _size(root, to_file)
         write: Write = output.write
         if chosen.compression is not None:
-            compressor = Compressor(output.write, chosen.compression)
+            make = one_stream if chosen.format.one_stream else Compressor
+            compressor = make(output.write, chosen.compression)
             stack.callback(compressor.close)
             write = compressor.write
         elif isinstance(output, FileOutput):
@@ -190,7 +221,14 @@ def _written(
             to_file=to_file,
             newest=None if options.newest is None else options.newest * 10**9,
         )
-        sink = chosen.format.sink(_counted(write, total, progress), sink_options)
+        write = _counted(write, total, progress)
+        sink: Sink
+        if isinstance(output, ToolOutput):
+            assert chosen.tool is not None  # noqa: S101
+            sink = SquashfsSink(write, sink_options, output, chosen.tool)
+        else:
+            assert chosen.format.sink is not None  # noqa: S101
+            sink = chosen.format.sink(write, sink_options)
 
         def files(nodes: Iterable[Node]) -> Iterator[tuple[Node, Stream]]:
             return streams(state.layers, state.plain, nodes, source.limits)

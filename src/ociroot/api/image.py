@@ -141,11 +141,12 @@ class Image:
         *,
         progress: ProgressCallback | None = None,
     ) -> ExportReport:
-        """Write the root file system as an archive, to a file or a stream.
+        """Write the root file system, or the image again, to a file or a stream.
 
         Args:
-            destination: the path of a file, which appears whole or not at all; or a binary file
-                object, which gets nothing before all layers have been verified.
+            destination: the path of a file or, for a layout, of a directory, which appears whole
+                or not at all; or a binary file object, which gets nothing before all layers have
+                been verified.
             options: the format, the compression and more; None: by the name of the file.
             progress: called now and then, from this thread, with how far it is.
 
@@ -156,6 +157,7 @@ class Image:
             UsageError: there is no such format or compression.
             OcirootError: as :meth:`extract`.
         """
+        from ..outputs.formats import IMAGE_FORMATS
         from .exporting import export
         from .extraction import Extracted
 
@@ -164,6 +166,10 @@ class Image:
         if options.tmpdir is None:
             options = msgspec.structs.replace(options, tmpdir=self._tmpdir)
         image = Extracted(self._source, self._found, self._blobs, self.warnings)
+        if options.format in IMAGE_FORMATS:
+            from .exporting_image import export_image  # other formats do without
+
+            return export_image(image, destination, options, progress)
         return export(image, destination, options, progress)
 
     def merged(

@@ -66,9 +66,17 @@ class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How an image is exported.
 
     Attributes:
-        format: ``tar``; None: by the name of the file.
+        format: ``tar``, ``cpio``, ``squashfs``, or for an image again ``oci-archive``, ``oci`` (a
+            directory) or ``docker-archive``; None: by the name of the file.
         compress: ``gzip``, ``zstd`` or ``xz``, with a level after a colon, or ``none``; None: by
-            the name of the file.
+            the name of the file, and for squashfs ``zstd:3``.
+        tool: what writes squashfs: ``tar2sqfs``, ``sqfstar`` or ``mksquashfs``; None: tar2sqfs.
+        tool_options: further options for it.
+        squash: whether an image gets one layer with the merged tree.
+        recompress: how the layers of an image are compressed anew: ``gzip`` or ``zstd``, with a
+            level after a colon, or ``none``; None: they stay as they are, and the layer of
+            ``squash`` is compressed with ``gzip:6``.
+        annotations: those that are added to the manifest of an image.
         order: ``tree`` writes each directory with what is in it, for which compressed layers are
             decompressed into a temporary file. ``layers`` writes directories first and files as the
             layers hold them: the layers are read twice, and nothing is kept.
@@ -84,6 +92,11 @@ class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     format: str | None = None
     compress: str | None = None
+    tool: str | None = None
+    tool_options: tuple[str, ...] = ()
+    squash: bool = False
+    recompress: str | None = None
+    annotations: dict[str, str] = {}
     order: Literal["tree", "layers"] = "tree"
     newest: int | None = None
     force: bool = False

@@ -22,14 +22,19 @@ __all__ = ["export"]
 
 
 class _How(NamedTuple):
-    """What may be done; the fields are those of ``ExportOptions``, but for the last one."""
+    """What may be done; the fields are those of ``ExportOptions``, but for the last two."""
 
     format: str | None
     compress: str | None
+    tool: str | None
+    tool_options: tuple[str, ...]
+    squash: bool
+    recompress: str | None
     order: str
     force: bool
     sync: bool
     strict: bool
+    annotate: tuple[str, ...]
     clamp_mtime: bool
 
 
@@ -43,16 +48,40 @@ class _Output(NamedTuple):
 @click.command(cls=Command)
 @click.argument("image", type=PATH)
 @click.argument("out", type=PATH)
+@click.argument("tool_options", nargs=-1, metavar="[-- TOOL_OPTIONS]")
 @image_options
 @grouped("how", _How)
 @grouped("output", _Output)
 @shape_options
-@click.option("--format", metavar="FORMAT", help="tar. Default: by the name of OUT; for `-`, tar.")
+@click.option(
+    "--format",
+    metavar="FORMAT",
+    help="tar, cpio or squashfs; oci-archive, oci (a directory) or docker-archive for an image "
+    "again. Default: by the name of OUT; for `-`, tar.",
+)
 @click.option(
     "--compress",
     metavar="METHOD[:LEVEL]",
     help="gzip (1 to 9, default 6), zstd (1 to 22, default 3), xz (0 to 9, default 6) or none. "
-    "Default: by the name of OUT.",
+    "Default: by the name of OUT; for squashfs zstd:3.",
+)
+@click.option(
+    "--tool",
+    metavar="PROGRAM",
+    help="What writes squashfs: tar2sqfs (the default), sqfstar or mksquashfs.",
+)
+@click.option("--squash", is_flag=True, help="Give the image one layer, with the merged tree.")
+@click.option(
+    "--recompress",
+    metavar="METHOD[:LEVEL]",
+    help="Compress the layers of the image anew: gzip, zstd or none. Default: they stay as they "
+    "are; the layer of --squash gets gzip:6.",
+)
+@click.option(
+    "--annotate",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Add an annotation to the manifest; can be given several times.",
 )
 @click.option(
     "--order",
@@ -77,12 +106,17 @@ class _Output(NamedTuple):
 def export(
     image: str, out: str, choice: Choice, how: _How, output: _Output, shape: ShapeChoice
 ) -> None:
-    """Write the root file system of IMAGE as one archive, OUT.
+    """Write the root file system of IMAGE as one archive, OUT, or IMAGE as an image again.
 
-    The name of OUT tells the format: .tar, and .tar.gz, .tar.zst or .tar.xz for a compressed one.
-    `-` writes to stdout. The layers are merged as `ociroot extract` does it, and no root is needed:
-    the archive has all owners, devices, extended attributes and ACLs. The same image gives the same
-    bytes, whoever runs it and however its layers are compressed.
+    The name of OUT tells the format: .tar, .cpio, or .squashfs (.sqfs, .sfs); the first two with
+    .gz, .zst or .xz are compressed. `-` writes to stdout. The layers are merged as `ociroot
+    extract` does it, and no root is needed: a tar archive has all owners, devices, extended
+    attributes and ACLs; what cpio and squashfs cannot hold is counted in a warning. The same image
+    gives the same bytes, whoever runs it and however its layers are compressed.
+
+    squashfs is written by a program, which is given what follows `--` as options. The formats of an
+    image keep its layers as they are, unless --squash or --recompress says otherwise: one platform
+    is taken out of an image for many, or a docker-archive becomes a layout, or the reverse.
 
     A file appears whole, when all of the image has been verified, or not at all; nothing is written
     to stdout before that. Compressed layers are decompressed once, into a temporary file beside OUT
@@ -94,6 +128,8 @@ def export(
       docker save app | ociroot export - - | ssh host tar -xpC /srv/app
       ociroot export --map 0:100000:65536 --exclude /usr/share/doc app.tar app.tar.zst
       SOURCE_DATE_EPOCH=0 ociroot export --clamp-mtime app.tar app.tar.xz
+      ociroot export debian.tar debian.squashfs --compress zstd:19 -- --num-jobs 4
+      ociroot export --format oci-archive --recompress zstd:19 app.tar app.oci.tar
     """  # noqa: D301
     from .. import ExportOptions, tmpdir_for
 
@@ -103,6 +139,7 @@ def export(
     if to_stdout and sys.stdout.isatty():
         raise click.UsageError("an archive is not written to a terminal: redirect stdout")
     fields = how._asdict()
+    fields["annotations"] = _annotations(fields.pop("annotate"))
     if fields.pop("clamp_mtime"):
         fields["newest"] = _source_date_epoch()
     if not to_stdout:
@@ -124,6 +161,17 @@ def export(
         print_json(report)
 
 
+def _annotations(texts: tuple[str, ...]) -> dict[str, str]:
+    """Return the annotations of the command line."""
+    annotations: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise click.UsageError(f"{text!r} is no annotation: KEY=VALUE")
+        annotations[key] = value
+    return annotations
+
+
 def _source_date_epoch() -> int:
     """Return the time that the environment gives, in seconds since 1970."""
     text = os.environ.get("SOURCE_DATE_EPOCH", "")
@@ -142,7 +190,7 @@ def _show(report: ExportReport) -> None:
     compressed = f" {report.compression}" if report.compression is not None else ""
     destination = printable(report.destination) if report.destination is not None else "stdout"
     click.echo(
-        f"{report.platform}: {counted(len(report.layers), 'layer')}, "
+        f"{report.platform}: {counted(len(report.layers or report.written), 'layer')}, "
         f"{report.format}{compressed}, {size(report.size)} in {report.seconds:.1f} s "
         f"→ {destination}",
         err=True,

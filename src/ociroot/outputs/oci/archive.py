@@ -25,7 +25,7 @@ class ArchiveStore:
             fd: the file, open for reading and writing; it stays the caller's.
             reserved: whether a reserve of the file system is left free.
         """
-        self._file = OpenFile(fd)
+        self._file = OpenFile(os.dup(fd))
         self._writer = FileWriter(fd, SpaceBudget(fd, remedy=REMEDY, reserved=reserved))
 
     @property
@@ -60,6 +60,7 @@ class ArchiveStore:
 
     def close(self) -> None:
         """See :class:`Store`."""
+        self._file.end()
 
     def finish(self) -> None:
         """See :class:`Store`."""
