@@ -120,6 +120,53 @@ def test_each_call_fails_once(
     assert sorted(path.name for path in place.iterdir()) == ["image", "root"]
 
 
+@pytest.mark.parametrize("name", (*CALLS, "fsync"))
+def test_each_call_fails_once_with_a_record(
+    place: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As above; in the last step of all, that of the record, the tree may be there, and told."""
+    image, root, record = archive(place / "image", LAYERS), place / "root", place / "root.mtree"
+    options = ociroot.ExtractOptions(
+        record="mtree",
+        filter=ociroot.PathFilter(excludes=[b"/d/f"]),
+        policy=ociroot.OutputPolicy(owners=ociroot.OwnerMap.parse("0:0:9", "0:0:9", "5:5")),
+        sync=name == "fsync",
+    )
+    with ociroot.open(image) as source:
+        source.image().extract(root, options)
+    whole, lines = snapshot(root), record.read_bytes()
+    assert b"./d/h type=file" in lines
+    assert b"./d/f" not in lines
+    for number in range(1, 400):
+        subprocess.run(["rm", "-rf", root, record], check=True)
+        faults = Faults(name, ANSWERS[number % len(ANSWERS)])
+        faults.fails_at = number
+        error: Exception | None = None
+        with ociroot.open(image) as source:
+            chosen = source.image()
+            with monkeypatch.context() as patched:
+                patched.setattr(os, name, faults)
+                try:
+                    chosen.extract(root, options)
+                except (DestinationError, SourceError) as failed:
+                    error = failed
+        assert not record.exists() or (root.exists() and record.read_bytes() == lines)
+        if error is None:
+            assert record.exists()
+        if root.exists():
+            assert differences(whole, snapshot(root)) == []
+            assert error is None or f"{root} is complete" in str(error)
+        tally("a call to the kernel failed, with a record", "refused" if error else "the same tree")
+        if faults.count < number:
+            break  # no further such call
+    else:
+        raise AssertionError("it never ended")
+    subprocess.run(["rm", "-rf", root, record], check=True)
+    with ociroot.open(image) as source:
+        source.image().extract(root, options)
+    assert sorted(path.name for path in place.iterdir()) == ["image", "root", "root.mtree"]
+
+
 @pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE])
 def test_a_source_that_cannot_be_read(
     place: Path, monkeypatch: pytest.MonkeyPatch, code: int
