@@ -12,6 +12,7 @@ import tarfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -195,6 +196,45 @@ def test_a_closed_source_is_not_read(make: Make, tmp_path: Path) -> None:
             with pytest.raises(ociroot.ClosedSource), blob.opened():
                 pass
         assert empty.size == 0
+    finally:
+        for fd in others:
+            os.close(fd)
+
+
+@pytest.mark.parametrize("reading", ["chunks", "read_at", "opened"])
+def test_a_source_that_is_closed_during_a_read(
+    make: Make, tmp_path: Path, reading: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by another thread: what comes is of the blob, not of the file with its number."""
+    source = make(tmp_path, CONTENTS)
+    blob = blob_of(source, CONTENTS[0])
+    if not isinstance(blob, LocalBlob):
+        assert make is fetched
+        return
+    others: list[int] = []
+
+    def closing(work: Callable[..., Any]) -> Callable[..., Any]:
+        def closed_first(*args: Any) -> Any:
+            monkeypatch.undo()
+            source.close()
+            others.extend(os.open("/dev/zero", os.O_RDONLY) for _ in range(8))
+            return work(*args)
+
+        return closed_first
+
+    for name in ("pread", "dup"):
+        monkeypatch.setattr(os, name, closing(getattr(os, name)))
+    try:
+        if reading == "chunks":
+            assert next(blob.chunks(100)) == CONTENTS[0][:100]
+        elif reading == "read_at":
+            assert blob.read_at(100, 300) == CONTENTS[0][100:400]
+        else:
+            with blob.opened() as fd:
+                assert os.pread(fd, 300, blob.offset) == CONTENTS[0][:300]
+        assert others
+        with pytest.raises(ociroot.ClosedSource):
+            next(blob.chunks())
     finally:
         for fd in others:
             os.close(fd)

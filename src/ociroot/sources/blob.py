@@ -109,13 +109,31 @@ class Lifetime:
         self._is_over = True
 
 
+class _Handle:
+    """A descriptor that is closed when nothing refers to this object any more."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    # The default is bound here, because modules are cleared while an interpreter ends.
+    def __del__(self, _close: Callable[[int], None] = os.close) -> None:
+        _close(self.fd)
+
+
 class OpenFile(Lifetime):
-    """A file that is open as long as its source, or as long as anything refers to it."""
+    """A file that is open as long as its source, or as long as anything refers to it.
+
+    Another thread may close it at any time. Who reads keeps the handle meanwhile, and the last
+    reference to that closes the descriptor: the number belongs to this file until then. References
+    need no lock, and are right after an exception from a signal handler, too.
+    """
 
     def __init__(self, fd: int) -> None:
         """Take over an open descriptor."""
         super().__init__()
-        self._fd = fd
+        self._handle: _Handle | None = _Handle(fd)
 
     def __del__(self) -> None:
         self.abandon()
@@ -127,21 +145,29 @@ class OpenFile(Lifetime):
             self.end()
             _warn(_UNCLOSED, ResourceWarning, source=self)
 
-    def fileno(self) -> int:
-        """Return the descriptor.
+    def handle(self) -> _Handle:
+        """Return the handle, to be kept as long as its descriptor is used, and no longer.
 
         Raises:
-            ClosedSource: the source has been closed. The descriptor may refer to another file by
-                now.
+            ClosedSource: the source has been closed.
         """
-        self.check()
-        return self._fd
+        handle = self._handle
+        if handle is None:
+            raise ClosedSource("the source is closed")
+        return handle
+
+    def fileno(self) -> int:
+        """Return the descriptor, for who knows that the file is not closed meanwhile.
+
+        Raises:
+            ClosedSource: the source has been closed.
+        """
+        return self.handle().fd
 
     def end(self) -> None:
-        """Close the file, once."""
-        if not self._is_over:
-            super().end()
-            os.close(self._fd)
+        """Close the file, as soon as nobody reads it."""
+        super().end()
+        self._handle = None
 
 
 class FileRange(msgspec.Struct, frozen=True):
@@ -160,24 +186,34 @@ class FileRange(msgspec.Struct, frozen=True):
     @contextmanager
     def opened(self) -> Iterator[int]:
         """See :class:`LocalBlob`."""
-        # A duplicate, because the source may be closed meanwhile.
-        fd = os.dup(self.file.fileno())
+        handle = self.file.handle()
         try:
-            yield fd
+            yield handle.fd
         finally:
-            os.close(fd)
+            del handle  # which the traceback of an error would keep
 
     def chunks(self, step: int = STEP) -> Iterator[bytes]:
         """See :class:`Blob`."""
         at = 0
         while at < self.size:
-            data = _read(self.file.fileno(), self.offset + at, self.size - at, step)
+            data = self._next(at, step)
             at += len(data)
             yield data
 
+    def _next(self, at: int, step: int) -> bytes:
+        handle = self.file.handle()
+        try:
+            return _read(handle.fd, self.offset + at, self.size - at, step)
+        finally:
+            del handle
+
     def read_at(self, offset: int, size: int) -> bytes:
         """See :class:`LocalBlob`."""
-        return _read_exactly(self.file.fileno(), self.offset + offset, size)
+        handle = self.file.handle()
+        try:
+            return _read_exactly(handle.fd, self.offset + offset, size)
+        finally:
+            del handle
 
 
 class FileBlob(msgspec.Struct, frozen=True):

@@ -119,17 +119,18 @@ class SpoolFile:
         """
         self._budget.claim(len(data))
         self._limits.check("spool", self.size + len(data))
-        left, fd = memoryview(data), self.file.fileno()
+        left, handle = memoryview(data), self.file.handle()
         with self._errors():
             while left:
-                written = os.pwrite(fd, left, self.size)
+                written = os.pwrite(handle.fd, left, self.size)
                 self.size += written
                 left = left[written:]
 
     def truncate(self, size: int) -> None:
         """Forget what was written behind some bytes."""
+        handle = self.file.handle()
         with self._errors():
-            os.ftruncate(self.file.fileno(), size)
+            os.ftruncate(handle.fd, size)
         self.size = size
         self._budget = self._new_budget()
 
