@@ -9,6 +9,7 @@ import importlib.metadata
 import pickle
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,15 @@ def test_a_csv_by_its_url(image: Path, protocol: str, chained: str) -> None:
     assert rows == [{"name": "über", "size": "1"}, {"name": "b", "size": "2"}]
 
 
+@pytest.mark.parametrize("name", ["oci-archive:{}", "oci-archive:{}:b", "docker-archive:image.tar"])
+def test_a_transport_in_a_chain(image: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(image.parent)
+    named = {"annotations": {"org.opencontainers.image.ref.name": "b"}}
+    archive_of(image, [Image([[file(b"f", b"content")]], descriptor=named)])
+    with fsspec.open(f"oci://f::{name.format(image)}") as opened:
+        assert opened.read() == b"content"
+
+
 @pytest.mark.filterwarnings("ignore:UPath .oci. filesystem not explicitly implemented")
 def test_a_path_of_universal_pathlib(image: Path) -> None:
     path = UPath("oci://srv", fo=str(image))
@@ -179,7 +189,7 @@ def test_lists(fs: OciFileSystem) -> None:
     assert fs.ls("/srv/", detail=False) == ["srv/data.csv", "srv/more", "srv/nowhere"]
     types = {entry["name"]: entry["type"] for top in ("", "srv") for entry in fs.ls(top)}
     assert types == {
-        "data": "other",  # or what walks would go in circles
+        "data": "directory",
         "dev": "directory",
         "latest.csv": "file",
         "srv": "directory",
@@ -208,7 +218,8 @@ def test_info(fs: OciFileSystem) -> None:
 def test_finds(fs: OciFileSystem) -> None:
     assert fs.glob("srv/*.csv") == ["srv/data.csv"]
     assert fs.glob("**/*.txt") == ["srv/more/x.txt"]
-    assert fs.find("srv/more") == ["srv/more/up", "srv/more/x.txt"]
+    assert fs.find("srv/more") == ["srv/more/x.txt"]
+    assert fs.find("srv/more", withdirs=True) == ["srv/more", "srv/more/up", "srv/more/x.txt"]
     assert [top for top, _, _ in fs.walk("")] == ["", "dev", "srv", "srv/more"]
     assert fs.du("srv/more") == 10
 
@@ -228,6 +239,58 @@ def test_reads(fs: OciFileSystem, tmp_path: Path) -> None:
         fs.cat_file("dev/null")
     mapper = fs.get_mapper("srv/more")
     assert mapper["x.txt"] == b"0123456789"
+
+
+def test_what_is_found_can_be_read(fs: OciFileSystem) -> None:
+    """No link to a directory is found as a file, none is followed, and a directory is the same
+    to all methods.
+    """
+    for top in ("", "srv", "data", "srv/more"):
+        assert {entry["name"]: entry["type"] for entry in fs.ls(top) if entry["islink"]} == {
+            name: fs.info(name)["type"] if fs.exists(name) else "other"
+            for name in fs.ls(top, detail=False)
+            if fs.filesystem.is_symlink(name)
+        }
+    found = fs.find("")
+    assert found == ["latest.csv", "srv/data.csv", "srv/more/x.txt"]
+    assert set(fs.cat(found)) == set(found)
+    assert dict(fs.get_mapper("data")) == {"data.csv": CSV.encode(), "more/x.txt": b"0123456789"}
+    assert fs.find("srv/data.csv") == ["srv/data.csv"]
+    tops = [top for top, _, _ in fs.walk("data", topdown=False)]
+    assert tops == ["data/more", "data"]
+    names = next(iter(fs.walk("srv/more")))[1]
+    assert names == ["up"]
+
+
+def test_a_link_to_a_directory_is_not_copied_silently(fs: OciFileSystem, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="links to directories are not followed: srv/more/up"):
+        fs.get("srv/more", str(tmp_path / "more"), recursive=True)
+    assert (tmp_path / "more/x.txt").read_bytes() == b"0123456789"
+    assert [*(tmp_path / "more/up").iterdir()] == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fs.get("data/data.csv", str(tmp_path / "got"), recursive=True)
+    assert (tmp_path / "got").read_text() == CSV
+
+
+def test_limits(image: Path) -> None:
+    """They hold for an image that is opened by a URL, and for its copy in a temporary file."""
+    for limits in (ociroot.Limits(entries=1), {"entries": 1}):
+        with pytest.raises(ociroot.LimitExceeded, match="entries"):
+            fsspec.filesystem("oci", fo=str(image), limits=limits).ls("")
+        with pytest.raises(ociroot.LimitExceeded, match="entries"):
+            fsspec.open(f"oci://srv/data.csv::{image}", oci={"limits": limits}).open()
+    assert fsspec.filesystem("oci", fo=str(image), limits={"entries": 1000}).ls("")
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/image.tar", image.read_bytes())
+    with pytest.raises(ociroot.LimitExceeded, match="temporary file"):
+        fsspec.filesystem("oci", fo="memory://image.tar", limits={"spool": 100}).ls("")
+    memory.rm("/image.tar")
+    with pytest.raises(TypeError, match="entrys"):
+        fsspec.filesystem("oci", fo=str(image), limits={"entrys": 1})
+    with pytest.raises(TypeError, match="OciFileSystem has no option 'plattform'"):
+        fsspec.filesystem("oci", fo=str(image), plattform="arm64")
+    assert fsspec.filesystem("oci", fo=str(image), use_listings_cache=False).ls("")
 
 
 WRITES: dict[str, Callable[[OciFileSystem], object]] = {
@@ -254,6 +317,16 @@ WRITES: dict[str, Callable[[OciFileSystem], object]] = {
     "put_file": lambda fs: fs.put_file(__file__, "new"),
     "upload": lambda fs: fs.upload(__file__, "new"),
 }
+UNKNOWN: dict[str, Callable[[OciFileSystem], object]] = {
+    "created": lambda fs: fs.created("srv/data.csv"),
+    "sign": lambda fs: fs.sign("srv/data.csv"),
+}
+
+
+@pytest.mark.parametrize("ask", UNKNOWN.values(), ids=UNKNOWN)
+def test_what_no_image_has(fs: OciFileSystem, ask: Callable[[OciFileSystem], object]) -> None:
+    with pytest.raises(NotImplementedError):
+        ask(fs)
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Lock
 from typing import IO, Any, NoReturn
 
@@ -31,13 +33,24 @@ import ociroot
 from .api.fileinfo import FileInfo
 from .api.filesystem import FileSystem
 from .compression import CHUNK
-from .errors import PathError, UsageError
-from .limits import DEFAULTS
+from .errors import PathError, UsageError, printable
+from .limits import Limits
 from .sources.spool import SpoolFile
 
 __all__ = ["OciFileSystem"]
 
 _TYPES = {"file": "file", "dir": "directory"}
+# The options of fsspec itself, which its AbstractFileSystem takes.
+_OF_FSSPEC = {
+    "add_aliases",
+    "add_docs",
+    "asynchronous",
+    "listings_expiry_time",
+    "loop",
+    "max_paths",
+    "skip_instance_cache",
+    "use_listings_cache",
+}
 
 
 class OciFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not typed
@@ -67,8 +80,7 @@ class OciFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         ref: str = "",
         digest: str = "",
         tmpdir: str | None = None,
-        target_protocol: str | None = None,
-        target_options: dict[str, Any] | None = None,
+        limits: Limits | Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         """Describe an image.
@@ -80,17 +92,32 @@ class OciFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
             ref: a name of it.
             digest: its digest, or the beginning of one.
             tmpdir: where what is compressed is decompressed to; None: the system's place.
-            target_protocol: the file system that ``fo`` is of, where a URL names it after ``::``.
-            target_options: arguments of that file system.
-            options: fsspec's own.
+            limits: the limits on the image: :class:`ociroot.Limits`, or a mapping of its fields;
+                None: the defaults.
+            options: fsspec's own; of a URL with ``::``, ``target_protocol`` and ``target_options``
+                are the file system that ``fo`` is of, and its arguments.
+
+        Raises:
+            TypeError: there is no such option, or no such limit.
         """
+        target = options.pop("target_protocol", None), options.pop("target_options", None) or {}
+        unknown = sorted(options.keys() - _OF_FSSPEC)
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no option {unknown[0]!r}")
         super().__init__(**options)
         if not fo:
             raise UsageError("no image is named: oci://PATH::IMAGE, or the argument fo")
         self.fo = os.fspath(fo)
+        if isinstance(limits, Mapping):
+            limits = Limits(**limits)
+        self._source_options = ociroot.SourceOptions(limits=limits or Limits(), tmpdir=tmpdir)
         self._platform, self._ref, self._digest = platform, ref, digest
-        self._tmpdir = tmpdir
-        self._target = (target_protocol, target_options or {})
+        self._target: tuple[str | None, dict[str, Any]] = target
+        if target[0] == "file" and not os.path.lexists(self.fo):
+            # fsspec takes `::oci-archive:image.tar` for a file of the current directory.
+            transport = self.fo.removeprefix(f"{Path.cwd()}/")
+            if ociroot.image_exists(transport):
+                self.fo, self._target = transport, (None, {})
         self._opened: FileSystem | None = None
         self._lock = Lock()
         self._stack = ExitStack()
@@ -112,9 +139,7 @@ class OciFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         with self._lock:
             if self._opened is None:
                 with self._local() as path, ExitStack() as stack:
-                    source = stack.enter_context(
-                        ociroot.open(path, ociroot.SourceOptions(tmpdir=self._tmpdir))
-                    )
+                    source = stack.enter_context(ociroot.open(path, self._source_options))
                     image = source.image(
                         platform=self._platform, ref=self._ref, digest=self._digest
                     )
@@ -137,7 +162,7 @@ class OciFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         if isinstance(remote, LocalFileSystem):
             yield path
             return
-        spool = SpoolFile(self._tmpdir, DEFAULTS)
+        spool = SpoolFile(self._source_options.tmpdir, self._source_options.limits)
         try:
             with remote.open(path, "rb") as file:
                 while chunk := file.read(CHUNK):
@@ -171,8 +196,7 @@ class OciFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         """Return what is in a directory, or what a file is.
 
-        A symbolic link to a file is a ``file``. One to a directory is ``other``: it may lead back
-        to where it is, and nothing that walks shall go in circles.
+        As :meth:`info`, it follows symbolic links; one that leads to nothing is ``other``.
         """
         path = self._strip_protocol(path)
         fs = self.filesystem
@@ -183,8 +207,61 @@ class OciFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
 
     def _entry(self, name: str) -> dict[str, Any]:
         link, fs = self.filesystem.lstat(name), self.filesystem
-        leads_to_file = link.kind == "symlink" and fs.is_file(name)
-        return _described(name, link, fs.stat(name) if leads_to_file else link)
+        leads_to_something = link.kind == "symlink" and fs.exists(name)
+        return _described(name, link, fs.stat(name) if leads_to_something else link)
+
+    def walk(self, path: str, *args: Any, below: bool = False, **options: Any) -> Iterator[Any]:
+        """Walk through directories as fsspec does.
+
+        As for :func:`os.walk`, a symbolic link to a directory is among the directories, and is not
+        followed: it may lead to a directory above it.
+
+        Args:
+            path: the directory to begin at, which may be a link.
+            args: fsspec's arguments.
+            below: whether this directory was found in another one.
+            options: fsspec's arguments; it hands unknown ones on to the directories below.
+        """
+        if not (below and self.filesystem.is_symlink(self._strip_protocol(path))):
+            yield from super().walk(path, *args, below=True, **options)
+
+    def find(
+        self,
+        path: str,
+        maxdepth: int | None = None,
+        withdirs: bool = False,
+        detail: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Return all files below a path, as fsspec does.
+
+        Without ``withdirs``, these are the files that can be opened: no devices, and no links that
+        lead to nothing or to directories.
+        """
+        found = super().find(path, maxdepth, withdirs, detail=True, **options)
+        if not withdirs:
+            found = {name: info for name, info in found.items() if info.get("type") != "other"}
+        return found if detail else list(found)
+
+    def get(self, rpath: Any, lpath: Any, recursive: bool = False, **options: Any) -> Any:
+        """Copy files to local ones, as fsspec does.
+
+        No link is made of a symbolic link: a file is copied, and of a directory that only a link
+        leads to, an empty directory is made, with a warning.
+        """
+        if recursive:
+            paths = self.expand_path(rpath, recursive=True, maxdepth=options.get("maxdepth"))
+            above = {self._parent(path) for path in paths}
+            fs = self.filesystem
+            links = [path for path in paths if path not in above and fs.is_symlink(path)]
+            links = [path for path in links if fs.is_dir(path)]
+            if links:
+                more = f", and {len(links) - 1} more" if links[1:] else ""
+                warnings.warn(
+                    f"links to directories are not followed: {printable(links[0])}{more}",
+                    stacklevel=2,
+                )
+        return super().get(rpath, lpath, recursive=recursive, **options)
 
     def modified(self, path: str) -> datetime:
         """Return when a file was modified."""
@@ -204,7 +281,7 @@ class OciFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         raise PathError(errno.EROFS, str(path), "an image cannot be modified")
 
     mkdir = makedirs = rmdir = _rm = rm = rm_file = cp_file = mv = touch = _refuse
-    put_file = pipe_file = sign = created = _refuse
+    put_file = pipe_file = _refuse
 
 
 def _described(path: str, link: FileInfo, info: FileInfo) -> dict[str, Any]:
