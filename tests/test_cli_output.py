@@ -36,6 +36,8 @@ WRITING = {
     "help-of-the-limits": ("ls", "--help-limits"),
     "version": ("--version",),
     "completion": (),
+    "export": ("export", "--quiet", "S", "-"),
+    "export-json": ("export", "--quiet", "--json", "S", "T"),
     "extract-json": ("extract", "--quiet", "--json", "S", "D"),
 }
 COMMANDS = pytest.mark.parametrize("name", WRITING)
@@ -50,7 +52,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def words(name: str, image: Path, place: Path) -> list[str]:
     """Return the arguments of a command with its files."""
-    known = {"S": str(image), "D": str(place / "root")}
+    known = {"S": str(image), "D": str(place / "root"), "T": str(place / "root.tar")}
     return [known.get(word, word.replace("S:", f"{image}:")) for word in WRITING[name]]
 
 

@@ -214,7 +214,7 @@ def history(history_by_umoci: RealImage) -> tuple[Path, Snapshot]:
 def test_debians_ten_layers(program: str, history: tuple[Path, Snapshot], tmp_path: Path) -> None:
     out, wanted = history
     assert len(wanted) > 1000
-    found = unpack(program, out, out.parent / f"by-{program.partition(' ')[0]}")
+    found = unpack(program, out, tmp_path / "tree")
     assert unexplained(program, wanted, found) == []
 
 
@@ -241,5 +241,4 @@ def test_podman_imports_it(history: tuple[Path, Snapshot], workshop: Path) -> No
     finally:
         podman("image", "umount", "--force", image)
         podman("rmi", "--force", image)
-    # The root's time is podman's own.
-    assert differences(wanted, found, lambda path, what: (path, what) == (b".", "mtime_ns")) == []
+    assert unexplained("podman import", wanted, found) == []

@@ -140,20 +140,32 @@ def peak(path: Path, root: Path) -> int:
     return result.peak
 
 
+def exporting(path: Path, tmpdir: Path) -> int:
+    """Export to a pipe in a child process and return its peak resident set size in bytes."""
+    result = measured("export", "--quiet", "--max-ratio=1000000", f"--tmpdir={tmpdir}", path, "-")
+    assert (result.code, result.err) == (0, "")
+    return result.peak
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 def test_a_large_file(scratch: Path, compression: str) -> None:
     need_tools(COMPRESSORS[compression][0])
     root = scratch / "root"
-    used = peak(image(scratch / "image.tar", compression, one_large_file), root)
+    made = image(scratch / "image.tar", compression, one_large_file)
+    used = peak(made, root)
     assert (root / "large").stat().st_size == FILE_SIZE
     assert used < 200 * MEGABYTE
+    (root / "large").unlink()
+    assert exporting(made, scratch) < 150 * MEGABYTE
 
 
 @pytest.mark.slow
 def test_many_entries(scratch: Path) -> None:
     need_tools(COMPRESSORS["zstd"][0])
     root = scratch / "root"
-    used = peak(image(scratch / "image.tar", "zstd", many_entries), root)
+    made = image(scratch / "image.tar", "zstd", many_entries)
+    used = peak(made, root)
     assert sum(len(files) + len(dirs) for _, dirs, files in os.walk(root)) == ENTRIES + 2
     assert used < 400 * MEGABYTE
+    assert exporting(made, scratch) < 400 * MEGABYTE

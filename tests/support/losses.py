@@ -59,6 +59,12 @@ LOSSES = [
         "mtime_ns",
         lambda path, record: record.mtime_ns < 0 and record.mtime_ns % 10**9 != 0,
     ),
+    Loss(
+        "podman import",
+        "times before 1970, and that of the root directory",
+        "mtime_ns",
+        lambda path, record: path == b"." or record.mtime_ns < 0,
+    ),
 ]
 
 #: How each program of the table unpacks an archive from its standard input.
