@@ -67,15 +67,18 @@ def test_of_both_forms_the_attribute_counts(tmp_path: Path) -> None:
 
 def test_names_without_numbers_are_left_out_with_a_warning(tmp_path: Path) -> None:
     members = [
-        file(b"f", pax={b"SCHILY.acl.access": NAMES}, xattrs={b"user.a": b"1"}),
+        file(b"f", mode=0o670, pax={b"SCHILY.acl.access": NAMES}, xattrs={b"user.a": b"1"}),
         directory(b"d", pax={b"SCHILY.acl.access": TEXT, b"SCHILY.acl.default": NAMES}),
-        file(b"g", pax={b"SCHILY.acl.access": NAMES}),
+        file(b"g", mode=0o670, pax={b"SCHILY.acl.access": NAMES}),
     ]
     path = archive(tmp_path / "image.tar", [members])
     with ociroot.open(str(path)) as source:
         merged = source.image().merged(strict=True)
         (entry, *_) = source.image().layers[0].entries()
     assert entry.xattrs == {b"user.a": b"1", b"SCHILY.acl.access": NAMES}
+    modes = {name: node.mode for _, name, node in merged.tree.root.walk()}
+    # The group bits were the mask, which would give the owning group more than the ACL does.
+    assert modes == {b"f": 0o640, b"d": 0o755, b"g": 0o640}
     found = {name: node.xattrs for _, name, node in merged.tree.root.walk()}
     assert found == {b"f": {b"user.a": b"1"}, b"d": {ACCESS: ACL}, b"g": None}
     (warning,) = merged.warnings

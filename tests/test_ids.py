@@ -18,11 +18,11 @@ from ociroot.outputs.ids import (
     IdMap,
     IdRange,
     OwnerMap,
-    mode_without_acl,
     parse_map,
     parse_owner,
 )
 from ociroot.outputs.subids import subordinate_map
+from ociroot.tar.acl import mode_without_acl
 
 from .support.namespace import in_namespace
 from .support.needs import need_tools

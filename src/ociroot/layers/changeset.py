@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 from ..errors import MalformedImage
 from ..notices import Notices
-from ..tar.acl import KEYWORDS
+from ..tar.acl import ACCESS, KEYWORDS, mode_without_text
 from ..tar.entry import Entry
 from ..tar.names import clean
 from ..tar.reader import SLASH
@@ -142,6 +142,8 @@ def _check_xattrs(entry: Entry, notices: Notices) -> None:
             # Only the system that wrote the archive can map the names: this host must not, and the
             # image's own /etc/passwd may change in a later layer.
             notices.add("acl-names", entry.name)
+            if KEYWORDS[keyword] == ACCESS and ACCESS not in xattrs:
+                entry.mode = mode_without_text(entry.mode, xattrs[keyword])
             xattrs = {name: value for name, value in xattrs.items() if name not in KEYWORDS}
             entry.xattrs = xattrs or None
     try:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..errors import MalformedImage, printable
-from ..tar.acl import GROUP, GROUP_OBJ, MASK, NO_ID, OTHER, USER, USER_OBJ, decode
+from ..tar.acl import ACCESS, DEFAULT, GROUP, GROUP_OBJ, MASK, NO_ID, OTHER, USER, USER_OBJ, decode
 
 __all__ = ["check_xattrs"]
 
-_ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
 _CAPABILITY = b"security.capability"
 # linux/capability.h: each revision with the bytes of its value; the lowest bit is a flag.
 _REVISIONS = {0x02000000: 20, 0x03000000: 24}
@@ -31,7 +30,7 @@ def check_xattrs(xattrs: Mapping[bytes, bytes]) -> None:
     if not _NAMELESS.isdisjoint(xattrs):
         name = next(filter(_NAMELESS.__contains__, xattrs))
         raise MalformedImage(f"an extended attribute without a name after {printable(name)}")
-    for name in (_CAPABILITY, *_ACLS):
+    for name in (_CAPABILITY, ACCESS, DEFAULT):
         value = xattrs.get(name)
         if value is not None and not (
             _is_capability(value) if name == _CAPABILITY else _is_acl(value)

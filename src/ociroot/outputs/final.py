@@ -19,8 +19,8 @@ from ..notices import Notices
 from ..rootfs.filter import Position
 from ..rootfs.nodes import Directory, Node
 from ..rootfs.operations import Operations
+from ..tar.acl import ACCESS, mode_without_acl
 from ..tar.stream import Data
-from .ids import ACCESS_ACL, mode_without_acl
 from .override import can_hold, override_xattrs
 from .policy import duplicate, loses_set_id
 from .shape import MovedSubtree, Shape, find_subtree
@@ -234,8 +234,8 @@ class FinalOperations:
         lost = 0
         if node.kind != "symlink":
             made.mode = node.mode & 0o777 | (0o700 if node.kind == "dir" else 0o600)
-            if node.xattrs and ACCESS_ACL in node.xattrs:
-                made.mode = mode_without_acl(made.mode, node.xattrs[ACCESS_ACL])
+            if node.xattrs and ACCESS in node.xattrs:
+                made.mode = mode_without_acl(made.mode, node.xattrs[ACCESS])
         if self._record == "xattr" and can_hold(node):
             made.xattrs, lost = override_xattrs(node)
         else:

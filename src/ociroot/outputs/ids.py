@@ -9,21 +9,19 @@ for a process in such a namespace (user_namespaces(7), capabilities(7)).
 from __future__ import annotations
 
 import re
-import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ..errors import Unsupported, UsageError, quoted
+from ..tar import acl
 
 __all__ = [
-    "ACCESS_ACL",
     "CAPABILITY",
     "MAX_ID",
     "IdMap",
     "IdRange",
     "OwnerMap",
-    "mode_without_acl",
     "parse_map",
     "parse_owner",
 ]
@@ -38,18 +36,11 @@ _NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
 
 #: The extended attribute of a file's capabilities.
 CAPABILITY = b"security.capability"
-#: The extended attribute of a file's own ACL; directories have another one, to hand on.
-ACCESS_ACL = b"system.posix_acl_access"
-_ACLS = (ACCESS_ACL, b"system.posix_acl_default")
 
 # linux/capability.h: what the first 32 bits of a value say, besides flags in the lowest byte.
 _REVISION, _REVISION_2, _REVISION_3 = 0xFF000000, 0x02000000, 0x03000000
 # Bytes of a value of revision 2, to which revision 3 adds the id of a root user.
 _CAPABILITY_2 = 20
-# linux/posix_acl_xattr.h: the version, and the tags of entries that have an id.
-_ACL_VERSION = b"\x02\0\0\0"
-_USER, _GROUP_OBJ, _GROUP, _MASK = 0x02, 0x04, 0x08, 0x10
-_ENTRY = struct.Struct("<HHI")
 
 
 class IdRange(NamedTuple):
@@ -157,24 +148,6 @@ class IdMap:
                 if first < last:
                     made.append(IdRange(start + first - host, to + first - from_, last - first))
         return IdMap(made)
-
-
-def mode_without_acl(mode: int, value: bytes) -> int:
-    """Return the mode of a file that loses its ACL.
-
-    acl(5), "Correspondence between ACL entries and file permission bits": with a mask the group
-    bits of the mode are the mask. Without the ACL they would be the owning group's permissions, of
-    which it perhaps has fewer.
-
-    Args:
-        mode: the mode.
-        value: of ``system.posix_acl_access``, as the kernel takes it.
-    """
-    if value[:4] != _ACL_VERSION or len(value) % _ENTRY.size != 4:
-        return mode
-    permissions: dict[int, int] = {tag: bits for tag, bits, _ in _ENTRY.iter_unpack(value[4:])}
-    group = permissions.get(_GROUP_OBJ, 7) & permissions.get(_MASK, 7)
-    return mode & ~0o070 | group << 3
 
 
 def _shared(one: IdRange, other: IdRange) -> int:
@@ -300,7 +273,7 @@ class OwnerMap:
             Unsupported: the map does not cover one of the ids.
         """
         made = dict(xattrs)
-        for name in _ACLS:
+        for name in acl.KEYWORDS.values():
             if name in made:
                 made[name] = self.acl(made[name])
         if CAPABILITY in made:
@@ -319,19 +292,20 @@ class OwnerMap:
         Raises:
             Unsupported: the map does not cover one of them.
         """
-        if value[:4] != _ACL_VERSION or len(value) % _ENTRY.size != 4:
+        entries = acl.decode(value)
+        if entries is None:
             return value  # empty, or of a version that Linux does not have
-        made = [_ACL_VERSION]
+        made: list[acl.AclEntry] = []
         named = set()
-        for tag, permissions, number in _ENTRY.iter_unpack(value[4:]):
-            if tag in (_USER, _GROUP):
-                what = "an ACL's user" if tag == _USER else "an ACL's group"
-                number = self._uid(number, what) if tag == _USER else self._gid(number, what)
+        for tag, permissions, number in entries:
+            if tag in (acl.USER, acl.GROUP):
+                what = "an ACL's user" if tag == acl.USER else "an ACL's group"
+                number = self._uid(number, what) if tag == acl.USER else self._gid(number, what)
                 if (tag, number) in named:
                     continue
                 named.add((tag, number))
-            made.append(_ENTRY.pack(tag, permissions, number))
-        return b"".join(made)
+            made.append((tag, permissions, number))
+        return acl.encode(made)
 
     def capability(self, value: bytes) -> bytes:
         """Return a file's capabilities as a user namespace with this map gives them.

@@ -10,7 +10,7 @@ symbolic link, a device or a FIFO cannot be recorded, and ``trusted.*`` attribut
 from __future__ import annotations
 
 from ..rootfs.nodes import HOST_XATTRS, Node
-from .ids import ACCESS_ACL, mode_without_acl
+from ..tar.acl import ACCESS, mode_without_acl
 
 __all__ = ["OVERRIDE_STAT", "can_hold", "override_stat", "override_xattrs"]
 
@@ -29,8 +29,8 @@ def can_hold(node: Node) -> bool:
 def override_stat(node: Node) -> bytes:
     """Return the value of the attribute: ``UID:GID:MODE:TYPE``, of less than 64 bytes."""
     mode = node.mode
-    if node.xattrs and ACCESS_ACL in node.xattrs:  # which is not recorded
-        mode = mode_without_acl(mode, node.xattrs[ACCESS_ACL])
+    if node.xattrs and ACCESS in node.xattrs:  # which is not recorded
+        mode = mode_without_acl(mode, node.xattrs[ACCESS])
     return b"%d:%d:%04o:%b" % (node.uid, node.gid, mode, _TYPES[node.kind])
 
 

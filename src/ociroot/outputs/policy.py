@@ -15,7 +15,8 @@ import msgspec
 
 from ..errors import Unsupported
 from ..rootfs.nodes import HOST_XATTRS, Node
-from .ids import ACCESS_ACL, CAPABILITY, OwnerMap, mode_without_acl
+from ..tar.acl import ACCESS, mode_without_acl
+from .ids import CAPABILITY, OwnerMap
 
 __all__ = ["SET_ID", "OutputPolicy", "duplicate", "without_privileges"]
 
@@ -93,8 +94,8 @@ class OutputPolicy(msgspec.Struct, frozen=True, kw_only=True):
         if node.xattrs is not None:
             kept = {n: v for n, v in node.xattrs.items() if self.keeps_xattr(n)}
             made.xattrs = kept or None
-            if ACCESS_ACL in node.xattrs and ACCESS_ACL not in kept:
-                made.mode = mode_without_acl(node.mode, node.xattrs[ACCESS_ACL])
+            if ACCESS in node.xattrs and ACCESS not in kept:
+                made.mode = mode_without_acl(node.mode, node.xattrs[ACCESS])
         if self.owner is not None:
             made.uid, made.gid = self.owner
             return made if (node.uid, node.gid) == self.owner else without_privileges(made)

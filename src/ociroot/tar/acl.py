@@ -18,6 +18,8 @@ from ..errors import MalformedImage, printable
 from ..limits import Limits
 
 __all__ = [
+    "ACCESS",
+    "DEFAULT",
     "GROUP",
     "GROUP_OBJ",
     "KEYWORDS",
@@ -30,6 +32,8 @@ __all__ = [
     "decode",
     "encode",
     "from_text",
+    "mode_without_acl",
+    "mode_without_text",
     "to_text",
 ]
 
@@ -38,11 +42,11 @@ USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x
 #: The ID in entries without a user or group.
 NO_ID = 0xFFFFFFFF
 
+#: The extended attributes of a file's own ACL, and of the one that a directory hands on.
+ACCESS, DEFAULT = b"system.posix_acl_access", b"system.posix_acl_default"
+
 #: The pax keywords of the text form, each with the extended attribute that it describes.
-KEYWORDS = {
-    b"SCHILY.acl.access": b"system.posix_acl_access",
-    b"SCHILY.acl.default": b"system.posix_acl_default",
-}
+KEYWORDS = {b"SCHILY.acl.access": ACCESS, b"SCHILY.acl.default": DEFAULT}
 
 #: Tag, permissions and ID.
 AclEntry = tuple[int, int, int]
@@ -55,6 +59,8 @@ _NAMES |= {MASK: b"mask", OTHER: b"other"}
 _TAGS = {b"user": (USER_OBJ, USER), b"group": (GROUP_OBJ, GROUP)}
 _TAGS |= {b"mask": (MASK, 0), b"other": (OTHER, 0)}
 _TEXT = re.compile(rb"([a-z]+):([^:]*):([r-][w-][x-])(?::([0-9]{1,10}))?")
+# The entries that the group bits of a mode stand for.
+_GROUP_CLASS = re.compile(rb"(group|mask)::([r-][w-][x-])")
 # The digits of the largest ID.
 _DIGITS = 10
 
@@ -69,6 +75,32 @@ def decode(value: bytes) -> list[AclEntry] | None:
 def encode(entries: Iterable[AclEntry]) -> bytes:
     """Write the kernel's form."""
     return _VERSION + b"".join(_ENTRY.pack(*entry) for entry in entries)
+
+
+def mode_without_acl(mode: int, value: bytes) -> int:
+    """Return the mode of a file that loses its ACL.
+
+    acl(5), "Correspondence between ACL entries and file permission bits": with a mask the group
+    bits of the mode are the mask. Without the ACL they would be the owning group's permissions, of
+    which it perhaps has fewer.
+
+    Args:
+        mode: the mode.
+        value: the ACL in the kernel's form.
+    """
+    entries = decode(value)
+    if not entries:
+        return mode
+    permissions = {tag: bits for tag, bits, _ in entries}
+    group = permissions.get(GROUP_OBJ, 7) & permissions.get(MASK, 7)
+    return mode & ~0o070 | group << 3
+
+
+def mode_without_text(mode: int, text: bytes) -> int:
+    """Return the mode of a file that loses the ACL of a text, as :func:`mode_without_acl` does."""
+    permissions = dict(_GROUP_CLASS.findall(text))
+    group = _bits(permissions.get(b"group", b"rwx")) & _bits(permissions.get(b"mask", b"rwx"))
+    return mode & ~0o070 | group << 3
 
 
 def to_text(value: bytes) -> bytes | None:
@@ -86,6 +118,10 @@ def to_text(value: bytes) -> bytes | None:
         name = b"%d" % who if tag in (USER, GROUP) else b""
         lines.append(b"%b:%b:%b" % (_NAMES[tag], name, _permissions(perm)))
     return b",".join(lines)
+
+
+def _bits(permissions: bytes) -> int:
+    return sum(bit for bit, char in zip((4, 2, 1), permissions, strict=True) if char != 45)
 
 
 def _permissions(perm: int) -> bytes:
@@ -133,7 +169,7 @@ def _entry(line: bytes) -> AclEntry | None:
     tags = _TAGS.get(match[1]) if match is not None else None
     if match is None or tags is None:
         raise _no_entry(line)
-    perm = sum(bit for bit, char in zip((4, 2, 1), match[3], strict=True) if char != 45)
+    perm = _bits(match[3])
     name, number = match[2], match[4]
     tag = tags[bool(name)]
     if not name:

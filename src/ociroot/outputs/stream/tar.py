@@ -14,7 +14,7 @@ from ...errors import OcirootError
 from ...limits import RATIO_FROM
 from ...rootfs.contents import iter_chunks
 from ...rootfs.nodes import Directory, Node
-from ...tar.acl import KEYWORDS
+from ...tar.acl import ACCESS, DEFAULT
 from ...tar.stream import BLOCK, Data
 from ...tar.writer import HeaderWriter, end_of_archive
 from ..policy import duplicate
@@ -27,7 +27,6 @@ _GATHERED = 1 << 20
 # Pieces from this size on are written as they are.
 _LARGE = 256 << 10
 _ROOT = b"./"
-_ACCESS_ACL, _DEFAULT_ACL = KEYWORDS.values()
 
 
 class TarSink:
@@ -121,10 +120,10 @@ class TarSink:
         if name.startswith(b"user.") and node.kind not in ("file", "dir"):
             self._options.notices.add("xattrs-user", name)
             return False
-        if name == _ACCESS_ACL and node.kind == "symlink":
+        if name == ACCESS and node.kind == "symlink":
             self._options.notices.add("xattrs-unsupported", name)
             return False
-        if name == _DEFAULT_ACL and node.kind != "dir":
+        if name == DEFAULT and node.kind != "dir":
             self._options.notices.add("xattrs-unsupported", name)
             return False
         return True
