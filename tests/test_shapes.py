@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import ociroot
-from ociroot import ExtractOptions, OutputPolicy, OwnerMap, PathFilter
+from ociroot import ExportOptions, ExtractOptions, OutputPolicy, OwnerMap, PathFilter
 from ociroot.api import extraction as extracting
 
 from .support.build import Layer, Member, archive, directory, file, link, symlink
@@ -296,7 +296,7 @@ def test_what_is_squashed_lends_no_rights(processes: str) -> None:
     assert got[b"cap"].xattrs == {b"user.a": b"b"}
     assert got[b"kept"].mode == 0o4755
     assert got[b"sgid"].mode == 0o2755
-    assert codes(report) == [("set-id-owner", 1)]
+    assert codes(report) == [("set-id-owner", 2)]
 
 
 def test_without_owners_everything_is_one_users(processes: str) -> None:
@@ -311,7 +311,39 @@ def test_without_owners_everything_is_one_users(processes: str) -> None:
     assert {(record.uid, record.gid) for record in got.values()} == {(0, 0)}
     assert (got[b"theirs"].mode, got[b"ours"].mode) == (0o755, 0o4755)
     assert got[b"cap"].xattrs == {}
-    assert codes(report) == [("set-id-owner", 1)]
+    assert codes(report) == [("set-id-owner", 2)]
+
+
+PRIVILEGED = [
+    file(b"suid", mode=0o4755, xattrs={b"user.a": b"b"}), file(b"sgid", mode=0o2711),
+    file(b"able", xattrs={b"security.capability": CAPABILITY, b"user.a": b"b"}),
+    file(b"plain"), directory(b"d", mode=0o2755),
+]  # fmt: skip
+
+
+def test_without_set_id_no_file_keeps_privileges(processes: str) -> None:
+    policy = OutputPolicy(set_id=False)
+    with workshop() as where:
+        report = extract([PRIVILEGED], where, policy=policy)
+        got = snapshot(where / "rootfs")
+        with ociroot.open(where / "image") as source:
+            exported = source.image().export(where / "root.tar", ExportOptions(policy=policy))
+        with tarfile.open(where / "root.tar") as tar:
+            archived = {member.name.removeprefix("./"): member for member in tar}
+    modes = {b"suid": 0o755, b"sgid": 0o711, b"able": 0o644, b"plain": 0o644, b"d": 0o2755}
+    assert {name: got[name].mode for name in modes} == modes
+    assert {name: archived[name.decode()].mode for name in modes} == modes
+    assert got[b"suid"].xattrs == got[b"able"].xattrs == {b"user.a": b"b"}
+    assert not [key for key in archived["able"].pax_headers if "capability" in key]
+    assert codes(report) == [("set-id", 3)]
+    assert [(each.code, each.count) for each in exported.warnings] == [("set-id", 3)]
+
+
+def test_attributes_that_record_owners_are_no_attributes_of_the_image() -> None:
+    """So the patterns for the image's attributes do not match them."""
+    layers = [[file(b"f", uid=7, mode=0o4755, xattrs={b"user.a": b"b"})]]
+    got = written(layers, policy=OutputPolicy(xattrs=()), record="xattr")
+    assert got[b"f"].xattrs == {b"user.containers.override_stat": b"7:0:4755:file"}
 
 
 # Devices and extended attributes.

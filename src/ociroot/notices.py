@@ -37,11 +37,13 @@ _KINDS: dict[str, tuple[str, str | None]] = {
     ),
     "links-below": ("hard links to files of lower layers were skipped", None),
     "set-id": (
-        "set-id bits were dropped because the owners are not kept; --preserve=mode keeps them",
+        "set-id bits or capabilities were dropped because the owners are not kept; --preserve=mode "
+        "keeps them",
         None,
     ),
     "set-id-owner": (
-        "set-id bits were dropped because the file gets another owner than the image says",
+        "set-id bits or capabilities were dropped because the file gets another owner than the "
+        "image says",
         None,
     ),
     "owners": (

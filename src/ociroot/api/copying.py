@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from ..errors import DestinationError
 from ..notices import Notices
 from ..outputs.directory.writer import DirectoryWriter
-from ..outputs.policy import OutputPolicy, without_privileges
+from ..outputs.policy import OutputPolicy
 from ..outputs.sink import Files, feed
 from ..publish.directory import PublishOptions, Staging, staged
 from ..publish.file import staged_file
@@ -37,8 +37,8 @@ def copy_directory(
         files: yields the contents of files.
         destination: a new path, an empty directory or an empty mount point.
         notices: collects warnings about what could not be created or set.
-        keep_set_id: whether files keep set-id bits even if their owners are not kept, which grants
-            the rights of another user.
+        keep_set_id: whether files keep set-id bits and capabilities even if their owners are not
+            kept, which grants the rights of another user.
         spare: whether to keep a reserve of the file system free.
 
     Raises:
@@ -98,13 +98,14 @@ def copy_file(
         OcirootError: its layer cannot be read.
     """
     with staged_file(destination, notices, force=force) as staging:
+        # What a single file loses is no warning: the documentation of the copy says so.
+        policy = OutputPolicy(set_id=keep_set_id)
         writer = DirectoryWriter(staging.fd, notices, OutputPolicy(devices="create"), spare=spare)
         root = Directory(None, b"", 0)
         try:
             if node.kind == "file":
                 for found, stream in files([node]):
-                    made = found if keep_set_id else without_privileges(found)
-                    writer.make_file(root, staging.name, made, stream)
+                    writer.make_file(root, staging.name, policy.final(found), stream)
             else:
                 writer.make_other(root, staging.name, node)
         finally:

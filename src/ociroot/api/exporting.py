@@ -17,7 +17,6 @@ from ..notices import ImageWarning, Notices
 from ..outputs.compress import Compressor
 from ..outputs.formats import ChosenFormat, chosen_format
 from ..outputs.oci.documents import WrittenLayer
-from ..outputs.policy import loses_set_id
 from ..outputs.shape import find_subtree
 from ..outputs.sink import Sink, feed
 from ..outputs.squashfs import SquashfsSink
@@ -265,8 +264,10 @@ def _shaped(root: Directory, options: ExportOptions, limits: Limits, notices: No
         with located(member=parent.path_of(name)):
             if not policy.writes(node):
                 del parent.entries[name]
-            elif loses_set_id(node, policy.final(node)):
-                notices.add("set-id-owner", parent.path_of(name))
+            else:
+                policy.final(node)  # refuses an owner that the map does not cover
+                if (code := policy.dropped(node)) is not None:
+                    notices.add(code, parent.path_of(name))
     return root
 
 

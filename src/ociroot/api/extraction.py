@@ -17,6 +17,7 @@ from ..images.layers import LayerBlob
 from ..layers.reading import Plan
 from ..notices import ImageWarning, Notices
 from ..outputs.directory.writer import DirectoryWriter
+from ..outputs.policy import OutputPolicy
 from ..progress import ProgressCallback
 from ..publish.directory import PublishOptions, staged
 from ..rootfs.merge import LayerReport, apply_with_retry, merge
@@ -121,7 +122,11 @@ def extract(
             spare = limits.size is None
             if spare and shaping is None:
                 _check_space(staging.fd, blobs)
-            writer = DirectoryWriter(staging.fd, notices, options.policy, spare=spare)
+            policy = options.policy
+            if shaping is not None:
+                # The nodes are final when they come to the writer.
+                policy = OutputPolicy(devices=policy.devices)
+            writer = DirectoryWriter(staging.fd, notices, policy, spare=spare)
             job = _Job(plan, notices, progress, shaping)
             record = None
             if shaping is not None:

@@ -201,8 +201,8 @@ class Merged:
             destination: the path of the copy; for a directory also an existing empty directory or
                 an empty mount point.
             force: whether an existing file is replaced.
-            keep_set_id: whether set-id bits, and the capabilities of a single file, are kept even
-                if they grant the rights of an owner who is not kept.
+            keep_set_id: whether set-id bits and capabilities are kept even if they grant the
+                rights of an owner who is not kept.
             verify: whether plain layers are read to their end and verified, as compressed ones are.
 
         Returns:

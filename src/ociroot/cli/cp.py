@@ -62,7 +62,7 @@ class _How(NamedTuple):
 @click.option(
     "--preserve",
     type=click.Choice(["mode"]),
-    help="mode: keep set-id bits, and a file's capabilities, that would be dropped.",
+    help="mode: keep set-id bits and capabilities that would be dropped.",
 )
 @click.option(
     "--no-verify",
@@ -87,7 +87,7 @@ def cp(source: str, destination: str, choice: Choice, how: _How) -> None:
     Times and permissions are kept; as root also owners, devices and extended attributes. A single
     file loses set-id bits and capabilities, because they would grant the rights of another user. In
     a directory they are kept as with `cp -a`: by root, who keeps the owners; as an ordinary user
-    set-id bits, owners and devices are dropped.
+    set-id bits, capabilities, owners and devices are dropped.
 
     \b
     Examples:

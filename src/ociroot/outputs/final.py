@@ -22,7 +22,7 @@ from ..rootfs.operations import Operations
 from ..tar.acl import ACCESS, mode_without_acl
 from ..tar.stream import Data
 from .override import can_hold, override_xattrs
-from .policy import duplicate, loses_set_id
+from .policy import duplicate
 from .shape import MovedSubtree, Shape, find_subtree
 from .sink import Files, depth_first
 
@@ -223,8 +223,9 @@ class FinalOperations:
             made = duplicate(node)
             made.uid, made.gid = self._ours
             made.xattrs = None
-        if loses_set_id(node, made):
-            self._notices.add("set-id-owner", to.path_of(name))
+        else:
+            if (code := self._policy.dropped(node)) is not None:
+                self._notices.add(code, to.path_of(name))
         return self._recorded(to, name, made) if self._record else made
 
     def _recorded(self, to: Directory, name: bytes, node: Node) -> Node:
@@ -284,8 +285,6 @@ class FinalOperations:
         """Return the attributes that a directory of the output gets."""
         with located(member=directory.path() or b"/"):
             final = self._policy.final(directory)
-        if loses_set_id(directory, final):
-            self._notices.add("set-id-owner", made.path())
         if not self._record:
             return final
         return self._recorded(made.parent or made, made.name, final)

@@ -18,10 +18,10 @@ from ..rootfs.nodes import HOST_XATTRS, Node
 from ..tar.acl import ACCESS, mode_without_acl
 from .ids import CAPABILITY, OwnerMap
 
-__all__ = ["SET_ID", "OutputPolicy", "duplicate", "without_privileges"]
+__all__ = ["OutputPolicy", "duplicate"]
 
-#: The bits with which a program runs as somebody else.
-SET_ID = stat.S_ISUID | stat.S_ISGID
+# The bits with which a program runs as another user.
+_SET_ID = stat.S_ISUID | stat.S_ISGID
 _ALL = (b"*",)
 
 
@@ -34,8 +34,8 @@ class OutputPolicy(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         owners: maps the owners of the image; None: they are kept as they are.
         owner: the owner and the group that everything gets instead; None: those of the image.
-        set_id: whether regular files keep set-id bits, and capabilities beside them. Who cannot
-            keep the owners would lend the rights of somebody else. One warning counts them.
+        set_id: whether regular files keep set-id bits and capabilities. Where owners are not kept
+            they would grant the rights of another user. One warning counts them.
         devices: ``try``: they are made; where that is not allowed, one warning counts them.
             ``create``: they are made, or it is an error. ``skip``: they are left out. ``error``:
             an image with one is refused.
@@ -51,6 +51,11 @@ class OutputPolicy(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def changes_nodes(self) -> bool:
         """Whether :meth:`final` may return another node than it was given."""
+        return self._maps or not self.set_id
+
+    @property
+    def _maps(self) -> bool:
+        """Whether owners or extended attributes change, whatever the privileges."""
         return self.owners is not None or self.owner is not None or self.xattrs != _ALL
 
     @property
@@ -79,8 +84,9 @@ class OutputPolicy(msgspec.Struct, frozen=True, kw_only=True):
     def final(self, node: Node) -> Node:
         """Return a node as it is written: with its final owner, mode and extended attributes.
 
-        Where it gets another owner than the image and its map give it, set-id bits and capabilities
-        are left out, as chown(2) does it: they would lend the rights of somebody else.
+        Without ``set_id``, or where a file gets another owner than the image and its map give it,
+        set-id bits and capabilities are dropped, as chown(2) does: they would grant the rights of
+        another user. :meth:`dropped` says of which files.
 
         Args:
             node: what the image has. Of a directory a node with its attributes is returned.
@@ -88,8 +94,29 @@ class OutputPolicy(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             Unsupported: the map does not cover one of the ids.
         """
-        if not self.changes_nodes:
-            return node
+        made = self._mapped(node) if self._maps else node
+        return _without_privileges(made) if self._drops_privileges(node) else made
+
+    def dropped(self, node: Node) -> Literal["set-id", "set-id-owner"] | None:
+        """Return the code of the warning about the privileges that :meth:`final` drops, if any."""
+        if not self._drops_privileges(node):
+            return None
+        if not node.mode & _SET_ID and not self.keeps_xattr(CAPABILITY):
+            return None
+        return "set-id-owner" if self.set_id else "set-id"
+
+    def _drops_privileges(self, node: Node) -> bool:
+        """Return whether a node has privileges, and may not have them."""
+        if node.kind != "file" or not (node.mode & _SET_ID or CAPABILITY in (node.xattrs or ())):
+            return False
+        if not self.set_id:
+            return True
+        if self.owner is not None:
+            return (node.uid, node.gid) != self.owner
+        return self.owners is not None and not self.owners.covers(node.uid, node.gid)
+
+    def _mapped(self, node: Node) -> Node:
+        """Return a node with its final owner and extended attributes, and all its privileges."""
         made = duplicate(node)
         if node.xattrs is not None:
             kept = {n: v for n, v in node.xattrs.items() if self.keeps_xattr(n)}
@@ -98,27 +125,18 @@ class OutputPolicy(msgspec.Struct, frozen=True, kw_only=True):
                 made.mode = mode_without_acl(node.mode, node.xattrs[ACCESS])
         if self.owner is not None:
             made.uid, made.gid = self.owner
-            return made if (node.uid, node.gid) == self.owner else without_privileges(made)
-        if self.owners is not None:
+        elif self.owners is not None:
             made.uid, made.gid = self.owners.owner(node.uid, node.gid)
             if made.xattrs is not None:
                 made.xattrs = self.owners.xattrs(made.xattrs)
-            if not self.owners.covers(node.uid, node.gid):
-                return without_privileges(made)
         return made
 
 
-def loses_set_id(node: Node, made: Node) -> bool:
-    """Say whether what a node was made into has fewer set-id bits, which a warning counts."""
-    return bool((node.mode ^ made.mode) & SET_ID)
-
-
-def without_privileges(node: Node) -> Node:
-    """Return a file as it is to whoever runs it with no more rights than their own."""
-    made = duplicate(node)
-    if node.kind == "file":
-        made.mode &= ~SET_ID
-        made.xattrs = {n: v for n, v in (node.xattrs or {}).items() if n != CAPABILITY} or None
+def _without_privileges(file: Node) -> Node:
+    """Return a file without set-id bits and capabilities."""
+    made = duplicate(file)
+    made.mode &= ~_SET_ID
+    made.xattrs = {n: v for n, v in (file.xattrs or {}).items() if n != CAPABILITY} or None
     return made
 
 

@@ -13,13 +13,13 @@ import stat
 from collections.abc import Iterator
 from typing import NoReturn
 
-from ...errors import DestinationError
+from ...errors import DestinationError, OcirootError
 from ...linux import CREATE_FILE, clear_acls
 from ...notices import Notices
 from ...rootfs.nodes import Directory, Node
 from ...space import BLOCK, SpaceBudget, block_size, explain_full, occupied
 from ...tar.stream import Data
-from ..policy import SET_ID, OutputPolicy, without_privileges
+from ..policy import OutputPolicy
 from .attributes import Attributes
 from .handles import DirFdCache
 from .made import Made
@@ -60,12 +60,14 @@ class DirectoryWriter:
         Args:
             root_fd: its descriptor; the caller keeps and closes it.
             notices: collects warnings about what could not be created or set.
-            policy: decides about attributes and devices.
+            policy: decides about attributes and devices; behind
+                :class:`~ociroot.outputs.final.FinalOperations`, about devices alone.
             spare: whether to keep a reserve of the file system free.
         """
         self.root_fd = root_fd
         self._notices = notices
         self._policy = policy
+        self._changes_nodes = policy.changes_nodes
         self._handles = DirFdCache(root_fd)
         try:
             #: The bytes that each file takes in addition to its data: the rest of its last block.
@@ -116,8 +118,8 @@ class DirectoryWriter:
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
         """See :class:`~ociroot.rootfs.operations.Operations`."""
-        if node.mode > 0o777 and not self._policy.set_id:
-            node = self._without_privileges(parent, name, node)
+        if self._changes_nodes:
+            node = self._final(parent, name, node)
         size = space = node.size
         if node.segments is not None or node.xattrs is not None:
             size, space = node.stored_size, self.space_of(node)
@@ -146,11 +148,14 @@ class DirectoryWriter:
         if space != size:
             self._counts[2] += space - size
 
-    def _without_privileges(self, parent: Directory, name: bytes, node: Node) -> Node:
-        if not node.mode & SET_ID:
-            return node
-        self._notices.add("set-id", parent.path_of(name))
-        return without_privileges(node)
+    def _final(self, parent: Directory, name: bytes, node: Node) -> Node:
+        """Return a node as the policy has it written."""
+        if (code := self._policy.dropped(node)) is not None:
+            self._notices.add(code, parent.path_of(name))
+        try:
+            return self._policy.final(node)
+        except OcirootError as error:
+            raise error.locate(member=parent.path_of(name) or b"/") from error.__cause__
 
     def space_of(self, node: Node) -> int:
         """Return the bytes of disk of a file, without the block that is added for each."""
@@ -188,6 +193,8 @@ class DirectoryWriter:
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
         """See :class:`~ociroot.rootfs.operations.Operations`."""
+        if self._changes_nodes:
+            node = self._final(parent, name, node)
         space = self.space_of(node)
         try:
             self._budget.claim(space + self.block)
@@ -282,12 +289,15 @@ class DirectoryWriter:
 
     def finish_one(self, directory: Directory) -> None:
         """Set the attributes of a directory whose content is complete."""
+        made: Node = directory
+        if self._changes_nodes:
+            made = self._final(directory.parent or directory, directory.name, directory)
         try:
-            if directory.xattrs:
-                space = self.space_of(directory)
+            if made.xattrs:
+                space = self.space_of(made)
                 self._budget.claim(space)
                 self._counts[2] += space
-            self._attributes.set_on_fd(self._handles.fd(directory), directory)
+            self._attributes.set_on_fd(self._handles.fd(directory), made)
         except (OSError, DestinationError) as error:
             parent = directory.parent or directory
             self._fail(error, "set the attributes", parent, directory.name)
@@ -305,7 +315,8 @@ class DirectoryWriter:
         """
         try:
             clear_acls(fd)
-            self._attributes.set_on_fd(fd, root, ours=fd == self.root_fd)
+            made = self._final(root, b"", root) if self._changes_nodes else root
+            self._attributes.set_on_fd(fd, made, ours=fd == self.root_fd)
         except OSError as error:
             raise DestinationError.from_os(error, "set the attributes", member=b"/") from error
 
