@@ -8,6 +8,7 @@ import inspect
 import sys
 import typing
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -299,4 +300,82 @@ def test_every_name_in_a_public_signature_is_exported(name: str) -> None:
         for cls in _classes(hint)
         if cls not in public
     }
+    assert missing == set()
+
+
+# Names of types that are not classes are gone when an annotation is evaluated: here they are read.
+
+
+def _home(module: str, name: str) -> tuple[str, ast.stmt] | None:
+    """Return where a name of a module is defined in the package; None: elsewhere."""
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    found = next(
+                        each.module
+                        for each in imports(module)
+                        if each.name == alias.name or each.module.endswith(f".{alias.name}")
+                    )
+                    return _home(found, alias.name)
+    for statement in TREES[module].body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        if isinstance(statement, ast.AnnAssign):
+            targets = [statement.target]
+        names = [each.id for each in targets if isinstance(each, ast.Name)]
+        if isinstance(statement, ast.ClassDef):
+            names = [statement.name]
+        if name in names:
+            return module, statement
+    return None
+
+
+def _is_variable(statement: ast.stmt) -> bool:
+    """Say whether a name is one of a type variable, which only a checker knows."""
+    value = statement.value if isinstance(statement, ast.Assign) else None
+    return isinstance(value, ast.Call) and ast.unparse(value.func) == "TypeVar"
+
+
+def _written(node: ast.AST) -> Iterator[str]:
+    """Yield the names in an annotation, also in one that is text."""
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name):
+            yield each.id
+        elif isinstance(each, ast.Constant) and isinstance(each.value, str):
+            with suppress(SyntaxError):
+                yield from _written(ast.parse(each.value, mode="eval"))
+
+
+def _annotations(name: str, statement: ast.stmt) -> Iterator[ast.expr]:
+    """Yield the annotations of a public function, class or alias."""
+    if isinstance(statement, ast.FunctionDef):
+        arguments = statement.args
+        given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        yield from filter(None, [*(each.annotation for each in given), statement.returns])
+    elif isinstance(statement, ast.ClassDef):
+        for each in statement.body:
+            if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
+                if not each.target.id.startswith("_"):
+                    yield each.annotation
+            elif isinstance(each, ast.FunctionDef):
+                made = each.name == "__init__" and name not in MADE_BY_US
+                if (not each.name.startswith("_") or made) and (name, each.name) not in INTERNAL:
+                    yield from _annotations(name, each)
+    elif isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+        yield statement.value
+
+
+@pytest.mark.parametrize("name", sorted(set(ociroot.__all__) - {"__version__"}))
+def test_every_name_in_a_public_annotation_is_exported(name: str) -> None:
+    module = ociroot._HOMES[name]
+    statements = TREES[module].body
+    found = [each for each in statements if getattr(each, "name", None) == name]
+    home = (module, found[0]) if found else _home(module, name)
+    assert home is not None
+    missing = set()
+    for annotation in _annotations(name, home[1]):
+        for each in set(_written(annotation)):
+            defined = _home(module, each)
+            if defined and each not in ociroot.__all__ and not _is_variable(defined[1]):
+                missing.add(f"{defined[0]}.{each}")
     assert missing == set()

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from .api.exporting import ExportReport
     from .api.extraction import Report
     from .api.fileinfo import FileInfo
-    from .api.filesystem import FileSystem
+    from .api.filesystem import FilePredicate, FileSystem
     from .api.image import Image
     from .api.layer import Layer
     from .api.merged import Merged
     from .api.options import ExportOptions, ExtractOptions, SourceOptions
     from .api.owners import AppliedOwners, apply_owners
+    from .api.paths import AnyPath
     from .api.source import OpenedSource, open
     from .errors import (
         ClosedSource,
@@ -89,11 +90,13 @@ if TYPE_CHECKING:
     from .spec.digest import Digest
     from .spec.manifest import Manifest
     from .spec.platform import Platform
-    from .tar.entry import Entry
+    from .tar.entry import Entry, Kind
     from .tar.names import as_bytes, as_text
+    from .tar.sparse import Segments
     from .tar.stream import Data
 
 __all__ = [
+    "AnyPath",
     "AppliedOwners",
     "ChosenImage",
     "ClosedSource",
@@ -113,6 +116,7 @@ __all__ = [
     "ExportReport",
     "ExtractOptions",
     "FileInfo",
+    "FilePredicate",
     "FileSystem",
     "FileUsage",
     "FoundImage",
@@ -122,6 +126,7 @@ __all__ = [
     "Image",
     "ImageSelector",
     "ImageWarning",
+    "Kind",
     "Layer",
     "LayerChange",
     "LayerEvent",
@@ -154,6 +159,7 @@ __all__ = [
     "ProgressCallback",
     "Report",
     "RootFS",
+    "Segments",
     "Snapshot",
     "SourceError",
     "SourceOptions",
@@ -183,6 +189,7 @@ __version__ = "0.1.0"
 # The module of each name, imported on first use: all of them take 60 ms, which `ociroot --help`
 # need not wait for.
 _HOMES = {
+    "AnyPath": "api.paths",
     "AppliedOwners": "api.owners",
     "ChosenImage": "images.found",
     "ClosedSource": "errors",
@@ -203,6 +210,7 @@ _HOMES = {
     "ExportReport": "api.exporting",
     "FileInfo": "api.fileinfo",
     "FileSystem": "api.filesystem",
+    "FilePredicate": "api.filesystem",
     "FileUsage": "rootfs.usage",
     "FoundImage": "images.found",
     "History": "spec.config",
@@ -211,6 +219,7 @@ _HOMES = {
     "Image": "api.image",
     "ImageSelector": "images.select",
     "ImageWarning": "notices",
+    "Kind": "tar.entry",
     "Layer": "api.layer",
     "LayerChange": "layers.changeset",
     "LayerEvent": "rootfs.search",
@@ -243,6 +252,7 @@ _HOMES = {
     "ProgressCallback": "progress",
     "Report": "api.extraction",
     "RootFS": "spec.config",
+    "Segments": "tar.sparse",
     "Snapshot": "rootfs.compare",
     "SourceError": "errors",
     "SourceOptions": "api.options",

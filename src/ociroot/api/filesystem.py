@@ -33,14 +33,14 @@ from .paths import AnyPath, as_bytes, cleaned, returner
 if TYPE_CHECKING:
     from .paths import P
 
-__all__ = ["FileSystem"]
+__all__ = ["FilePredicate", "FileSystem"]
 
 _BUFFER = 64 << 10
 # Bytes of a file that files() reads at once, which takes less than half the time.
 _SMALL = 64 << 10
 
-# What files() is to read: a pattern, or what says of a path whether it is meant.
-_Predicate = Callable[[str, FileInfo], object]
+#: What :meth:`FileSystem.files` asks of each file: whether it is meant.
+FilePredicate = Callable[[str, FileInfo], object]
 
 
 class FileSystem:
@@ -365,12 +365,12 @@ class FileSystem:
 
     @overload
     def files(
-        self, selection: _Predicate | None = None
+        self, selection: FilePredicate | None = None
     ) -> Iterator[tuple[str, FileInfo, BinaryIO]]: ...
     @overload
     def files(self, selection: P) -> Iterator[tuple[P, FileInfo, BinaryIO]]: ...
     def files(
-        self, selection: AnyPath | _Predicate | None = None
+        self, selection: AnyPath | FilePredicate | None = None
     ) -> Iterator[tuple[Any, FileInfo, BinaryIO]]:
         """Go through regular files with their contents, in the order in which the layers have them.
 
