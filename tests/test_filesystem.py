@@ -128,6 +128,7 @@ def test_attributes(fs: ociroot.FileSystem) -> None:
 
 
 def test_what_is_there(fs: ociroot.FileSystem) -> None:
+    assert all(fs.samefile(path, "/") for path in ("", b"", ".", PurePosixPath(), "//"))
     assert fs.exists("/") and fs.is_dir("/bin") and fs.is_file("/up") and fs.is_symlink("/up")
     assert not fs.is_symlink("/bin/tool") and fs.is_symlink("/loop")
     assert fs.lstat("/bin").kind == "symlink" and fs.lstat("/bin/").kind == "dir"
@@ -165,12 +166,13 @@ def test_errors_are_those_of_python(
 
 
 def test_errors_of_other_methods(fs: ociroot.FileSystem) -> None:
+    # When they are called, as os.scandir, and not at the first step.
     with pytest.raises(NotADirectoryError):
-        next(fs.iterdir("/etc/a.conf"))
+        fs.iterdir("/etc/a.conf")
     with pytest.raises(FileNotFoundError):
-        next(fs.walk("/gone"))
+        fs.walk("/gone")
     with pytest.raises(NotADirectoryError):
-        next(fs.scan("/up"))
+        fs.scan("/up")
     with pytest.raises(OSError, match="no symbolic link") as caught:
         fs.readlink("/etc")
     assert caught.value.errno == errno.EINVAL
@@ -279,6 +281,7 @@ def test_a_pattern_through_links_is_bounded(tmp_path: Path) -> None:
 def test_an_open_file_is_one_of_python(fs: ociroot.FileSystem) -> None:
     with fs.open("/etc/b.conf") as opened:
         assert isinstance(opened, io.BufferedReader) and opened.readable() and opened.seekable()
+        assert (opened.name, opened.mode) == ("/etc/b.conf", "rb")
         assert opened.seek(-3, os.SEEK_END) == 4997 and opened.read() == b"bbb"
         assert opened.read() == b"" and opened.tell() == 5000
         assert opened.seek(9999) == 9999 and opened.read(1) == b""
@@ -294,6 +297,15 @@ def test_an_open_file_is_one_of_python(fs: ociroot.FileSystem) -> None:
         opened.read()
     lines = io.TextIOWrapper(fs.open("/etc/a.conf"), "ascii").readlines()
     assert lines == ["first\n", "second\n"]
+
+
+def test_the_mode_of_an_open_file(fs: ociroot.FileSystem) -> None:
+    with fs.open(b"/etc/a.conf", "r") as one, fs.open(PurePosixPath("/up"), mode="rb") as other:
+        assert one.read() == other.read() == b"first\r\nsecond\n"
+        assert (one.name, other.name) == (b"/etc/a.conf", "/up")
+    for mode in ("w", "rt", "r+b", ""):
+        with pytest.raises(ValueError, match=f"the mode is '{mode}'".replace("+", ".")):
+            fs.open("/etc/a.conf", mode)  # type: ignore[arg-type]
 
 
 def test_a_sparse_file_of_a_tebibyte(tmp_path: Path) -> None:
@@ -316,6 +328,11 @@ def test_a_sparse_file_of_a_tebibyte(tmp_path: Path) -> None:
             assert huge.read((1 << 20) + 4) == bytes(2) + MUCH[: 1 << 20] + bytes(2)
             huge.seek(-5, os.SEEK_END)
             assert huge.read() == bytes(2) + b"end"
+            huge.seek((1 << 40) - (3 << 20))
+            assert huge.read() == bytes((3 << 20) - 3) + b"end"
+        # Ten kilobytes of an image take no memory but that of what is read.
+        with pytest.raises(ociroot.LimitExceeded, match=f"layer 1/1 .* a file of {size} bytes"):
+            fs.read_bytes("/huge")
         for _, info, huge_file in fs.files():
             huge_file.seek(-3, os.SEEK_END)
             assert (info.size, huge_file.read(10)) == (size, b"end")
@@ -601,6 +618,13 @@ def test_what_is_closed_says_so(image: Path) -> None:
         assert repr(fs).endswith(", closed>")
         uses: list[Callable[[ociroot.FileSystem], Any]]
         uses = [*USES, lambda _: next(loop), lambda fs: fs.warnings, lambda _: again(opened)]
+        uses[:0] = [
+            lambda fs: fs.iterdir(),
+            lambda fs: fs.scan(),
+            lambda fs: fs.walk(),
+            lambda fs: fs.glob("/*"),
+            lambda fs: fs.files(),
+        ]
         for use in uses:
             with pytest.raises(ociroot.ClosedSource, match="the file system is closed"):
                 use(fs)

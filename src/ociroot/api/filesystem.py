@@ -12,7 +12,7 @@ import errno
 import io
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, overload
 
 from ..errors import (
     OcirootError,
@@ -52,7 +52,8 @@ class FileSystem:
     a temporary file that has no name, and verified before anything of it is given out; later files
     are read from there. :meth:`files` fills that file in the first pass where it can.
 
-    A path is text, ``bytes`` or ``PurePosixPath``, from the root with a leading ``/`` or without.
+    A path is text, ``bytes`` or ``PurePosixPath``, from the root with a leading ``/`` or without;
+    an empty one is the root, as ``/`` and ``.`` are.
     Bytes that are no UTF-8 are surrogate escapes in text, as in :mod:`os`. Paths that are returned
     begin with ``/`` and have the type of the one that was given. Symbolic links are followed inside
     the root, out of which neither ``/`` nor ``..`` leads.
@@ -207,9 +208,8 @@ class FileSystem:
         Raises:
             PathError: as :meth:`stat`; or it is no directory.
         """
-        give, above = returner(path), _above(path)
-        for name in sorted(self._directory(path).entries):
-            yield give(above + name)
+        give, above, names = returner(path), _above(path), sorted(self._directory(path).entries)
+        return (give(above + name) for name in names)
 
     @overload
     def scan(self) -> Iterator[tuple[str, FileInfo]]: ...
@@ -232,16 +232,7 @@ class FileSystem:
         Raises:
             PathError: as :meth:`stat`; or it is no directory.
         """
-        give = returner(path)
-        todo = [_sorted(self._directory(path), _above(path))]
-        while todo:
-            for raw, node in todo[-1]:
-                yield give(raw), info_of(node)
-                if isinstance(node, Directory):
-                    todo.append(_sorted(node, raw + b"/"))
-                    break
-            else:
-                todo.pop()
+        return _scanned(returner(path), self._directory(path), _above(path))
 
     @overload
     def walk(self, *, topdown: bool = True) -> Iterator[tuple[str, list[str], list[str]]]: ...
@@ -264,10 +255,12 @@ class FileSystem:
         Raises:
             PathError: as :meth:`stat`; or it is no directory.
         """
-        give = returner(top)
-        todo: list[tuple[bytes, Directory | None, Any]] = [
-            (_above(top), self._directory(top), None)
-        ]
+        return self._walked(returner(top), self._directory(top), _above(top), topdown)
+
+    def _walked(
+        self, give: Callable[[bytes], Any], start: Directory, above: bytes, topdown: bool
+    ) -> Iterator[tuple[Any, list[Any], list[Any]]]:
+        todo: list[tuple[bytes, Directory | None, Any]] = [(above, start, None)]
         while todo:
             above, directory, result = todo.pop()
             if directory is None:
@@ -303,9 +296,8 @@ class FileSystem:
         Raises:
             LimitExceeded: links make more of the pattern than there may be.
         """
-        give = returner(pattern)
-        for raw, _ in self._glob(as_bytes(pattern)):
-            yield give(b"/" + raw)
+        give, found = returner(pattern), self._glob(as_bytes(pattern))
+        return (give(b"/" + raw) for raw, _ in found)
 
     def _glob(self, pattern: bytes) -> Iterator[tuple[bytes, Node]]:
         from ..rootfs.recursive import recursive_glob  # the other methods do without
@@ -315,8 +307,12 @@ class FileSystem:
 
     # Contents.
 
-    def open(self, path: AnyPath) -> io.BufferedReader:
+    def open(self, path: AnyPath, mode: Literal["r", "rb"] = "rb") -> io.BufferedReader:
         """Open a regular file for reading, in binary mode.
+
+        Args:
+            path: its path, which is the file's ``name``.
+            mode: both mean the same.
 
         Returns:
             A file that can be read and sought in like any other; the holes of a sparse file are
@@ -326,14 +322,18 @@ class FileSystem:
             PathIsDirectory: it is a directory; also an ``IsADirectoryError``.
             PathError: as :meth:`stat`; or it is a device or a FIFO (``errno.ENXIO``).
             DestinationError: there is no space to decompress its layer.
-            VerificationError: its layer has been changed since it was verified.
+            VerificationError: its layer is compressed, and has been changed since it was verified.
+                A plain layer is read in place, and is not verified again.
+            ValueError: the mode is another one.
         """
+        if mode not in ("r", "rb"):
+            raise ValueError(f"the mode is {mode!r}, and must be 'r' or 'rb'; both are binary")
         node = self._find(path)[2]
         if node.kind == "dir":
             raise PathIsDirectory(_shown(path))
         if node.kind != "file":
             raise PathError(errno.ENXIO, _shown(path), f"it is a {node.kind}, not a file")
-        return self._open(node)
+        return self._open(node, _shown(path))
 
     def _contents(self, node: Node) -> BinaryIO:
         """Open a file that is read from its beginning, most likely: a small one in one go."""
@@ -341,13 +341,15 @@ class FileSystem:
             return io.BytesIO(self._layers.bytes_of(node.layer).read(node.offset, node.size))
         return self._open(node)
 
-    def _open(self, node: Node) -> io.BufferedReader:
-        return io.BufferedReader(NodeFile(node, self._layers.bytes_of(node.layer)), _BUFFER)
+    def _open(self, node: Node, name: str | bytes = "") -> io.BufferedReader:
+        file = NodeFile(node, self._layers.bytes_of(node.layer), name)
+        return io.BufferedReader(file, _BUFFER)
 
     def read_bytes(self, path: AnyPath) -> bytes:
         """Return the content of a regular file.
 
         Raises:
+            LimitExceeded: it does not fit into memory.
             OcirootError: as :meth:`open`.
         """
         with self.open(path) as file:
@@ -384,7 +386,9 @@ class FileSystem:
 
         Args:
             selection: which files: a pattern as for :meth:`glob`; or what is called with a path as
-                text and a :class:`FileInfo` and says whether the file is meant; None: all.
+                text and a :class:`FileInfo` and says whether the file is meant; None: all. A path
+                is a pattern, too: the name of a symbolic link yields nothing, nor does a name
+                with ``[`` that is not written as ``[[]``.
 
         Yields:
             The path, what is known of the file, and the file, open for reading in binary mode. It
@@ -395,16 +399,21 @@ class FileSystem:
             OcirootError: the layers cannot be read, or are not what they should be.
         """
         tree = self._layers.merged(spool=True).tree
+        if selection is None or callable(selection):
+            return self._contents_of(tree.root.walk(), returner(""), selection)
+        matched = self._glob(as_bytes(selection))
+        found = ((None, b"/" + raw, node) for raw, node in matched)
+        return self._contents_of(found, returner(selection), None)
+
+    def _contents_of(
+        self,
+        found: Iterable[tuple[Directory | None, bytes, Node]],
+        give: Callable[[bytes], Any],
+        keep: FilePredicate | None,
+    ) -> Iterator[tuple[Any, FileInfo, BinaryIO]]:
         nodes: list[Node] = []
         parents: list[Directory | None] = []
         names: list[bytes] = []
-        found: Iterable[tuple[Directory | None, bytes, Node]]
-        if selection is None or callable(selection):
-            give, keep = returner(""), selection
-            found = tree.root.walk()
-        else:
-            give, keep = returner(selection), None
-            found = ((None, b"/" + raw, node) for raw, node in self._glob(as_bytes(selection)))
         # Three lists, for a tuple that stays is work for the garbage collector, which would go
         # through the whole tree.
         for parent, name, node in found:
@@ -426,6 +435,20 @@ class FileSystem:
 def _place(node: Node) -> int:
     """Return what is greater the later the data of a file comes in the layers."""
     return node.layer << 64 | node.offset
+
+
+def _scanned(
+    give: Callable[[bytes], Any], directory: Directory, above: bytes
+) -> Iterator[tuple[Any, FileInfo]]:
+    todo = [_sorted(directory, above)]
+    while todo:
+        for raw, node in todo[-1]:
+            yield give(raw), info_of(node)
+            if isinstance(node, Directory):
+                todo.append(_sorted(node, raw + b"/"))
+                break
+        else:
+            todo.pop()
 
 
 def _sorted(directory: Directory, above: bytes) -> Iterator[tuple[bytes, Node]]:
