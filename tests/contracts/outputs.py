@@ -1,4 +1,4 @@
-"""The outputs that the suites run over. A new one adds a line to `OPERATIONS` or to `SINKS`.
+"""The outputs that the suites run over. A new one adds a line to `OPERATIONS`, `SINKS` or `LOSSY`.
 
 Each is a function that begins it in an empty directory, and closes it at the end, in whatever state
 it is then. `capacity` is how many bytes there is space for.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -23,14 +23,19 @@ from ociroot.outputs.ids import OwnerMap
 from ociroot.outputs.policy import OutputPolicy
 from ociroot.outputs.shape import Shape
 from ociroot.outputs.sink import Sink
+from ociroot.outputs.squashfs import SquashfsSink, squashfs_tool
+from ociroot.outputs.stream.cpio import CpioSink
 from ociroot.outputs.stream.options import SinkOptions
 from ociroot.outputs.stream.output import FileOutput
 from ociroot.outputs.stream.tar import TarSink
+from ociroot.outputs.tool import ToolOutput
 from ociroot.rootfs.filter import PathFilter
 from ociroot.rootfs.nodes import Directory
 from ociroot.rootfs.operations import Operations
 from tests.support.build import archive
 from tests.support.mounts import mounted
+from tests.support.needs import need_tools
+from tests.support.shapes import held, unpack
 from tests.support.snapshot import Snapshot, snapshot
 
 from .memory import MemoryOutput
@@ -47,12 +52,14 @@ class Begun(Generic[T]):
         publish: does what is left once it is finished, given the root.
         snapshot: returns what it holds.
         notices: what it has told.
+        holds: returns what it can hold of a tree, and the warnings that count the rest.
     """
 
     output: T
     publish: Callable[[Directory], None]
     snapshot: Callable[[], Snapshot]
     notices: Notices
+    holds: Callable[[Snapshot], tuple[Snapshot, set[str]]] = lambda tree: (tree, set())
 
 
 class Begin(Protocol[T]):
@@ -162,6 +169,52 @@ def tar(*, in_tree_order: bool) -> Begin[TarSink]:
     return begin
 
 
+def _options(notices: Notices) -> SinkOptions:
+    return SinkOptions(policy=OutputPolicy(), limits=DEFAULTS, notices=notices, unpacked=1 << 40)
+
+
+@contextmanager
+def cpio(place: Path, capacity: int | None) -> Iterator[Begun[CpioSink]]:
+    """A cpio archive, which bsdcpio unpacks; it does not restore the root's time."""
+    notices = Notices()
+    with _root(place, capacity) as (root, fd), ExitStack() as stack:
+        output = FileOutput(fd, b"out.cpio", reserved=False)
+        stack.callback(output.abandon)
+
+        def without_root_time(tree: Snapshot) -> Snapshot:
+            return tree | {b".": replace(tree[b"."], mtime_ns=0)}
+
+        def holds(tree: Snapshot) -> tuple[Snapshot, set[str]]:
+            held_, losses = held("cpio", tree)
+            return without_root_time(held_), losses
+
+        yield Begun(
+            CpioSink(output.write, _options(notices)),
+            lambda _: output.close(),
+            lambda: without_root_time(unpack("bsdcpio", root / "out.cpio", place / "unpacked")),
+            notices,
+            holds,
+        )
+
+
+@contextmanager
+def squashfs(place: Path, capacity: int | None) -> Iterator[Begun[SquashfsSink]]:
+    """A squashfs image by tar2sqfs, which unsquashfs unpacks."""
+    need_tools("tar2sqfs")
+    notices = Notices()
+    with _root(place, capacity) as (root, fd), ExitStack() as stack:
+        output = ToolOutput(fd, b"out.sqfs", reserved=False)
+        stack.callback(output.abandon)
+        tool = squashfs_tool(None, None)
+        yield Begun(
+            SquashfsSink(output.write, _options(notices), output, tool),
+            lambda _: None,
+            lambda: unpack("unsquashfs", root / "out.sqfs", place / "unpacked"),
+            notices,
+            lambda tree: held("squashfs", tree),
+        )
+
+
 OPERATIONS: dict[str, Begin[Operations]] = {
     "directory": directory,
     "directory, two processes": two_processes,
@@ -175,3 +228,5 @@ SINKS: dict[str, Begin[Sink]] = {
     "tar": tar(in_tree_order=True),
     "tar, in layer order": tar(in_tree_order=False),
 }
+#: Those that cannot hold everything, nor paths of any length, and of which a program may write one.
+LOSSY: dict[str, Begin[Sink]] = {"cpio": cpio, "squashfs": squashfs}
