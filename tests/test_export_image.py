@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -655,3 +656,70 @@ def test_a_callable_is_told_of_the_progress(image: Path, tmp_path: Path) -> None
     with ociroot.open(image) as source:
         source.image().export(tmp_path / "out", ExportOptions(format="oci"), progress=note)
     assert told[-1].stage == "layers" and told[-1].done == told[-1].total > 0
+
+
+# -- copying --------------------------------------------------------------------------------------
+
+
+def test_what_was_copied_is_what_was_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes to the source after the copy changes nothing; before, it is an error."""
+    layer = Layer(LAYERS[0], "gzip")
+    image = build.unpacked(archive(tmp_path / "image", [layer]), tmp_path / "layout")
+    blob_file = image / "blobs/sha256" / build.digest(layer.packed()).removeprefix("sha256:")
+    content = blob_file.read_bytes()
+    copy = os.copy_file_range
+
+    def changed(*arguments: Any) -> int:
+        blob_file.write_bytes(broken(content))
+        return copy(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "copy_file_range", changed)
+        with pytest.raises(ociroot.VerificationError):
+            export(image, tmp_path / "bad", "oci")
+    blob_file.write_bytes(content)
+
+    def changed_later(*arguments: Any) -> int:
+        copied = copy(*arguments)
+        blob_file.write_bytes(broken(content))
+        return copied
+
+    monkeypatch.setattr(os, "copy_file_range", changed_later)
+    export(image, tmp_path / "good", "oci")
+    check_diff_ids(tmp_path / "good")
+
+
+@pytest.mark.parametrize("form", ["oci", "oci-archive"])
+@pytest.mark.parametrize("after", [0, 1000])
+def test_where_the_kernel_cannot_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, after: int
+) -> None:
+    """As to another file system before Linux 5.19; or it ends early, or reading fails midway."""
+    image = archive(tmp_path / "image", [Layer([file(b"noise", os.urandom(5 << 20))])])
+    export(image, tmp_path / "wanted", form)
+    copy = os.copy_file_range
+    for number, failure in enumerate((errno.EXDEV, errno.EIO, None)):
+        calls: list[int] = []
+
+        def failing(
+            source: int,
+            to: int,
+            size: int,
+            offset: int,
+            at: int,
+            calls: list[int] = calls,
+            failure: int | None = failure,
+        ) -> int:
+            calls.append(size)
+            if len(calls) == 1 and after:
+                return copy(source, to, after, offset, at)
+            if failure is None:
+                return 0
+            raise OSError(failure, os.strerror(failure))
+
+        monkeypatch.setattr(os, "copy_file_range", failing)
+        export(image, tmp_path / str(number), form)
+        assert calls
+        assert files(tmp_path / str(number)) == files(tmp_path / "wanted")

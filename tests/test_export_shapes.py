@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -51,6 +53,13 @@ SETTINGS = settings(
 )
 FORMATS = {"cpio": (), "squashfs": ("tar2sqfs",)}
 
+#: The image again: its layers hold all that extraction makes of it.
+IMAGES: tuple[dict[str, Any], ...] = (
+    {"format": "oci"},
+    {"format": "docker-archive"},
+    {"format": "oci-archive", "squash": True},
+)
+
 
 def check(layers: Sequence[Layer | list[Member]], place: Path) -> None:
     """Compare what the programs unpack with what extraction makes of an image."""
@@ -74,6 +83,13 @@ def check(layers: Sequence[Layer | list[Member]], place: Path) -> None:
                 if format_ == name:
                     found = unpack(program, place / f"out.{name}", place / program)
                     assert unexplained(program, tree, found) == [], program
+    for number, options in enumerate(IMAGES):
+        made, root = place / f"image-{number}", place / f"rootfs-{number}"
+        with ociroot.open(image) as source:
+            source.image().export(made, ExportOptions(**options))
+        with ociroot.open(made) as source:
+            source.image().extract(root)
+        assert differences(wanted, snapshot(root)) == [], options
 
 
 @SETTINGS
@@ -203,6 +219,28 @@ def test_debians_ten_layers_mounted(history: tuple[Path, Snapshot]) -> None:
     _export(image, out)
     found = mounted_squashfs(out, out.parent / "shapes-mounted")
     assert differences(held("squashfs", tree)[0], found) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--squash"], ["--recompress", "gzip:1"]])
+def test_debians_ten_layers_as_an_image(options: list[str], history: tuple[Path, Snapshot]) -> None:
+    """By ourselves and, where one layer is all that it has to get right, by umoci as well."""
+    image, tree = history
+    out = image.with_suffix(".again.oci")
+    run(sys.executable, "-m", "ociroot", "export", "--format", "oci", *options, image, out)
+    root = image.with_suffix(".again.rootfs")
+    with ociroot.open(out) as source:
+        made = source.image()
+        made.extract(root)
+    assert differences(tree, snapshot(root)) == []
+    run("skopeo", "copy", "--quiet", f"oci:{out}", f"oci:{image.with_suffix('.copied')}:latest")
+    if options == ["--squash"]:
+        bundle = image.with_suffix(".again.bundle")
+        run("umoci", "unpack", "--image", f"{out}:{made.names[-1]}", bundle)
+        assert differences(tree, snapshot(bundle / "rootfs")) == []
+        shutil.rmtree(bundle)
+    for path in (out, root, image.with_suffix(".copied")):
+        shutil.rmtree(path)
 
 
 @pytest.mark.slow
