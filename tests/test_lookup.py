@@ -276,3 +276,39 @@ def test_the_paths_of_a_pattern_have_a_bound(tmp_path: Path, pattern: str) -> No
     path = archive(tmp_path / "image.tar", [[symlink(b"m%d" % n, b"/") for n in range(100)]])
     code, _, error = listed(path, pattern, "--max-steps=2000")
     assert (code, "--max-steps" in error) == (6, True)
+
+
+GLOBBED = [
+    directory(b"d/.e", mode=0o755), file(b"d/.e/f.so"), file(b"d/f.so"), file(b".h"), file(b"z"),
+    symlink(b"l", b"d"), symlink(b"m", b"d/f.so"), symlink(b"nothing", b"gone"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pattern", "plain", "all_names", "at_any_depth"),
+    [
+        ("*", "d l m nothing z", ".h d l m nothing z", ".h d l m nothing z"),
+        ("**/*.so", "d/f.so l/f.so", "d/f.so l/f.so", "d/.e/f.so d/f.so"),
+        ("*/", "d l", "d l", "d l"),
+        ("d/**", "d/f.so", "d/.e d/f.so", "d d/.e d/.e/f.so d/f.so"),
+        ("m/", "", "", ""),
+        ("/l/../.h", "l/../.h", "l/../.h", "l/../.h"),
+    ],
+)
+def test_both_interfaces_have_the_same_patterns(
+    tmp_path: Path, pattern: str, plain: str, all_names: str, at_any_depth: str
+) -> None:
+    path = archive(tmp_path / "image", [GLOBBED])
+    with ociroot.open(path) as source, source.image().filesystem() as fs:
+        merged = source.image().merged()
+
+        def found(**flags: bool) -> list[str]:
+            return [name.decode() for name, _ in merged.glob(pattern, **flags)]
+
+        assert found() == plain.split()
+        assert found(hidden=True) == all_names.split()
+        assert found(hidden=True, recursive=True) == at_any_depth.split()
+        assert sorted(fs.glob(pattern)) == ["/" + name for name in at_any_depth.split()]
+        shown = [name for name in at_any_depth.split() if "/." not in f"/{name}".replace("/..", "")]
+        if "/." not in pattern:
+            assert found(recursive=True) == shown

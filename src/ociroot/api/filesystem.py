@@ -300,10 +300,12 @@ class FileSystem:
         return (give(b"/" + raw) for raw, _ in found)
 
     def _glob(self, pattern: bytes) -> Iterator[tuple[bytes, Node]]:
-        from ..rootfs.recursive import recursive_glob  # the other methods do without
+        from ..rootfs.glob import glob  # the other methods do without
 
         merged = self._layers.merged()
-        return recursive_glob(merged.tree, pattern, merged.limits)
+        lookup = Lookup(merged.tree.root, merged.limits)
+        found = glob(lookup, pattern, hidden=True, recursive=True)
+        return ((match.path, match.node) for match in found)
 
     # Contents.
 

@@ -56,15 +56,25 @@ class Merged:
     def __repr__(self) -> str:
         return f"<Merged {printable(self._source.name)} layers={len(self.layers)}>"
 
-    def glob(self, pattern: str | bytes, *, follow: bool = False) -> list[tuple[bytes, Place]]:
+    def glob(
+        self,
+        pattern: str | bytes,
+        *,
+        follow: bool = False,
+        hidden: bool = False,
+        recursive: bool = False,
+    ) -> list[tuple[bytes, Place]]:
         """Return what a path or a pattern matches.
 
-        ``*``, ``?`` and ``[…]`` match within one name, and a leading dot only when it is written.
-        Links in the parents are followed inside the root.
+        ``*``, ``?`` and ``[…]`` match within one name. Links in the parents are followed inside the
+        root. A pattern with ``/`` at its end matches only directories, and links to them.
+        :meth:`FileSystem.glob` matches the same with ``hidden`` and ``recursive``.
 
         Args:
             pattern: a path from the root, or a pattern.
             follow: whether a symbolic link in the final component is followed.
+            hidden: whether they match a leading dot that is not written.
+            recursive: whether a name ``**`` matches any number of names, including none.
 
         Returns:
             The matching paths, sorted, with their parents, names and nodes.
@@ -72,9 +82,15 @@ class Merged:
         Raises:
             LimitExceeded: through links, the pattern matches too many paths.
         """
-        from ..rootfs.glob import glob
+        from ..rootfs.glob import followed_place, glob
 
-        return glob(self.tree, as_bytes(pattern), follow=follow)
+        lookup = self.tree.lookup
+        found: list[tuple[bytes, Place]] = []
+        for match in glob(lookup, as_bytes(pattern), hidden=hidden, recursive=recursive):
+            place = followed_place(lookup, match.place) if follow else match.place
+            if place is not None:
+                found.append((match.path, place))
+        return sorted(found, key=lambda each: each[0])
 
     def walk(
         self,

@@ -1,83 +1,173 @@
-"""Which paths of a tree, or of a layer, a glob pattern matches."""
+"""Glob patterns: the paths of a tree that one matches, and whether one matches a path."""
 
 from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from ..tar.names import as_bytes, as_text, clean
 from .lookup import Lookup, Place, find
-from .nodes import Directory
-from .tree import Tree
+from .nodes import Directory, Node
 
-__all__ = ["PathPattern", "glob", "is_glob", "name_matcher"]
+__all__ = ["Match", "PathPattern", "followed_place", "glob", "is_glob"]
 
-# Steps that a path counts that a pattern means through a link: to show it is work of that order.
+_ANY = b"**"
+# Steps that a path counts that a pattern matches through a link: to show it is work of that order.
 _MATCH = 20
 
 
-def glob(tree: Tree, pattern: bytes, *, follow: bool = False) -> list[tuple[bytes, Place]]:
-    """Return what a path or a glob pattern means.
+def glob(
+    lookup: Lookup, pattern: bytes, *, hidden: bool = False, recursive: bool = False
+) -> Iterator[Match]:
+    """Yield what a path or a glob pattern matches, a directory before its entries, names sorted.
 
-    ``*``, ``?`` and ``[…]`` match within one name, and a leading dot only when it is written. Links
-    on the way are followed inside the root.
+    ``*``, ``?`` and ``[…]`` match within one name. Symbolic links in the parents are followed
+    inside the root; one in the final component is not. A pattern with ``/`` at its end matches
+    only directories, and links to them.
 
     Args:
-        tree: the merged file system.
-        pattern: a path from the root, or a pattern of one.
-        follow: whether a symbolic link at the end is followed, too.
-
-    Returns:
-        The paths, sorted, and what is there.
+        lookup: the tree; it counts the steps through links.
+        pattern: a path from the root, or a pattern.
+        hidden: whether they match a leading dot that is not written.
+        recursive: whether a name ``**`` matches any number of names, including none. It does not
+            follow symbolic links.
 
     Raises:
-        LimitExceeded: links make more of the pattern than there may be.
+        LimitExceeded: through links, the pattern matches too many paths.
     """
-    lookup = tree.lookup
-    # Paths that go straight are no more than there are names in the tree, and need no bound.
-    found: list[tuple[bytes, Place, bool]] = [(b"", Place(tree.root, b"", tree.root), True)]
-    for part in pattern.split(b"/"):
-        if part in (b"", b"."):
-            continue
-        is_pattern = is_glob(part)
-        above, found = found, []
-        for path, place, straight in above:
-            entered = _followed(lookup, place)
-            if entered is None or not isinstance(directory := entered.node, Directory):
+    return _Walk(lookup, pattern, hidden, recursive).matches()
+
+
+class Match(NamedTuple):
+    """A path that a pattern matches, or its first parts.
+
+    Attributes:
+        matched: the number of these parts.
+        path: the path, without a leading ``/``.
+        parent: the directory that it is in.
+        node: what is there.
+        straight: whether the path contains no symbolic link and no ``..``.
+        inside: whether the next part is a ``**`` that has matched a directory.
+    """
+
+    matched: int
+    path: bytes
+    parent: Directory
+    node: Node
+    straight: bool
+    inside: bool = False
+
+    @property
+    def place(self) -> Place:
+        """What is there, with its parent and its name."""
+        node = self.node
+        if isinstance(node, Directory):  # of which the path may end in ``..``
+            return Place(node.parent or node, node.name, node)
+        return Place(self.parent, self.path.rpartition(b"/")[2], node)
+
+
+class _Walk:
+    """Goes through a tree and matches a pattern."""
+
+    def __init__(self, lookup: Lookup, pattern: bytes, hidden: bool, recursive: bool) -> None:
+        self._lookup = lookup
+        self._parts: list[bytes] = []
+        self._hidden = hidden
+        self._any = _ANY if recursive else b""  # no part is empty
+        self._directories_only = pattern[-1:] == b"/"
+        for part in pattern.split(b"/"):
+            again = part == self._any and self._parts[-1:] == [part]
+            if part not in (b"", b".") and not again:
+                self._parts.append(part)
+        self._matchers = [
+            _name_matcher(part, hidden=hidden) if is_glob(part) else None for part in self._parts
+        ]
+
+    def matches(self) -> Iterator[Match]:
+        # With one ``**`` there is one way to match a path.
+        several = self._parts.count(self._any) > 1
+        seen: set[tuple[int, bytes]] = set()
+        root = self._lookup.root
+        todo = [Match(0, b"", root, root, True)]
+        while todo:
+            state = todo.pop()
+            if several and not state.inside:
+                if (state.matched, state.path) in seen:
+                    continue
+                seen.add((state.matched, state.path))
+            if state.matched == len(self._parts):
+                if not self._directories_only or self._directory(state) is not None:
+                    yield state
+            else:
+                todo += reversed(list(self._next(state)))
+
+    def _directory(self, state: Match) -> Directory | None:
+        """Return the directory at a path, or that a symbolic link there points to."""
+        node = state.node
+        if node.kind == "symlink":
+            followed = followed_place(self._lookup, state.place)
+            node = followed.node if followed is not None else node
+        return node if isinstance(node, Directory) else None
+
+    def _next(self, state: Match) -> Iterator[Match]:
+        part = self._parts[state.matched]
+        if part == self._any:
+            yield state._replace(matched=state.matched + 1, inside=False)
+        directory = self._directory(state)
+        if directory is None:
+            return
+        straight = state.straight and directory is state.node and part != b".."
+        if part == self._any:
+            yield from self._below(state, directory, straight)
+            return
+        found = self._matched(directory, state.matched, straight)
+        if not straight:
+            self._lookup.spend(_MATCH * len(found))
+        for name, node in found:
+            yield Match(state.matched + 1, _join(state.path, name), directory, node, straight)
+
+    def _below(self, state: Match, directory: Directory, straight: bool) -> Iterator[Match]:
+        """Yield the entries of a directory for a ``**``."""
+        last = state.matched + 1 == len(self._parts)
+        for name, node in self._entries(directory, straight):
+            if not self._hidden and name[:1] == b".":
                 continue
-            straight = straight and entered is place and part != b".."
-            if is_pattern and not straight:
-                lookup.spend(len(directory.entries))
-            matched = _matched(directory, part, is_pattern)
-            if not straight:
-                lookup.spend(_MATCH * len(matched))
-            before = path + b"/" if path else b""
-            found += [(before + name, each, straight) for name, each in matched]
-    places = ((path, _followed(lookup, at) if follow else at) for path, at, _ in found)
-    return sorted(((path, at) for path, at in places if at is not None), key=lambda it: it[0])
+            path = _join(state.path, name)
+            if isinstance(node, Directory):
+                yield Match(state.matched, path, directory, node, straight, True)
+            elif last:
+                yield Match(state.matched + 1, path, directory, node, straight)
+
+    def _matched(
+        self, directory: Directory, number: int, straight: bool
+    ) -> list[tuple[bytes, Node]]:
+        """Return what a part matches in a directory, except a ``**``."""
+        part, matcher = self._parts[number], self._matchers[number]
+        if part == b"..":
+            return [(part, directory.parent or directory)]
+        if matcher is None:
+            node = directory.entries.get(part)
+            return [(part, node)] if node is not None else []
+        entries = self._entries(directory, straight)
+        return [(name, node) for name, node in entries if matcher(name)]
+
+    def _entries(self, directory: Directory, straight: bool) -> list[tuple[bytes, Node]]:
+        if not straight:
+            # Paths that go straight are no more than there are names in the tree.
+            self._lookup.spend(len(directory.entries))
+        return sorted(directory.entries.items())
 
 
-def _followed(lookup: Lookup, place: Place) -> Place | None:
-    """Return where a symbolic link leads to; of anything else, itself."""
-    directory, name, node = place
-    return find(lookup, name, start=directory) if node.kind == "symlink" else place
+def followed_place(lookup: Lookup, place: Place) -> Place | None:
+    """Return where a symbolic link points to, None if to nothing; of anything else, itself."""
+    parent, name, node = place
+    return find(lookup, name, start=parent) if node.kind == "symlink" else place
 
 
-def _matched(directory: Directory, part: bytes, is_pattern: bool) -> list[tuple[bytes, Place]]:
-    """Return what a name or a pattern means in a directory, and the names it has there."""
-    if part == b"..":
-        up = directory.parent or directory
-        return [(part, Place(up.parent or up, up.name, up))]
-    if not is_pattern:
-        node = directory.entries.get(part)
-        return [(part, Place(directory, part, node))] if node is not None else []
-    matches = name_matcher(part)
-    return [
-        (name, Place(directory, name, node))
-        for name, node in directory.entries.items()
-        if matches(name)
-    ]
+def _join(path: bytes, name: bytes) -> bytes:
+    return path + b"/" + name if path else name
 
 
 class PathPattern:
@@ -97,7 +187,9 @@ class PathPattern:
             below: whether it means all that is below it, too.
         """
         self._names: list[Callable[[bytes], bool]] = [name.__eq__ for name in under]
-        self._names += [name_matcher(part) for part in clean(as_bytes(pattern)).split(b"/") if part]
+        self._names += [
+            _name_matcher(part) for part in clean(as_bytes(pattern)).split(b"/") if part
+        ]
         self._below = below
 
     def matches(self, path: bytes) -> bool:
@@ -121,7 +213,7 @@ def is_glob(path: str | bytes) -> bool:
     return any(char in b"*?[" for char in as_bytes(path))
 
 
-def name_matcher(part: bytes, *, hidden: bool = False) -> Callable[[bytes], bool]:
+def _name_matcher(part: bytes, *, hidden: bool = False) -> Callable[[bytes], bool]:
     """Return what says whether a name is meant by a name or by a pattern of one.
 
     Args:
