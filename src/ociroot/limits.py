@@ -55,8 +55,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             enforced beyond ``RATIO_FROM`` uncompressed bytes.
         units: gzip members, zstd frames and the like in all layers, or in a compressed archive;
             one per ``UNIT`` uncompressed bytes is not counted.
-        listing: bytes of the paths that one command prints. A tree of a few kilobytes can have a
-            million paths of a megabyte each.
+        listing: bytes of the paths that one command prints or writes to an archive. A tree of a few
+            kilobytes can have a million paths of a megabyte each.
     """
 
     size: int | None = None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import Unsupported
 from .units import Decompressor, Input
+from .zstd_library import standard_zstd, zstandard
 
 __all__ = ["is_zstd", "skip_frame", "zstd_frame"]
 
@@ -43,21 +42,11 @@ def zstd_frame(window: int) -> Callable[[], Decompressor]:
     Raises:
         Unsupported: no library is installed.
     """
-    module: Any
-    try:
-        if sys.version_info >= (3, 14):
-            from compression import zstd as module
-        else:
-            from backports import zstd as module
-    except ImportError:
-        try:
-            import zstandard
-        except ImportError:
-            raise Unsupported(
-                "zstd requires a library", remedy="install backports.zstd or zstandard"
-            ) from None
+    module = standard_zstd()
+    if module is None:
         # Created once: that takes longer than a small frame.
-        shared = zstandard.ZstdDecompressor(max_window_size=max(1 << 10, min(1 << 31, window)))
+        largest = max(1 << 10, min(1 << 31, window))
+        shared = zstandard().ZstdDecompressor(max_window_size=largest)
         return lambda: _ZstandardFrame(shared.decompressobj())
     # The library expects an exponent of two from 10 to 31 (with 64-bit pointers).
     options = {

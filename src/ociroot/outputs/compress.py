@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 import zlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
-from ..errors import Unsupported, UsageError, printable
+from ..compression.zstd_library import standard_zstd, zstandard
+from ..errors import UsageError, printable
 
 __all__ = ["METHODS", "Compression", "Compressor", "parse_compression"]
 
@@ -222,31 +222,20 @@ def _xz(level: int) -> _Independent:
 
 
 def _zstd(level: int) -> _Independent:
-    module: Any
-    try:
-        if sys.version_info >= (3, 14):
-            from compression import zstd as module
-        else:
-            from backports import zstd as module
-    except ImportError:
-        return _Independent(_zstandard(level))
+    module = standard_zstd()
+    if module is None:
+        library = zstandard()
+        # An object for each block: threads must not share one.
+        return _Independent(
+            lambda block: bytes(
+                library.ZstdCompressor(level=level, write_checksum=True).compress(block)
+            )
+        )
     options = {
         module.CompressionParameter.compression_level: level,
         module.CompressionParameter.checksum_flag: 1,
     }
     return _Independent(lambda block: bytes(module.compress(block, options=options)))
-
-
-def _zstandard(level: int) -> Callable[[bytes], bytes]:
-    """Return what compresses with ``zstandard``, which Debian 13 has."""
-    try:
-        import zstandard
-    except ImportError as error:
-        raise Unsupported(
-            "zstd, for which a library is missing", remedy="install backports.zstd or zstandard"
-        ) from error
-    # An object for each block: they may not be shared by threads.
-    return lambda block: zstandard.ZstdCompressor(level=level, write_checksum=True).compress(block)
 
 
 _FORMATS: dict[str, Callable[[int], _Format]] = {"gzip": _Gzip, "zstd": _zstd, "xz": _xz}
