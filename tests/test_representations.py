@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,41 @@ def test_representations_tell_what_it_is(archive: str) -> None:
         assert repr(node) == f"<Node file size=5 mode=0644 {os.geteuid()}:{os.getegid()}>"
 
 
+def test_representations_are_short(archive: str) -> None:
+    """What they hold may be a million names."""
+    with ociroot.open(archive) as source:
+        image = source.image()
+        assert repr(image.usage()) == "<Usage size=6 waste=0 layers=2>"
+        assert repr(image.snapshot()) == "<Snapshot files=2>"
+        listing = next(iter(image.merged().walk()))
+        assert repr(listing) == "<DirectoryListing entries=2>"
+    assert repr(ociroot.Limits()) == "Limits()"
+    assert repr(ociroot.Limits(spool=7, entries=5)) == "Limits(spool=7, entries=5)"
+    assert len(str(inspect.signature(ociroot.SourceOptions))) < 200
+    assert repr(ociroot.PathPattern(b"*\x1b")) == r"<PathPattern *\x1b>"
+    some = ociroot.PathFilter(subtree=b"srv", excludes=[b"*.o\n"])
+    assert repr(some) == r"<PathFilter subtree='srv' excludes=['*.o\n'] includes=[]>"
+
+
+WRONG: dict[str, tuple[Callable[[Any, Any], object], str]] = {
+    "image": (lambda source, image: source.image("linux/amd64"), r"ImageSelector, not 'linux/am"),
+    "open": (lambda source, image: ociroot.open("x", {"tmpdir": "y"}), "SourceOptions, not dict"),  # type: ignore[arg-type]
+    "extract": (lambda source, image: image.extract("x", {"replace": True}), "ExtractOptions, not"),
+    "export": (lambda source, image: image.export("x", {"format": "oci"}), "ExportOptions, not"),
+    "limits": (lambda source, image: ociroot.SourceOptions(limits={}), "Limits, not dict"),  # type: ignore[arg-type]
+    "limit": (lambda source, image: ociroot.Limits(entries="3"), "limit entries is '3', and must"),  # type: ignore[arg-type]
+    "none": (lambda source, image: ociroot.Limits(entries=None), "limit entries is None"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize(("call", "said"), WRONG.values(), ids=WRONG.keys())
+def test_an_argument_of_a_wrong_type(
+    archive: str, call: Callable[[Any, Any], object], said: str
+) -> None:
+    with ociroot.open(archive) as source, pytest.raises(TypeError, match=said):
+        call(source, source.image())
+
+
 def test_representations_tell_what_is_closed(archive: str) -> None:
     with ociroot.open(archive) as source:
         fs, other = source.image().filesystem(), source.image().filesystem()
@@ -69,6 +105,7 @@ READS: dict[str, Callable[[Any, Any, Any], object]] = {
     "usage": lambda source, image, merged: image.usage(),
     "events": lambda source, image, merged: next(image.layer_events("x")),
     "snapshot": lambda source, image, merged: image.snapshot(),
+    "export": lambda source, image, merged: image.export("/nonexistent/x.tar"),
     "again": lambda source, image, merged: source.__enter__(),
 }
 source_listing: list[ociroot.FoundImage] = []

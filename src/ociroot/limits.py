@@ -86,8 +86,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         for name, value in msgspec.structs.asdict(self).items():
-            if value is not None and value < 1:
+            if value is None and name in ("size", "spool"):
+                continue
+            if not isinstance(value, int):
+                raise TypeError(f"the limit {name} is {value!r}, and must be an integer")
+            if value < 1:
                 raise ValueError(f"the limit {name} is {value}, and must be 1 or more")
+
+    def __repr__(self) -> str:
+        given = msgspec.structs.asdict(self)
+        fields = [each for each in msgspec.structs.fields(self) if given[each.name] != each.default]
+        return f"Limits({', '.join(f'{each.name}={given[each.name]!r}' for each in fields)})"
 
     @staticmethod
     def meanings() -> dict[str, LimitMeaning]:

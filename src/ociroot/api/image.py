@@ -24,7 +24,7 @@ from ..spec.manifest import Manifest
 from ..spec.platform import Platform
 from ..tar.names import as_bytes, as_text
 from .layer import Layer
-from .options import ExportOptions, ExtractOptions
+from .options import ExportOptions, ExtractOptions, options_or_default
 
 # What reads layers is imported when layers are read: to inspect an image takes none of it.
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Image:
         return extract(
             Extracted(self._source, self._found, self._blobs, self.warnings),
             destination,
-            options or ExtractOptions(),
+            options_or_default(options, ExtractOptions),
             progress,
         )
 
@@ -162,7 +162,7 @@ class Image:
         from .extraction import Extracted
 
         self._check()
-        options = options or ExportOptions()
+        options = options_or_default(options, ExportOptions)
         if options.tmpdir is None:
             options = msgspec.structs.replace(options, tmpdir=self._tmpdir)
         image = Extracted(self._source, self._found, self._blobs, self.warnings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -11,7 +11,32 @@ from ..limits import DEFAULTS, Limits
 from ..outputs.policy import OutputPolicy
 from ..rootfs.filter import PathFilter
 
-__all__ = ["ExportOptions", "ExtractOptions", "SourceOptions"]
+__all__ = ["ExportOptions", "ExtractOptions", "SourceOptions", "options_or_default"]
+
+
+_Options = TypeVar("_Options", bound=msgspec.Struct)
+
+
+def options_or_default(options: _Options | None, kind: type[_Options]) -> _Options:
+    """Return options, or the default ones.
+
+    Args:
+        options: what the caller gave.
+        kind: their class.
+
+    Raises:
+        TypeError: they are of another class.
+    """
+    if options is None:
+        return kind()
+    _check("the options", options, kind)
+    return options
+
+
+def _check(what: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        given = type(value).__name__
+        raise TypeError(f"{what} must be an ociroot.{kind.__name__}, not {given}")
 
 
 class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +52,9 @@ class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = DEFAULTS
     tmpdir: str | os.PathLike[str] | None = None
     shared_blobs: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        _check("the limits", self.limits, Limits)
 
 
 class ExtractOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ from ..sources.source import Source
 from ..sources.transports import Name, parse, remedy_for_absent
 from ..spec.platform import Platform
 from .image import Image
-from .options import SourceOptions
+from .options import SourceOptions, options_or_default
 
 if TYPE_CHECKING:
     from .merged_layers import MergedLayers
@@ -144,6 +144,11 @@ class OpenedSource:
             selector = ImageSelector(platform=platform, ref=ref, digest=digest)
         elif platform is not None or ref or digest:
             raise TypeError("image() takes a selector, or its fields, and not both")
+        elif not isinstance(selector, ImageSelector):
+            raise TypeError(
+                f"image() takes an ociroot.ImageSelector, not {selector!r}; "
+                "or image(platform=…), image(ref=…), image(digest=…)"
+            )
         self._source.check_open()
         if self._ref and selector.ref not in ("", self._ref):
             raise UsageError(
@@ -184,7 +189,7 @@ def open(
         DestinationError: there is no space to decompress it.
         UsageError: a transport without a path.
     """
-    options = options or SourceOptions()
+    options = options_or_default(options, SourceOptions)
     path, ref = parse(path) if isinstance(path, str) else Name(os.fspath(path))
     try:
         source = open_source(

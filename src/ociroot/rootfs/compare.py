@@ -131,6 +131,9 @@ class Snapshot(msgspec.Struct, frozen=True):
     digests: dict[Node, bytes]
     limits: Limits
 
+    def __repr__(self) -> str:
+        return f"<Snapshot files={len(self.digests)}>"
+
     def compare(
         self, after: Snapshot, *, mtime: bool = False, show: Callable[[bytes], str] = as_text
     ) -> Iterator[Difference]:

@@ -33,7 +33,7 @@ class _Pattern:
     """One pattern, as the names that a path must have."""
 
     def __init__(self, pattern: bytes) -> None:
-        text = as_text(pattern)
+        text = self.text = as_text(pattern)
         if text.startswith("!"):
             raise UsageError(f"the pattern {quoted(pattern)} begins with '!': write \\! for a name")
         #: Whether it matches directories alone.
@@ -229,6 +229,11 @@ class PathFilter:
             raise UsageError(f"more than {_MAX_PATTERNS} patterns")
         self.out = Position(self, (), (), False)
         self.out.is_out = True
+
+    def __repr__(self) -> str:
+        excludes, includes = ([p.text for p in each] for each in (self.excludes, self.includes))
+        subtree = as_text(self.subtree)
+        return f"<PathFilter subtree={subtree!r} excludes={excludes} includes={includes}>"
 
     def __bool__(self) -> bool:
         """Whether there is anything that it can leave out."""

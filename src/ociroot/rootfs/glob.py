@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from ..errors import printable
 from ..tar.names import as_bytes, as_text, clean
 from .lookup import Lookup, Place, find
 from .nodes import Directory, Node
@@ -191,6 +192,10 @@ class PathPattern:
             _name_matcher(part) for part in clean(as_bytes(pattern)).split(b"/") if part
         ]
         self._below = below
+        self._pattern = pattern
+
+    def __repr__(self) -> str:
+        return f"<PathPattern {printable(self._pattern)}>"
 
     def matches(self, path: bytes) -> bool:
         """Return whether it matches a path.

@@ -89,6 +89,9 @@ class Usage:
         self.waste = sum(each.waste for each in layers)
         self.layers = layers
 
+    def __repr__(self) -> str:
+        return f"<Usage size={self.size} waste={self.waste} layers={len(self.layers)}>"
+
     def directories(
         self, depth: int | None = None, *, show: Callable[[bytes], str] = as_text
     ) -> Iterator[DirectoryUsage]:

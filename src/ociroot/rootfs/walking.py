@@ -87,6 +87,10 @@ class DirectoryListing:
         self._depth = depth
         self.entries = entries
 
+    def __repr__(self) -> str:
+        # The path is asked for once, and counts.
+        return f"<DirectoryListing entries={len(self.entries)}>"
+
     @property
     def path(self) -> str:
         """Its path, with a leading ``/``; to be asked before :meth:`paths`."""
