@@ -10,6 +10,7 @@ from functools import cache
 
 __all__ = [
     "CREATE_FILE",
+    "CREATE_FILE_TO_READ",
     "OPEN_DIRECTORY",
     "OPEN_HANDLE",
     "RENAME_EXCHANGE",
@@ -28,6 +29,8 @@ OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 OPEN_HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Flags to create a file that must not exist.
 CREATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+#: The same for a file whose beginning is read again, or written last.
+CREATE_FILE_TO_READ = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2

@@ -12,6 +12,7 @@ from typing import cast
 from ..errors import UsageError, located
 from ..images.documents import Documents
 from ..layers.reading import Plan
+from ..linux import CREATE_FILE_TO_READ
 from ..notices import Notices
 from ..outputs.formats import FORMATS, ChosenFormat
 from ..outputs.oci.archive import ArchiveStore
@@ -206,9 +207,8 @@ def _store(
             yield layout, lambda: staging.publish(lambda fd: os.fchmod(fd, 0o755))
             return
         file = stack.enter_context(staged_output(destination, exported.source, notices, options))
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with writing():
-            fd = os.open(file.name, flags, 0o666, dir_fd=file.fd)
+            fd = os.open(file.name, CREATE_FILE_TO_READ, 0o666, dir_fd=file.fd)
         archive = stack.enter_context(os.fdopen(fd, "r+b", buffering=0))
 
         store = ArchiveStore(fd, reserved=reserved)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from ...errors import DestinationError
+from ...linux import CREATE_FILE
 from ...space import SpaceBudget
 
 __all__ = ["FileOutput", "StreamOutput", "Writable"]
@@ -38,8 +39,7 @@ class FileOutput:
         Raises:
             OSError: it cannot be made.
         """
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._fd = os.open(name, flags, 0o666, dir_fd=dir_fd)
+        self._fd = os.open(name, CREATE_FILE, 0o666, dir_fd=dir_fd)
         self._budget = SpaceBudget(
             self._fd,
             remedy="--max-size, of what the image may take, does without this check",
