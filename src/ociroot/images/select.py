@@ -16,7 +16,7 @@ from .catalog import Catalog, Entry
 from .found import FoundImage, Listing, NonImage
 from .names import short_names
 
-__all__ = ["ImageSelector", "select", "select_listed"]
+__all__ = ["ImageSelector", "select"]
 
 # Characters of a name that a message shows.
 _SHOWN = 200

@@ -20,7 +20,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -148,19 +147,18 @@ class Pipeline:
             for thread in self._threads:
                 thread.start()
         except RuntimeError as error:
-            self.__exit__(None, None, None)
+            self.close()
             raise OcirootError(f"cannot read the layers: {error}") from error
         except BaseException:
-            self.__exit__(None, None, None)
+            self.close()
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the threads, and wait for their ends."""
         self._closed = True
         for channel in self._channels:
             channel.close()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from ..rootfs.nodes import Directory, Node
+from ..rootfs.operations import Creations
 from ..tar.stream import Data
 
 __all__ = ["Files", "Sink", "depth_first", "feed"]
@@ -25,7 +26,7 @@ __all__ = ["Files", "Sink", "depth_first", "feed"]
 Files = Callable[[Iterable[Node]], Iterator[tuple[Node, Data]]]
 
 
-class Sink(Protocol):
+class Sink(Creations, Protocol):
     """An output that gets the finished tree, every name once, a directory before its entries.
 
     The root comes first. It is the only directory without a parent, and it may exist already. A
@@ -35,23 +36,6 @@ class Sink(Protocol):
     @property
     def in_tree_order(self) -> bool:
         """Whether the sink requires tree order; otherwise it gets layer order."""
-
-    def make_directory(self, directory: Directory) -> None:
-        """Create a directory; attributes that depend on its content are set by :meth:`finish`."""
-
-    def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
-        """Create a regular file; ``data`` has its ``stored_size`` bytes, without holes."""
-
-    def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
-        """Create a symbolic link, a device or a FIFO."""
-
-    def make_link(
-        self, parent: Directory, name: bytes, node: Node, at: tuple[Directory, bytes]
-    ) -> None:
-        """Add a name to the node that was created at ``at``."""
-
-    def finish(self, root: Directory) -> None:
-        """Finish the output; everything has been created."""
 
 
 def feed(

@@ -21,7 +21,6 @@ from .walking import CurrentPath
 __all__ = [
     "ConfigDifference",
     "Difference",
-    "Hashing",
     "Snapshot",
     "Snapshots",
     "compare_configs",

@@ -7,22 +7,24 @@ from typing import Protocol
 from ..tar.stream import Data
 from .nodes import Directory, Node
 
-__all__ = ["NoOperations", "Operations"]
+__all__ = ["Creations", "NoOperations", "Operations"]
 
 
-class Operations(Protocol):
-    """An output that can remove what it has created.
+class Creations(Protocol):
+    """What every output can do: create what the tree contains.
 
-    The tree calls it in the order of the layers. Names are single components and parents are
-    resolved: no symbolic link is followed. A new name does not exist: an existing one was removed
-    before.
+    Names are single components and parents are resolved: no symbolic link is followed. A new name
+    does not exist.
     """
 
     def make_directory(self, directory: Directory) -> None:
         """Create a directory; its attributes are set at the end by :meth:`finish`."""
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
-        """Create a regular file with its attributes; ``data`` has its ``stored_size`` bytes."""
+        """Create a regular file with its attributes.
+
+        ``data`` has its ``stored_size`` bytes, without holes.
+        """
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
         """Create a symbolic link, a device or a FIFO with its attributes."""
@@ -32,14 +34,21 @@ class Operations(Protocol):
     ) -> None:
         """Add a name to the existing inode whose name is ``at``."""
 
+    def finish(self, root: Directory) -> None:
+        """Finish the output; everything has been created.
+
+        Attributes of directories are set; those of the root may be set when it is published.
+        """
+
+
+class Operations(Creations, Protocol):
+    """An output that can remove what it has created.
+
+    The tree calls it in the order of the layers. Before a name is created again it is removed.
+    """
+
     def remove(self, parent: Directory, name: bytes, node: Node) -> None:
         """Remove a name, with everything below a directory; the tree still contains it."""
-
-    def finish(self, root: Directory) -> None:
-        """Set the attributes of directories when the tree is finished.
-
-        Those of the root are set when it is published.
-        """
 
 
 class NoOperations:

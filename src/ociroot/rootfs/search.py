@@ -17,7 +17,7 @@ from .operations import NoOperations
 from .tree import Tree
 from .walking import CurrentPath
 
-__all__ = ["LayerEvent", "Search", "layer_events", "search_for"]
+__all__ = ["LayerEvent", "layer_events", "search_for"]
 
 
 class LayerEvent(msgspec.Struct, frozen=True):

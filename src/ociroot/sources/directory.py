@@ -12,7 +12,7 @@ from ..spec.digest import Digest
 from .blob import FileBlob, Lifetime, head
 from .source import FilesSource, Roots
 
-__all__ = ["DirectoryFiles", "DirectorySource"]
+__all__ = ["DirectorySource"]
 
 _SHARED = "--shared-blob-dir names the directory of blobs that layouts share"
 # The first bytes of a document, in which its first character is searched.
