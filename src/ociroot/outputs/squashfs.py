@@ -66,25 +66,28 @@ class SquashfsTool(msgspec.Struct, frozen=True):
         """Whether the root keeps its extended attributes."""
         return self.name == "tar2sqfs"
 
-    def command(self, root: Node) -> list[str]:
-        """Return its call, without the name of the file.
+    def command(self, root: Node, file: str) -> list[str]:
+        """Return its call.
 
         Args:
             root: the root, with the attributes that it is to have.
+            file: the file that it writes.
         """
         method, _, level = self.compression.partition(":")
         if self.name == "tar2sqfs":
             # An entry that it cannot store is an error, and not left out.
             command = [self.path, "--quiet", "--no-skip", "--compressor", method]
             command += ["--comp-extra", f"level={level}"] if level else []
-            return [*command, *self.options]
-        command = [self.path, *(("-", "-tar") if self.name == "mksquashfs" else ())]
-        command += ["-quiet", "-no-progress", "-exit-on-error", "-mkfs-time", "0"]
-        command += ["-root-mode", f"{root.mode:o}", "-root-uid", str(root.uid)]
-        command += ["-root-gid", str(root.gid), "-root-time", str(root.mtime_ns // 10**9)]
-        command += ["-comp", method]
-        command += ["-Xcompression-level", level] if level else []
-        return [*command, *self.options]
+            return [*command, *self.options, file]
+        options = ["-quiet", "-no-progress", "-exit-on-error", "-mkfs-time", "0"]
+        options += ["-root-mode", f"{root.mode:o}", "-root-uid", str(root.uid)]
+        options += ["-root-gid", str(root.gid), "-root-time", str(root.mtime_ns // 10**9)]
+        options += ["-comp", method]
+        options += ["-Xcompression-level", level] if level else []
+        options += self.options
+        if self.name == "mksquashfs":
+            return [self.path, "-", file, "-tar", *options]
+        return [self.path, *options, file]
 
 
 def squashfs_tool(
@@ -188,7 +191,7 @@ class SquashfsSink:
         if parent is None:
             if fitted.xattrs is not None and not self._tool.keeps_root_xattrs:
                 self._options.notices.add("xattrs-unsupported", path)
-            self._output.start(self._tool.command(fitted))
+            self._output.start(self._tool.command(fitted, self._output.file))
         self._tar.make_directory(made)
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:

@@ -42,6 +42,7 @@ class ToolOutput:
     """Feeds a program that writes a file into a staging directory.
 
     Attributes:
+        file: the path of the file, for the program.
         size: bytes of the file, when it is finished.
     """
 
@@ -55,6 +56,7 @@ class ToolOutput:
         """
         self._dir_fd = dir_fd
         self._file_name = file_name
+        self.file = "./" + os.fsdecode(file_name)  # which begins with no dash
         self._name = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._messages = bytearray()
@@ -71,7 +73,7 @@ class ToolOutput:
         """Start the program.
 
         Args:
-            command: it and its arguments; the file's name comes after them.
+            command: it and its arguments, with :attr:`file` among them.
 
         Raises:
             DestinationError: it cannot be started.
@@ -82,7 +84,7 @@ class ToolOutput:
             # A handler that raises must not do so before the process is known, or it would go on.
             with first_signal_waits():
                 process = subprocess.Popen(  # noqa: S603
-                    [*command, b"./" + self._file_name],
+                    command,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
