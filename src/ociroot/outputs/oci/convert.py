@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from ...compression import CHUNK
-from ...errors import UsageError
+from ...errors import UsageError, quoted
 from ...images.layers import LayerBlob
 from ...images.names import full_name
 from ...layers.reading import LayerReader, Plan
@@ -80,6 +80,11 @@ class ImageOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.recompress is not None and self.recompress.partition(":")[0] == "xz":
             raise UsageError("layers are compressed with gzip or zstd, or not at all: not with xz")
         self.compression()
+        for text in (part for pair in self.annotations.items() for part in pair):
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise UsageError(f"the annotation {quoted(text)} is not UTF-8") from None
         if self.format == "docker-archive":
             if self.recompress not in (None, "none"):
                 raise UsageError("the layers of a docker-archive are not compressed")
