@@ -280,6 +280,32 @@ def test_a_program_that_fails(tmp_path: Path, out: Path, programs: Path, how: st
     assert list(out.parent.iterdir()) == []
 
 
+@pytest.mark.parametrize("code", [0, 1])
+@pytest.mark.parametrize("read", ["", "cat > /dev/null;"], ids=["at once", "at the end"])
+def test_what_a_program_has_started_ends_with_it(
+    tmp_path: Path, out: Path, programs: Path, read: str, code: int
+) -> None:
+    started = tmp_path / "started"
+    program(
+        programs,
+        f"sleep 1000 > /dev/null 2>&1 < /dev/null & echo $! > {started}\n"
+        f"{read} printf hsqs > out.squashfs; exit {code}",
+    )
+    image = archive(tmp_path / "image", [[file(b"big", bytes(8 << 20))]])
+    if code or not read:
+        with pytest.raises(ociroot.DestinationError):
+            export(image, out)
+    else:
+        export(image, out)
+    assert has_ended(started.read_text().strip())
+
+
+def has_ended(pid: str) -> bool:
+    """Whether a process has ended, of which init may still have to take note."""
+    status = Path(f"/proc/{pid}/status")
+    return not status.exists() or "Z (zombie)" in status.read_text()
+
+
 @pytest.mark.root
 def test_no_space(tmp_path: Path) -> None:
     need_root()
@@ -334,9 +360,7 @@ def test_interrupted(
     assert process.returncode == 128 + number, said
     assert len(pids) == 2
     for pid in pids:
-        # Its parent was killed, so that only init may still have to take note of its end.
-        status = Path(f"/proc/{pid}/status")
-        assert not status.exists() or "Z (zombie)" in status.read_text()
+        assert has_ended(pid)
     assert list(out.parent.iterdir()) == []
 
 

@@ -13,6 +13,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Thread
@@ -32,6 +33,7 @@ _PIPE = 1 << 20
 _LOOK = 16 << 20
 # Seconds that a program has to end when it has closed the pipe.
 _PATIENCE = 10
+_PAUSE = 0.01
 # How the programs say that they could not write.
 _WRITE_ERRORS = (b"No space left on device", b"I/O error", b"Write failed")
 # Variables that change what the programs write.
@@ -129,8 +131,7 @@ class ToolOutput:
             while view:
                 view = view[os.write(fd, view) :]
         except BrokenPipeError:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_PATIENCE)
+            self._wait(process, _PATIENCE)
             self.abandon()
             raise self._failure("it stopped reading too early") from None
 
@@ -147,7 +148,7 @@ class ToolOutput:
         assert process is not None and process.stdin is not None  # noqa: S101
         with suppress(BrokenPipeError):
             process.stdin.close()
-        process.wait()
+        self._wait(process)
         self._end_reader()
         if process.returncode != 0:
             raise self._failure("")
@@ -171,13 +172,23 @@ class ToolOutput:
             return
         assert process.stdin is not None  # noqa: S101
         if process.returncode is None:
-            # Not reaped yet, so that the number is that of no other group.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            _kill_group(process)
         with suppress(OSError):
             process.stdin.close()
         self._end_reader()
+
+    def _wait(self, process: subprocess.Popen[bytes], patience: float | None = None) -> None:
+        """Wait until it has ended, and end what it has started and left behind."""
+        ended = os.WEXITED | os.WNOWAIT
+        if patience is None:
+            os.waitid(os.P_PID, process.pid, ended)
+        else:
+            deadline = time.monotonic() + patience
+            while time.monotonic() < deadline:
+                if os.waitid(os.P_PID, process.pid, ended | os.WNOHANG) is not None:
+                    break
+                time.sleep(_PAUSE)
+        _kill_group(process)
 
     def _end_reader(self) -> None:
         if self._reader is not None:
@@ -206,3 +217,10 @@ class ToolOutput:
         if free < self._written and any(each in self._messages for each in _WRITE_ERRORS):
             return DestinationError(f"{said}; {free} bytes are free", errno=errno.ENOSPC)
         return DestinationError(said)
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that has not been reaped, so that its number is no other group's."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
