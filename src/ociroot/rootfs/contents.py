@@ -139,6 +139,7 @@ class ContentCache(NoOperations):
         """
         self._names = set(names)
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=tmpdir)  # noqa: SIM115
+        self._budget: SpaceBudget | None = None
         self._end = 0
         self._unasked = 0
         self._places: dict[Node, int] = {}
@@ -166,7 +167,7 @@ class ContentCache(NoOperations):
         """
         if self._goes_to_disk(node):
             size = node.stored_size
-            self._budget().require(size, f"no space to keep a file of {size} bytes")
+            self._disk().require(size, f"no space to keep a file of {size} bytes")
         self._file.seek(self._end)
         try:
             for piece in data.iter_chunks(node.stored_size):
@@ -181,12 +182,14 @@ class ContentCache(NoOperations):
     def _goes_to_disk(self, node: Node) -> bool:
         return self._end + node.stored_size > _IN_MEMORY
 
-    def _budget(self) -> SpaceBudget:
-        # To have a descriptor it becomes a file.
-        return SpaceBudget(self._file.fileno(), remedy=_ROOM)
+    def _disk(self) -> SpaceBudget:
+        if self._budget is None:
+            # To have a descriptor it becomes a file.
+            self._budget = SpaceBudget(self._file.fileno(), remedy=_ROOM)
+        return self._budget
 
     def _has_room(self, node: Node) -> bool:
-        return not self._goes_to_disk(node) or self._budget().left(node.stored_size) >= 0
+        return not self._goes_to_disk(node) or self._disk().left(node.stored_size) >= 0
 
     def __contains__(self, node: Node) -> bool:
         return node in self._places
