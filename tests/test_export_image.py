@@ -503,6 +503,33 @@ def test_a_wrong_diff_id(tmp_path: Path, form: str) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image"]
 
 
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("recompress", [None, "none"])
+def test_one_blob_with_two_diff_ids(tmp_path: Path, form: str, recompress: str | None) -> None:
+    """One of them is wrong, whichever layer is read first."""
+    layer = Layer(LAYERS[0], "gzip")
+    ids = [build.digest(layer.unpacked()), build.digest(b"other")]
+    for name, wanted in (("last", ids), ("first", ids[::-1])):
+        image = archive(tmp_path / name, [layer, layer], diff_ids=wanted)
+        with pytest.raises(ociroot.VerificationError, match="diff_id"):
+            export(image, tmp_path / "out", form, recompress=recompress)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("recompress", [None, "none"])
+@pytest.mark.parametrize("second", ["none", "gzip"])
+def test_two_blobs_with_one_diff_id(
+    tmp_path: Path, form: str, recompress: str | None, second: build.Compression
+) -> None:
+    """The second one is read as well, also where the first one's file would do."""
+    layers = [Layer(LAYERS[0], "gzip"), Layer(LAYERS[1], second)]
+    image = archive(tmp_path / "image", layers, diff_ids=[build.digest(layers[0].unpacked())] * 2)
+    with pytest.raises(ociroot.VerificationError, match="diff_id"):
+        export(image, tmp_path / "out", form, recompress=recompress)
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_is_written_to_a_stream_before_all_is_verified(tmp_path: Path) -> None:
     layers = [Layer(LAYERS[0], "gzip"), Layer(LAYERS[1], "gzip")]
     image = archive(tmp_path / "image", layers, diff_ids=[build.digest(b"1"), build.digest(b"2")])

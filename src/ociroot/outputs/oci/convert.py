@@ -196,27 +196,34 @@ class _Layers:
         self._notices = notices
 
     def write(self, progress: ProgressCallback | None) -> tuple[Written, ...]:
-        """Write each layer once, verified; return all of them, base first."""
-        # The same blob may be there twice, and the same content in two compressions.
-        unique: dict[object, LayerBlob] = {}
+        """Write each layer once, all of them verified; return them, base first."""
+        # The same blob may be there twice, and the same content in two compressions: one file. Of
+        # those each blob is read, with each diff_id that it should have.
+        files: dict[object, LayerBlob] = {}
+        claims: dict[object, LayerBlob] = {}
         for layer in self._plan.layers:
-            unique.setdefault(self._key(layer), layer)
+            files.setdefault(self._key(layer), layer)
+            claims.setdefault((layer.digest or layer.blob, layer.diff_id), layer)
         copies = {
-            key: self._copied(layer)
-            for key, layer in unique.items()
+            layer.number: self._copied(layer)
+            for layer in files.values()
             if not self._options.rewrites(layer)
         }
-        read = {key: copies.get(key, layer) for key, layer in unique.items()}
+        read = [copies.get(layer.number, layer) for layer in claims.values()]
         written: dict[object, Written] = {}
-        with LayerReader(self._plan, list(read.values()), self._notices) as reader:
-            for number, (key, layer) in enumerate(read.items(), 1):
+        with LayerReader(self._plan, read, self._notices) as reader:
+            for number, (claimed, layer) in enumerate(zip(claims.values(), read, strict=True), 1):
 
                 def tick(number: int = number) -> None:
                     if progress is not None:
                         progress(Progress("layers", reader.done, reader.total, number, len(read)))
 
-                write = self._verified if key in copies else self._rewritten
-                written[key] = write(reader, layer, tick)
+                key = self._key(claimed)
+                if key in written:
+                    reader.read(layer, _nothing, tick)
+                else:
+                    write = self._verified if layer.number in copies else self._rewritten
+                    written[key] = write(reader, layer, tick)
                 tick()
         return tuple(written[self._key(layer)] for layer in self._plan.layers)
 
@@ -247,7 +254,7 @@ class _Layers:
 
     def _verified(self, reader: LayerReader, layer: LayerBlob, tick: Callable[[], None]) -> Written:
         """Read what was copied to its end."""
-        _, content = reader.read(layer, lambda _, __: None, tick)
+        _, content = reader.read(layer, _nothing, tick)
         assert layer.digest is not None  # noqa: S101
         media_type = layer_type(layer.media_type, content.compression)
         return Written(layer.digest, layer.blob.size, media_type)
@@ -350,6 +357,10 @@ def written_image(
         for layer, diff_id in zip(layers, diff_ids, strict=True)
     )
     return WrittenImage(manifest_digest, image_id, config, reports)
+
+
+def _nothing(_: object, __: Stream) -> None:
+    """Do nothing with a layer, which is read and verified nevertheless."""
 
 
 def _squashed(tree: WriteTree, store: Store, options: ImageOptions) -> tuple[Written, Digest]:
