@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import doctest
 import errno
+import gc
 import importlib.metadata
 import pickle
 import subprocess
@@ -239,6 +240,13 @@ def test_reads(fs: OciFileSystem, tmp_path: Path) -> None:
         fs.cat_file("dev/null")
     mapper = fs.get_mapper("srv/more")
     assert mapper["x.txt"] == b"0123456789"
+
+
+def test_an_open_file_keeps_the_image_open(image: Path) -> None:
+    file = fsspec.filesystem("oci", fo=str(image), skip_instance_cache=True).open("srv/data.csv")
+    gc.collect()
+    with file:
+        assert file.read().startswith(b"name,")
 
 
 def test_what_is_found_can_be_read(fs: OciFileSystem) -> None:

@@ -121,3 +121,14 @@ def test_a_closed_source_says_so(archive: str, read: Callable[[Any, Any, Any], o
         read(source, image, merged)
     with pytest.raises(ValueError, match=r"image\.tar: the source is closed"):
         read(source, image, merged)
+
+
+@pytest.mark.parametrize("path", [b"/nonexistent/x.tar", b"", b"n\xff.tar"])
+def test_a_path_in_bytes_that_is_absent(path: bytes) -> None:
+    with pytest.raises(ociroot.SourceError, match="No such file"):
+        ociroot.open(path)  # type: ignore[arg-type]
+
+
+def test_no_name_has_a_lone_surrogate(archive: str) -> None:
+    with ociroot.open(archive) as source, source.image().filesystem() as fs:
+        assert not fs.exists("\ud800")

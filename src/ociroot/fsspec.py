@@ -272,7 +272,8 @@ class OciFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
             self._refuse(path)
         path, fs = self._strip_protocol(path), self.filesystem
         file = fs.open(path)
-        file.size = fs.stat(path).size  # type: ignore[attr-defined]  # as fsspec's own files
+        # As fsspec's own files. The second keeps the image open as long as the file is used.
+        file.size, file.fs = fs.stat(path).size, self  # type: ignore[attr-defined]
         return file
 
     # What would write.

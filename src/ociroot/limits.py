@@ -88,7 +88,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for name, value in msgspec.structs.asdict(self).items():
             if value is None and name in ("size", "spool"):
                 continue
-            if not isinstance(value, int):
+            if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"the limit {name} is {value!r}, and must be an integer")
             if value < 1:
                 raise ValueError(f"the limit {name} is {value}, and must be 1 or more")

@@ -137,7 +137,7 @@ class FileSystem:
     def _kind(self, path: AnyPath, *, follow: bool = True) -> str | None:
         try:
             return self._find(path, follow=follow)[2].kind
-        except PathError:
+        except (PathError, UnicodeEncodeError):  # no name has a lone surrogate
             return None
 
     def samefile(self, path: AnyPath, other: AnyPath) -> bool:

@@ -194,6 +194,7 @@ def open(
             limits=options.limits,
         )
     except SourceError as error:
-        error.remedy = error.remedy or remedy_for_absent(path)
+        if isinstance(path, str):
+            error.remedy = error.remedy or remedy_for_absent(path)
         raise
     return OpenedSource(source, ref, options.tmpdir)
