@@ -282,6 +282,35 @@ def test_what_the_record_does_not_have_is_told_and_left(tree: Path, outside: Pat
     assert after[b"bin/su"].xattrs == {b"trusted.t": b"\0\1"}
 
 
+def acls(path: Path | str) -> list[str]:
+    return [name for name in os.listxattr(path) if name.startswith("system.posix_acl_")]
+
+
+@pytest.mark.parametrize("when", ["before", "while the device is made"])
+def test_a_default_acl_does_not_let_the_former_owner_in(
+    place: Path, tree: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """A directory's default ACL becomes the ACL of what is made in it."""
+    grant = ["setfacl", "-d", "-m", f"u:{NOBODY}:rwx", str(tree / "dev")]
+    extract(place, "root", ExtractOptions())
+    if when == "before":
+        as_ordinary_user(lambda: subprocess.run(grant, check=True))
+        assert acls(tree / "dev") == ["system.posix_acl_default"]
+    mknod = os.mknod
+
+    def make(name: bytes, mode: int, device: int, *, dir_fd: int) -> None:
+        if when != "before":
+            subprocess.run(grant, check=True)
+        mknod(name, mode, device, dir_fd=dir_fd)
+        inherited = acls(f"/proc/self/fd/{dir_fd}/{os.fsdecode(name)}")
+        assert bool(inherited) is (when != "before")
+
+    monkeypatch.setattr(os, "mknod", make)
+    assert apply_owners(tree).devices == 2
+    assert acls(tree / "dev/loop") == acls(tree / "dev") == []
+    assert differences(snapshot(place / "root"), snapshot(tree)) == []
+
+
 def test_what_is_done_meanwhile_comes_too_late(
     tree: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -299,6 +299,34 @@ def test_what_is_squashed_lends_no_rights(processes: str) -> None:
     assert codes(report) == [("set-id-owner", 2)]
 
 
+def test_a_capability_is_not_given_to_another_root(processes: str) -> None:
+    """That of a user namespace whose root the map does not cover: the host's root has another."""
+    squashing = OwnerMap(LXC.uids, LXC.gids, squash=(0, 0))
+    no_root = OwnerMap.parse("1:100001:65535", "0:200000:65536", "0:0")
+    theirs = struct.pack("<IIIIII", 0x03000001, 1 << 10, 0, 0, 0, 70000)
+    members = [
+        file(b"far", uid=1, mode=0o4755, xattrs={b"security.capability": theirs, b"user.a": b"b"}),
+        file(b"near", uid=1, xattrs={b"security.capability": CAPABILITY}),
+    ]
+    with workshop() as where:
+        report = extract([members], where, policy=OutputPolicy(owners=squashing))
+        got = snapshot(where / "rootfs")
+    assert codes(report) == [("set-id-owner", 1)]
+    # The owner is covered, so that the file is still set-user-ID.
+    assert (got[b"far"].uid, got[b"far"].mode) == (100001, 0o4755)
+    assert got[b"far"].xattrs == {b"user.a": b"b"}
+    assert set(got[b"near"].xattrs) == {b"security.capability"}
+    with workshop() as where:
+        report = extract([members], where, policy=OutputPolicy(owners=no_root))
+        got = snapshot(where / "rootfs")
+        assert codes(report) == [("set-id-owner", 2)]
+        with ociroot.open(where / "image") as source:
+            refused = OutputPolicy(owners=LXC)
+            with pytest.raises(ociroot.Unsupported, match=r"root user of security\.capability"):
+                source.image().extract(where / "other", ExtractOptions(policy=refused))
+    assert got[b"near"].xattrs == {}
+
+
 def test_without_owners_everything_is_one_users(processes: str) -> None:
     members = [
         file(b"theirs", uid=7, gid=7, mode=0o4755), file(b"ours", mode=0o4755, uid=0, gid=0),

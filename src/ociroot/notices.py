@@ -42,8 +42,8 @@ _KINDS: dict[str, tuple[str, str | None]] = {
         None,
     ),
     "set-id-owner": (
-        "set-id bits or capabilities were dropped because the file gets another owner than the "
-        "image says",
+        "set-id bits or capabilities were dropped because the file, or the root user that they are "
+        "for, gets another owner than the image says",
         None,
     ),
     "owners": (

@@ -4,8 +4,9 @@ The tree and the record may be of somebody who does not mean well, and who chang
 work. So nothing is reached by a path of more than one name, and no symbolic link is followed, on
 the way to the tree either. Then, in this order:
 
-1. Every directory of the record, from the top down, is given to root with mode 0700. From then on
-   nobody else can make, rename or remove a name in it.
+1. Every directory of the record, from the top down, is given to root with mode 0700, and loses its
+   ACLs: what is made in it would inherit from the default ACL. From then on nobody else can make,
+   rename or remove a name in it.
 2. Every name is looked at: it must be of the type that the record says, on the same mount, and all
    names of its inode must be in the record. Otherwise a file outside the tree would change with it.
 3. Every inode is given to root with mode 0600, so that nobody else can link it any more (with
@@ -184,6 +185,7 @@ class _Applier:
             self._check_mount(fd)
             os.fchown(fd, 0, 0)
             os.fchmod(fd, 0o700)
+            linux.clear_acls(fd)
 
     def _check_mount(self, fd: int) -> None:
         if os.fstat(fd).st_dev != self._device or linux.mount_id(fd) != self._mount:
@@ -218,19 +220,22 @@ class _Applier:
         """Set the attributes of anything but a directory; make a device."""
         with self._named(parent, name, "set the attributes"):
             dir_fd = self._handles.fd(parent)
+            made = False
             try:
                 handle = os.open(name, linux.OPEN_HANDLE, dir_fd=dir_fd)
             except FileNotFoundError:
                 os.mknod(name, _FORMATS[node.kind] | 0o600, os.makedev(*node.rdev), dir_fd=dir_fd)
-                self._attributes.set_by_name(name, dir_fd, node)
-                self._counts.made += 1
-                return
+                made = True
+                handle = os.open(name, linux.OPEN_HANDLE, dir_fd=dir_fd)
             try:
                 self._take(handle, node)
             finally:
                 os.close(handle)
             self._attributes.set_by_name(name, dir_fd, node)
-            self._counts.changed += 1
+            if made:
+                self._counts.made += 1
+            else:
+                self._counts.changed += 1
 
     def _take(self, handle: int, node: Node) -> None:
         """Give an inode to root, closed, and make sure that it is the one of the record."""

@@ -150,6 +150,16 @@ class IdMap:
         return IdMap(made)
 
 
+def _root_of(value: bytes) -> int | None:
+    """Return the root user that a file's capabilities are for; None: the value has no such user."""
+    if len(value) < _CAPABILITY_2:
+        return None
+    revision = int.from_bytes(value[:4], "little") & _REVISION
+    if revision == _REVISION_3:
+        return int.from_bytes(value[_CAPABILITY_2:], "little")
+    return 0 if revision == _REVISION_2 else None
+
+
 def _shared(one: IdRange, other: IdRange) -> int:
     """Return how many ids of the host two ranges have in common."""
     end = min(one.host + one.size, other.host + other.size)
@@ -320,17 +330,21 @@ class OwnerMap:
         Raises:
             Unsupported: the map does not cover its root user.
         """
-        if len(value) < _CAPABILITY_2:
-            return value
-        magic = int.from_bytes(value[:4], "little")
-        root = 0
-        if magic & _REVISION == _REVISION_3:
-            root = int.from_bytes(value[_CAPABILITY_2:], "little")
-        elif magic & _REVISION != _REVISION_2:
+        root = _root_of(value)
+        if root is None:
             return value
         root = self._uid(root, "the root user of security.capability")
-        magic = _REVISION_3 | (magic & ~_REVISION)
+        magic = _REVISION_3 | (int.from_bytes(value[:4], "little") & ~_REVISION)
         return magic.to_bytes(4, "little") + value[4:_CAPABILITY_2] + root.to_bytes(4, "little")
+
+    def covers_root_of(self, value: bytes) -> bool:
+        """Say whether the map covers the root user that a file's capabilities are for.
+
+        Args:
+            value: of ``security.capability``, as the kernel takes it.
+        """
+        root = _root_of(value)
+        return root is None or self.uids.to_host(root) is not None
 
     def _uid(self, number: int, what: str) -> int:
         mapped = self.uids.to_host(number)

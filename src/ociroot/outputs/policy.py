@@ -86,7 +86,8 @@ class OutputPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
         Without ``set_id``, or where a file gets another owner than the image and its map give it,
         set-id bits and capabilities are dropped, as chown(2) does: they would grant the rights of
-        another user. :meth:`dropped` says of which files.
+        another user. So are capabilities for a user namespace whose root the map does not cover.
+        :meth:`dropped` says of which files.
 
         Args:
             node: what the image has. Of a directory a node with its attributes is returned.
@@ -95,25 +96,34 @@ class OutputPolicy(msgspec.Struct, frozen=True, kw_only=True):
             Unsupported: the map does not cover one of the ids.
         """
         made = self._mapped(node) if self._maps else node
-        return _without_privileges(made) if self._drops_privileges(node) else made
+        bits, capability = self._lost(node)
+        return _without(made, bits, capability) if bits or capability else made
 
     def dropped(self, node: Node) -> Literal["set-id", "set-id-owner"] | None:
         """Return the code of the warning about the privileges that :meth:`final` drops, if any."""
-        if not self._drops_privileges(node):
-            return None
-        if not node.mode & _SET_ID and not self.keeps_xattr(CAPABILITY):
+        bits, capability = self._lost(node)
+        if not bits and not (capability and self.keeps_xattr(CAPABILITY)):
             return None
         return "set-id-owner" if self.set_id else "set-id"
 
-    def _drops_privileges(self, node: Node) -> bool:
-        """Return whether a node has privileges, and may not have them."""
-        if node.kind != "file" or not (node.mode & _SET_ID or CAPABILITY in (node.xattrs or ())):
-            return False
+    def _lost(self, node: Node) -> tuple[int, bool]:
+        """Return the set-id bits that a node has and may not have, and the same of capabilities."""
+        if node.kind != "file":
+            return 0, False
+        bits = node.mode & _SET_ID
+        capability = (node.xattrs or {}).get(CAPABILITY)
+        if not bits and capability is None:
+            return 0, False
+        everything = bits, capability is not None
         if not self.set_id:
-            return True
+            return everything
         if self.owner is not None:
-            return (node.uid, node.gid) != self.owner
-        return self.owners is not None and not self.owners.covers(node.uid, node.gid)
+            return (0, False) if (node.uid, node.gid) == self.owner else everything
+        if self.owners is None:
+            return 0, False
+        if not self.owners.covers(node.uid, node.gid):
+            return everything
+        return 0, capability is not None and not self.owners.covers_root_of(capability)
 
     def _mapped(self, node: Node) -> Node:
         """Return a node with its final owner and extended attributes, and all its privileges."""
@@ -132,11 +142,12 @@ class OutputPolicy(msgspec.Struct, frozen=True, kw_only=True):
         return made
 
 
-def _without_privileges(file: Node) -> Node:
-    """Return a file without set-id bits and capabilities."""
+def _without(file: Node, bits: int, capability: bool) -> Node:
+    """Return a file without some set-id bits, and perhaps without capabilities."""
     made = duplicate(file)
-    made.mode &= ~_SET_ID
-    made.xattrs = {n: v for n, v in (file.xattrs or {}).items() if n != CAPABILITY} or None
+    made.mode &= ~bits
+    if capability:
+        made.xattrs = {n: v for n, v in (file.xattrs or {}).items() if n != CAPABILITY} or None
     return made
 
 
