@@ -5,6 +5,9 @@ A second read may be a second download. Where one is asked for, it is asserted h
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,11 @@ from click.testing import CliRunner, Result
 
 import ociroot
 from ociroot.cli import command
-from ociroot.sources.blob import LocalBlob
+from ociroot.sources.blob import STEP, Blob, LocalBlob
+from ociroot.spec.descriptor import Descriptor
 
 from .support.build import Layer, archive, digest, file, link, symlink
-from .support.fetched import INDEX, FetchedSource
+from .support.fetched import INDEX, FetchedBlob, FetchedSource
 from .support.snapshot import differences, snapshot
 
 BIG = bytes(range(256)) * 8192
@@ -160,6 +164,69 @@ def run(
         )
     assert result.exit_code == 0, result.output
     return result, source
+
+
+# What breaks the protocol of blobs.
+
+
+class _OddBlob(FetchedBlob):
+    def __init__(self, source: FetchedSource, descriptor: Descriptor, fault: Fault) -> None:
+        super().__init__(source, descriptor.digest, descriptor.size)
+        self.fault = fault
+
+    def chunks(self, step: int = STEP) -> Iterator[bytes]:
+        return self.fault(super().chunks(step))
+
+
+class _OddSource(FetchedSource):
+    """All its layers have a fault."""
+
+    fault: Fault
+
+    def blob(self, descriptor: Descriptor) -> Blob | None:
+        if descriptor.digest in self.layers:
+            return _OddBlob(self, descriptor, self.fault)
+        return super().blob(descriptor)
+
+
+def _with_empty_ones(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        yield from (b"", chunk, b"")
+
+
+def _without_more(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    yield next(chunks)
+    raise OSError(errno.ENETRESET, os.strerror(errno.ENETRESET))
+
+
+Fault = Callable[[Iterator[bytes]], Iterator[bytes]]
+USES: dict[str, Callable[[ociroot.Image, Path], object]] = {
+    "tree": lambda image, root: image.tree(),
+    "extract": lambda image, root: image.extract(root),
+}
+
+
+@pytest.fixture(params=USES)
+def use(request: pytest.FixtureRequest) -> Callable[[ociroot.Image, Path], object]:
+    return USES[request.param]
+
+
+def test_empty_chunks_are_no_end(
+    stored: Path, tmp_path: Path, use: Callable[[ociroot.Image, Path], object]
+) -> None:
+    source = _OddSource(stored)
+    source.fault = _with_empty_ones
+    use(ociroot.OpenedSource(source).image(), tmp_path / "root")
+
+
+def test_an_error_of_the_system_is_one_of_the_source(
+    stored: Path, tmp_path: Path, use: Callable[[ociroot.Image, Path], object]
+) -> None:
+    source = _OddSource(stored)
+    source.fault = _without_more
+    with pytest.raises(ociroot.SourceError, match="cannot read: Network dropped") as caught:
+        use(ociroot.OpenedSource(source).image(), tmp_path / "root")
+    assert caught.value.layer is not None and caught.value.layer.startswith("1/")
 
 
 # What reads a layer twice, as documented.

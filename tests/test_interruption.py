@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 import ociroot
 from ociroot.errors import DestinationError, MalformedImage
 
-from .support.build import Member, archive
+from .support.build import Layer, Member, archive
 from .support.killed import leave
 from .support.mounts import mounted
 from .support.snapshot import differences, snapshot
@@ -228,6 +229,82 @@ def test_an_interrupted_program(image: Path, place: Path, monkeypatch: pytest.Mo
     assert caught.value.__notes__ == [f"{root} is complete"]
     assert left(place) == []
     assert [signal.getsignal(number) for number in (2, 15, 1)] == handlers
+
+
+CALLS = [(gc, "disable", 1), (sys, "setswitchinterval", 1), (sys, "setswitchinterval", 2)]
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(("module", "name", "at"), CALLS)
+def test_the_settings_of_the_interpreter_are_restored(
+    image: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, at: int, after: bool
+) -> None:
+    """Also when the exception comes while they are changed, or while they are restored."""
+    before = sys.getswitchinterval(), gc.isenabled()
+    real, count = getattr(module, name), 0
+
+    def hooked(*arguments: Any) -> None:
+        nonlocal count
+        count += 1
+        if after or count != at:
+            real(*arguments)
+        if count == at:
+            raise KeyboardInterrupt
+
+    try:
+        with ociroot.open(image) as source:
+            monkeypatch.setattr(module, name, hooked)
+            with pytest.raises(KeyboardInterrupt):
+                source.image().tree()
+            assert (sys.getswitchinterval(), gc.isenabled()) == before
+            monkeypatch.undo()
+            source.image().tree()
+        assert (sys.getswitchinterval(), gc.isenabled()) == before
+    finally:
+        monkeypatch.undo()
+        sys.setswitchinterval(before[0])
+        gc.enable()
+
+
+def test_a_thread_that_has_not_begun_is_joined(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exception comes while the new thread exists, but does not run yet."""
+    image = archive(place / "image", [Layer(FILES, "gzip")])
+    start, enumerate_all = threading.Thread.start, threading.enumerate
+    begin = threading.Event()
+    started: list[threading.Thread] = []
+
+    def interrupted(thread: threading.Thread) -> None:
+        started.append(thread)
+        if thread.name == "ociroot-decoder":
+            bootstrap = thread._bootstrap  # type: ignore[attr-defined]
+
+            def late() -> None:
+                begin.wait()
+                bootstrap()
+
+            def interrupt() -> None:
+                raise KeyboardInterrupt
+
+            monkeypatch.setattr(thread, "_bootstrap", late)
+            monkeypatch.setattr(thread._started, "wait", interrupt)  # type: ignore[attr-defined]
+        start(thread)
+
+    def listed() -> list[threading.Thread]:
+        begin.set()
+        return enumerate_all()
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    monkeypatch.setattr(threading, "enumerate", listed)
+    try:
+        with ociroot.open(image) as source, pytest.raises(KeyboardInterrupt):
+            source.image().tree()
+        assert [thread.name for thread in started] == ["ociroot-reader", "ociroot-decoder"]
+        assert all(thread.ident is not None for thread in started)
+        assert not any(thread.is_alive() for thread in started)
+    finally:
+        begin.set()
 
 
 def test_a_handler_that_does_not_raise(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from ..compression import CHUNK
 from ..errors import LimitExceeded, MalformedImage, OcirootError, Unsupported, VerificationError
 from ..images.layers import LayerBlob
+from ..sources.blob import checked_chunks
 from ..spec.digest import Digest
 from .pipeline import Pipeline, wrong_digest
 
@@ -56,7 +57,7 @@ def digest_of(layer: LayerBlob) -> Digest:
     """
     wanted = layer.digest or layer.diff_id
     hasher = wanted.hasher()
-    for chunk in layer.blob.chunks(CHUNK):
+    for chunk in checked_chunks(layer.blob, CHUNK):
         hasher.update(chunk)
     found = Digest(wanted.algorithm, hasher.hexdigest())
     if layer.digest is not None and found != wanted:

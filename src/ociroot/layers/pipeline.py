@@ -18,6 +18,7 @@ known at its end: after a failure the reader continues to there, so that nothing
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, Self
@@ -28,6 +29,7 @@ from ..compression import CHUNK, Meter, decompress, sniff
 from ..errors import OcirootError, Unsupported, VerificationError
 from ..images.layers import LayerBlob
 from ..limits import Limits
+from ..sources.blob import checked_chunks
 from ..spec.descriptor import LAYER_TYPES
 from ..spec.digest import Digest
 from .channel import Channel, Closed
@@ -41,6 +43,8 @@ _SLOTS = 16
 # Smaller outputs are joined: a thread that calls many short functions competes with the writer for
 # the GIL.
 _GATHER = CHUNK // 4
+# How many milliseconds a thread may take to begin.
+_MOMENTS = 1000
 
 
 class LayerContent(msgspec.Struct, frozen=True):
@@ -164,8 +168,7 @@ class Pipeline:
             channel.close()
             channel.fail(Closed())
         for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+            _join(thread)
 
     # The caller's side.
 
@@ -250,9 +253,11 @@ class Pipeline:
         for place, layer in enumerate(self._layers):
             wanted = layer.digest
             hasher = wanted.hasher() if wanted is not None else None
-            for chunk in layer.blob.chunks(CHUNK):
+            for chunk in checked_chunks(layer.blob, CHUNK):
                 if self._closed:
                     raise Closed
+                if not chunk:
+                    continue  # to a decoder, it would be the end of the data
                 self.bytes_read += len(chunk)
                 self._hand_on(chunk)
                 if hasher is not None:
@@ -333,6 +338,23 @@ class Pipeline:
             if spool is not None:
                 spool.end()
             self._diff_ids.put(Digest(layer.diff_id.algorithm, hasher.hexdigest()))
+
+
+def _join(thread: threading.Thread) -> None:
+    """Wait for the end of a thread, if it was started.
+
+    A signal handler may raise in ``Thread.start``, before the new thread has begun: it can be
+    joined only a moment later. In a window of a few instructions it is listed but never begins.
+    """
+    for _ in range(_MOMENTS):
+        try:
+            thread.join()
+        except RuntimeError:  # it has not begun
+            if thread not in threading.enumerate():
+                return
+            time.sleep(0.001)
+        else:
+            return
 
 
 def _gathered(chunks: Iterator[bytes]) -> Iterator[bytes]:

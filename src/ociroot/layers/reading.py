@@ -102,10 +102,14 @@ class LayerReader:
         return self._pipeline.bytes_read
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            stack.enter_context(tuned())
-            stack.enter_context(self._pipeline)
-            self._stack = stack.pop_all()
+        try:
+            self._stack.enter_context(tuned())
+            # First, because a signal handler may raise between the two.
+            self._stack.callback(self._pipeline.close)
+            self._pipeline.__enter__()
+        except BaseException:
+            self._stack.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

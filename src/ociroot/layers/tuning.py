@@ -25,39 +25,52 @@ def tuned() -> Iterator[None]:
     memory to the kernel, which clears it again for each chunk; but it keeps up to twice the size of
     the largest block that was ever freed.
     """
-    _tuning.enter()
+    user = object()
     try:
+        _tuning.enter(user)
         yield
     finally:
-        _tuning.leave()
+        try:
+            _tuning.leave(user)
+        except BaseException:  # of a signal handler, before it was done
+            _tuning.leave(user)
+            raise
 
 
 class _Tuning:
-    """The number of users in this process, and the settings before the first one."""
+    """The users in this process, and the settings before the first one.
+
+    A signal handler may raise at any point of :meth:`enter` and :meth:`leave`: ``leave`` may be
+    called again, and for a user that has not entered. Handlers and finalizers may read an image,
+    too, on the thread that holds the lock.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-        self._before = (0.0, False)
+        self._lock = threading.RLock()
+        self._users: set[object] = set()
+        # None: the settings are not changed.
+        self._before: tuple[float, bool] | None = None
 
-    def enter(self) -> None:
+    def enter(self, user: object) -> None:
         with self._lock:
-            if not self._count:
+            is_first = not self._users
+            self._users.add(user)
+            if is_first:
                 self._before = (sys.getswitchinterval(), gc.isenabled())
                 sys.setswitchinterval(5e-5)
                 gc.disable()
                 with suppress(MemoryError):
                     bytes(_LARGEST_BLOCK)  # never touched
-            self._count += 1
 
-    def leave(self) -> None:
+    def leave(self, user: object) -> None:
         with self._lock:
-            self._count -= 1
-            if not self._count:
+            if self._before is not None and self._users <= {user}:
                 interval, collecting = self._before
                 sys.setswitchinterval(interval)
                 if collecting:
                     gc.enable()
+                self._before = None
+            self._users.discard(user)
 
 
 _tuning = _Tuning()

@@ -14,9 +14,19 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from ..errors import ClosedSource, SourceError
+from ..errors import ClosedSource, OcirootError, SourceError
 
-__all__ = ["STEP", "Blob", "FileBlob", "FileRange", "Lifetime", "LocalBlob", "OpenFile", "head"]
+__all__ = [
+    "STEP",
+    "Blob",
+    "FileBlob",
+    "FileRange",
+    "Lifetime",
+    "LocalBlob",
+    "OpenFile",
+    "checked_chunks",
+    "head",
+]
 
 #: The default size of a chunk in bytes.
 STEP = 256 << 10
@@ -74,6 +84,24 @@ class LocalBlob(Blob, Protocol):
             ClosedSource: the source has been closed.
             SourceError: they cannot be read, or are not there.
         """
+
+
+def checked_chunks(blob: Blob, step: int = STEP) -> Iterator[bytes]:
+    """Yield the chunks of a blob of any class, also of one that raises errors of the system.
+
+    Args:
+        blob: what is read.
+        step: the maximum size of a chunk in bytes.
+
+    Raises:
+        SourceError: the bytes cannot be read.
+    """
+    try:
+        yield from blob.chunks(step)
+    except OSError as error:
+        if isinstance(error, OcirootError):
+            raise
+        raise SourceError(f"cannot read: {error.strerror or error}") from error
 
 
 def head(blob: Blob, size: int) -> bytes:
