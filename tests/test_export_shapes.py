@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import ociroot
-from ociroot import ExportOptions
+from ociroot import ExportOptions, ExtractOptions
 
 from .support.build import Layer, Member, archive, directory, file, link, seconds, symlink
 from .support.needs import need_tools
@@ -41,6 +42,7 @@ from .support.snapshot import Snapshot, differences, snapshot
 from .support.strategies import Stack, blobs, dense_stacks, good_stacks
 from .support.user import workshop as place_for_trees
 from .test_attacks import NAMES, PAYLOADS, WAYS
+from .test_export_readers import RICH, SHAPES
 
 pytestmark = pytest.mark.root
 
@@ -158,6 +160,66 @@ def test_everything(tmp_path: Path) -> None:
             if name == "cpio":
                 wanted["xattrs-unsupported"] = 3
             assert counts == wanted, "each inode once, whatever its names"
+
+
+@pytest.mark.parametrize("program", UNPACKERS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_format_is_shaped_as_a_directory_is(tmp_path: Path, shape: str, program: str) -> None:
+    need_tools("tar2sqfs")
+    format_, chosen = UNPACKERS[program][0], SHAPES[shape]
+    with ociroot.open(archive(tmp_path / "image", RICH)) as source:
+        extraction = source.image().extract(tmp_path / "rootfs", ExtractOptions(**chosen))
+        options = ExportOptions(format=format_, **chosen)
+        report = source.image().export(tmp_path / "out", options)
+    wanted, losses = held(format_, snapshot(tmp_path / "rootfs"))
+    codes = {warning.code for warning in extraction.warnings}
+    assert {warning.code for warning in report.warnings} == losses | codes
+    if (acl := wanted.get(b"usr/acl")) is not None:  # whose group has what the ACL gave it
+        wanted[b"usr/acl"] = replace(acl, mode=0o644)
+    found = unpack(program, tmp_path / "out", tmp_path / "by")
+    assert unexplained(program, wanted, found) == []
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_layer_of_squash_is_shaped_as_a_directory_is(tmp_path: Path, shape: str) -> None:
+    chosen = SHAPES[shape]
+    with ociroot.open(archive(tmp_path / "image", RICH)) as source:
+        extraction = source.image().extract(tmp_path / "rootfs", ExtractOptions(**chosen))
+        options = ExportOptions(format="oci-archive", squash=True, **chosen)
+        report = source.image().export(tmp_path / "out", options)
+    assert report.warnings == extraction.warnings
+    with ociroot.open(tmp_path / "out") as source:
+        source.image().extract(tmp_path / "again")
+    assert differences(snapshot(tmp_path / "rootfs"), snapshot(tmp_path / "again")) == []
+
+
+@pytest.mark.parametrize("program", [*UNPACKERS, None])
+def test_later_times_are_clamped(tmp_path: Path, program: str | None) -> None:
+    """In cpio, in squashfs, and in the layer of an image."""
+    need_tools("tar2sqfs")
+    newest = 1_000
+    layer = [
+        directory(b"./", mtime=newest + 1),
+        file(b"early", mtime=newest - 1),
+        file(b"late", mtime=newest + 1),
+    ]
+    form: dict[str, Any] = {"format": "oci-archive", "squash": True}
+    if program is not None:
+        form = {"format": UNPACKERS[program][0]}
+    with ociroot.open(archive(tmp_path / "image", [layer])) as source:
+        source.image().extract(tmp_path / "rootfs")
+        source.image().export(tmp_path / "out", ExportOptions(newest=newest, **form))
+    wanted = {
+        path: replace(record, mtime_ns=min(record.mtime_ns, newest * 10**9))
+        for path, record in snapshot(tmp_path / "rootfs").items()
+    }
+    if program is not None:
+        found = unpack(program, tmp_path / "out", tmp_path / "by")
+        assert unexplained(program, wanted, found) == []
+        return
+    with ociroot.open(tmp_path / "out") as source:
+        source.image().extract(tmp_path / "again")
+    assert differences(wanted, snapshot(tmp_path / "again")) == []
 
 
 def test_the_tables_of_losses_are_in_the_documentation() -> None:
