@@ -278,6 +278,21 @@ def test_a_pattern_through_links_is_bounded(tmp_path: Path) -> None:
 # -- Files -----------------------------------------------------------------------------------------
 
 
+def test_the_links_of_a_walk_are_bounded_together(tmp_path: Path) -> None:
+    """Each link takes few steps, and all of them are followed."""
+    there_and_back = b"/".join([b"x", b".."] * 50) + b"/x"
+    members = [symlink(b"d%d/l%d" % (n % 5, n), b"/" + there_and_back) for n in range(100)]
+    path = archive(tmp_path / "a", [[directory(b"x"), *members]])
+    limits = ociroot.SourceOptions(limits=ociroot.Limits(steps=5000))
+    with ociroot.open(path, limits) as source, source.image().filesystem() as fs:
+        walked = fs.walk()
+        with pytest.raises(ociroot.LimitExceeded, match="--max-steps"):
+            list(walked)
+        for n in range(5):  # the limit is on one walk
+            [(_, directories, files)] = fs.walk(f"d{n}")
+            assert (len(directories), files) == (20, [])
+
+
 def test_an_open_file_is_one_of_python(fs: ociroot.FileSystem) -> None:
     with fs.open("/etc/b.conf") as opened:
         assert isinstance(opened, io.BufferedReader) and opened.readable() and opened.seekable()

@@ -281,6 +281,21 @@ def test_a_link_to_a_directory_is_not_copied_silently(fs: OciFileSystem, tmp_pat
     assert (tmp_path / "got").read_text() == CSV
 
 
+def test_the_links_of_a_listing_are_bounded_together(tmp_path: Path) -> None:
+    there_and_back = b"/".join([b"x", b".."] * 50) + b"/file"
+    members = [symlink(b"d%d/l%d" % (n % 5, n), b"/" + there_and_back) for n in range(100)]
+    path = archive(tmp_path / "a", [[file(b"file"), file(b"x/file"), *members]])
+    fs = fsspec.filesystem("oci", fo=str(path), limits={"steps": 5000})
+    for ask in (fs.find, fs.glob, lambda path: list(fs.walk(path))):
+        with pytest.raises(ociroot.LimitExceeded, match="--max-steps"):
+            ask("**" if ask == fs.glob else "")
+    assert [len(fs.ls(f"d{n}")) for n in range(5)] == [20] * 5  # the limit is on one call
+    fs = fsspec.filesystem("oci", fo=str(path), limits={"steps": 1000})
+    with pytest.raises(ociroot.LimitExceeded, match="--max-steps"):
+        fs.ls("d0")
+    assert fs.ls("d0", detail=False)
+
+
 def test_limits(image: Path) -> None:
     """They hold for an image that is opened by a URL, and for its copy in a temporary file."""
     for limits in (ociroot.Limits(entries=1), {"entries": 1}):

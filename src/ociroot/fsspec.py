@@ -31,7 +31,7 @@ from fsspec.implementations.local import LocalFileSystem
 import ociroot
 
 from .api.fileinfo import FileInfo
-from .api.filesystem import FileSystem
+from .api.filesystem import FileSystem, Listings
 from .compression import CHUNK
 from .errors import PathError, UsageError, printable
 from .limits import Limits
@@ -193,24 +193,33 @@ class OciFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         """Say whether there is something at a path."""
         return self.filesystem.exists(self._strip_protocol(path))
 
-    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+    def ls(
+        self, path: str, detail: bool = True, listings: Listings | None = None, **_: Any
+    ) -> list[Any]:
         """Return what is in a directory, or what a file is.
 
         As :meth:`info`, it follows symbolic links; one that leads to nothing is ``other``.
+
+        Args:
+            path: the path.
+            detail: whether to return what is known of each, not only its name.
+            listings: those of a walk that this one belongs to.
+            _: further options, which are ignored.
+
+        Raises:
+            LimitExceeded: the symbolic links take too many steps to follow.
         """
         path = self._strip_protocol(path)
-        fs = self.filesystem
-        if not fs.is_dir(path):
+        found = (listings or Listings(self.filesystem)).entries(path, follow=detail)
+        if found is None:
             return [self.info(path)] if detail else [self.info(path)["name"]]
-        names = [each.lstrip("/") for each in fs.iterdir(path)]
-        return [self._entry(name) for name in names] if detail else names
+        if not detail:
+            return [each.lstrip("/") for each, _, _ in found]
+        return [_described(each.lstrip("/"), link, info) for each, link, info in found]
 
-    def _entry(self, name: str) -> dict[str, Any]:
-        link, fs = self.filesystem.lstat(name), self.filesystem
-        leads_to_something = link.kind == "symlink" and fs.exists(name)
-        return _described(name, link, fs.stat(name) if leads_to_something else link)
-
-    def walk(self, path: str, *args: Any, below: bool = False, **options: Any) -> Iterator[Any]:
+    def walk(
+        self, path: str, *args: Any, listings: Listings | None = None, **options: Any
+    ) -> Iterator[Any]:
         """Walk through directories as fsspec does.
 
         As for :func:`os.walk`, a symbolic link to a directory is among the directories, and is not
@@ -219,11 +228,17 @@ class OciFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         Args:
             path: the directory to begin at, which may be a link.
             args: fsspec's arguments.
-            below: whether this directory was found in another one.
+            listings: those of the walk that has found this directory in another one.
             options: fsspec's arguments; it hands unknown ones on to the directories below.
+
+        Raises:
+            LimitExceeded: the symbolic links take too many steps to follow.
         """
-        if not (below and self.filesystem.is_symlink(self._strip_protocol(path))):
-            yield from super().walk(path, *args, below=True, **options)
+        if listings is None:
+            listings = Listings(self.filesystem)
+        elif listings.kind(self._strip_protocol(path), follow=False) == "symlink":
+            return
+        yield from super().walk(path, *args, listings=listings, **options)
 
     def find(
         self,
@@ -252,9 +267,13 @@ class OciFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not 
         if recursive:
             paths = self.expand_path(rpath, recursive=True, maxdepth=options.get("maxdepth"))
             above = {self._parent(path) for path in paths}
-            fs = self.filesystem
-            links = [path for path in paths if path not in above and fs.is_symlink(path)]
-            links = [path for path in links if fs.is_dir(path)]
+            kind = Listings(self.filesystem).kind
+            links = [
+                path
+                for path in paths
+                if path not in above and kind(path, follow=False) == "symlink"
+            ]
+            links = [path for path in links if kind(path) == "dir"]
             if links:
                 more = f", and {len(links) - 1} more" if links[1:] else ""
                 warnings.warn(

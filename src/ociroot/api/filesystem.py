@@ -23,7 +23,7 @@ from ..errors import (
 )
 from ..notices import ImageWarning
 from ..rootfs.file import NodeFile
-from ..rootfs.lookup import Lookup, Place
+from ..rootfs.lookup import Lookup, Place, find
 from ..rootfs.nodes import Directory, Node
 from .fileinfo import FileInfo, info_of
 from .merged_layers import MergedLayers
@@ -32,7 +32,7 @@ from .paths import AnyPath, as_bytes, cleaned, returner
 if TYPE_CHECKING:
     from .paths import P
 
-__all__ = ["FilePredicate", "FileSystem"]
+__all__ = ["FilePredicate", "FileSystem", "Listings"]
 
 _BUFFER = 64 << 10
 # Bytes of a file that files() reads at once, which takes less than half the time.
@@ -134,9 +134,11 @@ class FileSystem:
         """Say whether there is a symbolic link at a path."""
         return self._kind(path, follow=False) == "symlink"
 
-    def _kind(self, path: AnyPath, *, follow: bool = True) -> str | None:
+    def _kind(
+        self, path: AnyPath, *, follow: bool = True, lookup: Lookup | None = None
+    ) -> str | None:
         try:
-            return self._find(path, follow=follow)[2].kind
+            return self._find(path, follow=follow, lookup=lookup)[2].kind
         except (PathError, UnicodeEncodeError):  # no name has a lone surrogate
             return None
 
@@ -160,12 +162,20 @@ class FileSystem:
         target: P = returner(path)(node.target)
         return target
 
-    def _find(self, path: AnyPath, *, follow: bool = True) -> Place:
-        """Return what is at a path, as a process in the root would see it."""
-        raw = as_bytes(path)
+    def _lookup(self, *, counted: bool = True) -> Lookup:
         merged = self._layers.merged()
-        lookup = Lookup(merged.tree.root, merged.limits, counted=False)
-        way = lookup.way(raw)
+        return Lookup(merged.tree.root, merged.limits, counted=counted)
+
+    def _find(self, path: AnyPath, *, follow: bool = True, lookup: Lookup | None = None) -> Place:
+        """Return what is at a path, as a process in the root would see it.
+
+        Args:
+            path: the path.
+            follow: whether a symbolic link in the final component is followed.
+            lookup: counts the steps of several look-ups; None: it is a single one.
+        """
+        raw = as_bytes(path)
+        way = (lookup or self._lookup(counted=False)).way(raw)
         while way.advance():
             node = way.node
             if node is None:
@@ -248,12 +258,14 @@ class FileSystem:
 
         Raises:
             PathError: as :meth:`stat`; or it is no directory.
+            LimitExceeded: the symbolic links take too many steps to follow.
         """
         return self._walked(returner(top), self._directory(top), _above(top), topdown)
 
     def _walked(
         self, give: Callable[[bytes], Any], start: Directory, above: bytes, topdown: bool
     ) -> Iterator[tuple[Any, list[Any], list[Any]]]:
+        lookup = self._lookup()
         todo: list[tuple[bytes, Directory | None, Any]] = [(above, start, None)]
         while todo:
             above, directory, result = todo.pop()
@@ -267,17 +279,14 @@ class FileSystem:
                 shown = give(name)
                 if isinstance(node, Directory):
                     below[shown] = above + name + b"/", node
-                is_directory = node.kind == "dir" or self._leads_to_directory(above + name, node)
-                (names if is_directory else files).append(shown)
+                kind = _followed(lookup, directory, name, node).kind
+                (names if kind == "dir" else files).append(shown)
             result = give(above[:-1] or b"/"), names, files
             if topdown:
                 yield result
             else:
                 todo.append((above, None, result))
             todo += [(*below[name], None) for name in reversed(names) if name in below]
-
-    def _leads_to_directory(self, path: bytes, node: Node) -> bool:
-        return node.kind == "symlink" and self._kind(path) == "dir"
 
     def glob(self, pattern: P) -> Iterator[P]:
         """Yield the paths that a pattern matches, a directory before what is in it.
@@ -296,9 +305,7 @@ class FileSystem:
     def _glob(self, pattern: bytes) -> Iterator[tuple[bytes, Node]]:
         from ..rootfs.glob import glob  # the other methods do without
 
-        merged = self._layers.merged()
-        lookup = Lookup(merged.tree.root, merged.limits)
-        found = glob(lookup, pattern, hidden=True, recursive=True)
+        found = glob(self._lookup(), pattern, hidden=True, recursive=True)
         return ((match.path, match.node) for match in found)
 
     # Contents.
@@ -426,6 +433,64 @@ class FileSystem:
             if keep is None or keep(path, info):
                 with self._contents(node) as file:
                     yield path, info, file
+
+
+class Listings:
+    """Directories of a file system, each as a list.
+
+    The limit ``steps`` is on the look-ups of all of them together.
+    """
+
+    def __init__(self, fs: FileSystem) -> None:
+        """Begin with a count of zero."""
+        self._fs = fs
+        self._lookup = fs._lookup()
+
+    def entries(
+        self, path: str, *, follow: bool = True
+    ) -> list[tuple[str, FileInfo, FileInfo]] | None:
+        """Return what is in a directory; None if something else is at the path.
+
+        Args:
+            path: the path of the directory.
+            follow: whether the symbolic links in it are followed.
+
+        Returns:
+            The path of each entry, what is known of itself, and of what a symbolic link leads to;
+            of a link to nothing, of the link.
+
+        Raises:
+            PathError: as :meth:`FileSystem.stat`.
+            LimitExceeded: the symbolic links take too many steps to follow.
+        """
+        directory = self._fs._find(path, lookup=self._lookup).node
+        if not isinstance(directory, Directory):
+            return None
+        give, above = returner(path), _above(path)
+        return [
+            (
+                give(above + name),
+                info_of(node),
+                info_of(_followed(self._lookup, directory, name, node) if follow else node),
+            )
+            for name, node in sorted(directory.entries.items())
+        ]
+
+    def kind(self, path: str, *, follow: bool = True) -> str | None:
+        """Return the type of the file at a path; None if there is none.
+
+        Raises:
+            LimitExceeded: the symbolic links take too many steps to follow.
+        """
+        return self._fs._kind(path, follow=follow, lookup=self._lookup)
+
+
+def _followed(lookup: Lookup, directory: Directory, name: bytes, node: Node) -> Node:
+    """Return what a symbolic link leads to, a link to nothing and any other node itself."""
+    if node.kind != "symlink":
+        return node
+    place = find(lookup, name, start=directory)
+    return place.node if place is not None else node
 
 
 def _place(node: Node) -> int:
