@@ -235,12 +235,20 @@ def test_the_package_of_a_missing_program_is_named(
 FAILURES = {
     "at once": ("echo why >&2; exit 3", "tar2sqfs failed with exit code 3: why"),
     "at the end": (
-        "cat > /dev/null; echo a; echo '  why '; exit 4",
+        "cat > /dev/null; echo '  why '; echo 'see --help'; exit 4",
         "failed with exit code 4: why",
     ),
     "silently": ("cat > /dev/null; exit 5", "tar2sqfs failed with exit code 5"),
     "with a message of many lines": (
-        "cat > /dev/null; yes x | head -n 100000; echo why; exit 1",
+        "cat > /dev/null; yes x | head -n 100000; echo FATAL: why; yes y | head; exit 1",
+        "exit code 1: FATAL: why",
+    ),
+    "with a usage": (
+        "echo usage; echo \"x: unrecognized option '-y'\"; echo 'Try --help'; exit 1",
+        "exit code 1: x: unrecognized option '-y'",
+    ),
+    "with a message of many lines, the first of which counts": (
+        "cat > /dev/null; echo why; yes x | head -n 100000; exit 1",
         "exit code 1: why",
     ),
     "with a message that is no text": (
@@ -268,7 +276,7 @@ FAILURES = {
 
 @pytest.mark.parametrize("how", FAILURES)
 def test_a_program_that_fails(tmp_path: Path, out: Path, programs: Path, how: str) -> None:
-    """Its last line is in our error, and nothing is left."""
+    """What it says of the cause is in our error, and nothing is left."""
     text, message = FAILURES[how]
     program(programs, text)
     # More than a pipe holds.
@@ -306,6 +314,29 @@ def has_ended(pid: str) -> bool:
     return not status.exists() or "Z (zombie)" in status.read_text()
 
 
+def test_a_real_message(image: Path, out: Path) -> None:
+    need_tools("tar2sqfs")
+    with pytest.raises(ociroot.DestinationError, match="unrecognized option '--nonsense'"):
+        export(image, out, tool_options=("--nonsense",))
+
+
+def test_an_argument_without_dashes_before_it(image: Path, out: Path) -> None:
+    command = [sys.executable, "-m", "ociroot", "export", str(image), str(out), "extra"]
+    for more in ([], ["--", "-x"]):
+        done = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith("ociroot: unexpected argument: extra\n")
+    assert list(out.parent.iterdir()) == []
+
+
+def test_a_warning_names_the_path(tmp_path: Path) -> None:
+    need_tools("tar2sqfs")
+    image = archive(tmp_path / "image", [[file(b"a/b/c", b"", mtime=-5)]])
+    report = export(image, tmp_path / "out.squashfs")
+    (warning,) = report.warnings
+    assert warning.message.endswith("a/b/c"), warning
+
+
 @pytest.mark.root
 def test_no_space(tmp_path: Path) -> None:
     need_root()
@@ -315,6 +346,7 @@ def test_no_space(tmp_path: Path) -> None:
         with pytest.raises(ociroot.DestinationError) as caught:
             export(image, small / "out.sqfs")
         assert caught.value.is_full
+        assert "bytes are free" not in str(caught.value)
         assert list(small.iterdir()) == []
 
 

@@ -260,13 +260,16 @@ def _shaped(root: Directory, options: ExportOptions, limits: Limits, notices: No
         root = pruned(find_subtree(root, options.filter.subtree, limits), options.filter)
     if policy.is_plain:
         return root
+    counted: set[Node] = set()
     for parent, name, node in chain([(root, b"", root)], list(root.walk())):
         with located(member=parent.path_of(name)):
             if not policy.writes(node):
                 del parent.entries[name]
             else:
                 policy.final(node)  # refuses an owner that the map does not cover
-                if (code := policy.dropped(node)) is not None:
+                if (code := policy.dropped(node)) is not None and node not in counted:
+                    if node.links > 1:
+                        counted.add(node)
                     notices.add(code, parent.path_of(name))
     return root
 

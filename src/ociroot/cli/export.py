@@ -45,7 +45,20 @@ class _Output(NamedTuple):
     quiet: bool
 
 
-@click.command(cls=Command)
+class _Export(Command):
+    """Takes options for a program behind a literal ``--`` alone."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See :class:`click.Command`."""
+        behind = args[args.index("--") + 1 :] if "--" in args else []
+        rest = super().parse_args(ctx, args)
+        options = ctx.params.get("tool_options") or ()
+        if len(options) > len(behind) and not ctx.resilient_parsing:
+            raise click.UsageError(f"unexpected argument: {options[0]}", ctx)
+        return rest
+
+
+@click.command(cls=_Export)
 @click.argument("image", type=PATH)
 @click.argument("out", type=PATH)
 @click.argument("tool_options", nargs=-1, metavar="[-- TOOL_OPTIONS]")

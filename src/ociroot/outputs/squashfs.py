@@ -214,4 +214,4 @@ class SquashfsSink:
         self._output.finish(lambda head: head.startswith(_MAGIC))
 
     def _fitted(self, parent: Directory, name: bytes, node: Node) -> Node:
-        return self._fitting.fit(node, name)
+        return self._fitting.fit(node, parent.path_of(name))

@@ -3,7 +3,7 @@
 It runs in a process group of its own, in the staging directory. When we fail or are interrupted the
 whole group is killed; when we are killed it reads the end of the pipe, and its file is in a staging
 directory, which the next run removes. Its messages are read all the time, so that it never waits
-for us to do so, and only their end is kept.
+for us to do so, and only their beginning and their end are kept.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import time
@@ -24,7 +25,8 @@ from ..space import SpaceBudget
 
 __all__ = ["ToolOutput"]
 
-# Bytes of the end of its messages that are kept, and characters of a line that are shown.
+# Bytes of the beginning and of the end of its messages that are kept, and characters of a line
+# that are shown.
 _KEPT = 4096
 _SHOWN = 300
 # Bytes in the pipe: the default of 64 KiB costs a tenth more time.
@@ -34,6 +36,8 @@ _LOOK = 16 << 20
 # Seconds that a program has to end when it has closed the pipe.
 _PATIENCE = 10
 _PAUSE = 0.01
+# How the programs begin what is not advice, as on --help, a URL, or a list of what they know.
+_ERROR = re.compile(rb"error|unrecogni|fatal", re.IGNORECASE)
 # How the programs say that they could not write.
 _WRITE_ERRORS = (b"No space left on device", b"I/O error", b"Write failed")
 # Variables that change what the programs write.
@@ -61,7 +65,7 @@ class ToolOutput:
         self.file = "./" + os.fsdecode(file_name)  # which begins with no dash
         self._name = ""
         self._process: subprocess.Popen[bytes] | None = None
-        self._messages = bytearray()
+        self._first, self._last = bytearray(), bytearray()
         self._reader: Thread | None = None
         self._budget = SpaceBudget(
             dir_fd,
@@ -107,12 +111,14 @@ class ToolOutput:
             fcntl.fcntl(process.stdin.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
-        """Read all messages, and keep the end of them."""
+        """Read all messages, and keep the beginning and the end of them."""
         assert process.stdout is not None  # noqa: S101
         with process.stdout as pipe:
             while data := pipe.read(_KEPT):
-                self._messages += data
-                del self._messages[:-_KEPT]
+                room = _KEPT - len(self._first)
+                self._first += data[:room]
+                self._last += data[room:]
+                del self._last[:-_KEPT]
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Feed it the next bytes, all of them.
@@ -196,7 +202,7 @@ class ToolOutput:
             self._reader.join(_PATIENCE)
 
     def _failure(self, problem: str) -> DestinationError:
-        """Return the error for a program that failed, with the last line of its messages."""
+        """Return the error for a program that failed, with what its messages say of the cause."""
         process = self._process
         code = process.returncode if process is not None else None
         if code is not None and code < 0:
@@ -208,15 +214,27 @@ class ToolOutput:
             how = f"failed with exit code {code}"
         else:
             how = "failed"
-        lines = [line for line in bytes(self._messages).splitlines() if line.strip()]
-        said = printable(lines[-1].strip())[:_SHOWN] if lines else problem
+        messages = bytes(self._first + self._last)
+        lines = [line.strip() for line in messages.splitlines() if line.strip()]
+        line = next(filter(_ERROR.search, lines), lines[0] if lines else None)
+        said = printable(line)[:_SHOWN] if line is not None else problem
         said = f"{self._name} {how}" + (f": {said}" if said else "")
         # tar2sqfs does not say why it could not write, and removes what it wrote.
+        room = self._room()
+        if room < self._written and any(each in messages for each in _WRITE_ERRORS):
+            return DestinationError(
+                f"{said}; there were {room} bytes for what it writes", errno=errno.ENOSPC
+            )
+        return DestinationError(said)
+
+    def _room(self) -> int:
+        """Return the free bytes, with those of the file, which it may have removed already."""
         status = os.fstatvfs(self._dir_fd)
         free = status.f_bavail * status.f_frsize
-        if free < self._written and any(each in self._messages for each in _WRITE_ERRORS):
-            return DestinationError(f"{said}; {free} bytes are free", errno=errno.ENOSPC)
-        return DestinationError(said)
+        with suppress(FileNotFoundError):
+            file = os.stat(self._file_name, dir_fd=self._dir_fd, follow_symlinks=False)
+            free += file.st_blocks * 512
+        return free
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -204,6 +204,7 @@ class DirectoryWriter:
                 os.symlink(node.target, name, dir_fd=dir_fd)
                 self._counts[0] += 1
             elif not self._make_node(name, node, dir_fd):
+                self._notices.add("devices", parent.path_of(name))
                 self._absent.add((parent, name))
                 return
             self._attributes.set_by_name(name, dir_fd, node)
@@ -223,7 +224,6 @@ class DirectoryWriter:
                 raise DestinationError(
                     "creating devices is not permitted", errno=error.errno
                 ) from error
-            self._notices.add("devices", name)
             return False
         return True
 
