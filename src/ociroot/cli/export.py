@@ -52,7 +52,7 @@ class _Export(Command):
         """See :class:`click.Command`."""
         behind = args[args.index("--") + 1 :] if "--" in args else []
         rest = super().parse_args(ctx, args)
-        options = ctx.params.get("tool_options") or ()
+        options: tuple[str, ...] = ctx.params.get("tool_options") or ()
         if len(options) > len(behind) and not ctx.resilient_parsing:
             raise click.UsageError(f"unexpected argument: {options[0]}", ctx)
         return rest
