@@ -11,10 +11,10 @@ symlink". The kernel skips a name of more than PATH_MAX bytes without a word, so
 from __future__ import annotations
 
 from ...errors import Unsupported
-from ...limits import RATIO_FROM
 from ...rootfs.contents import iter_chunks
 from ...rootfs.nodes import Directory, Node
 from ...tar.stream import Data
+from .entries import EntryPaths, GatheredOutput
 from .fitting import Fitting
 from .options import SinkOptions, Write
 
@@ -36,7 +36,6 @@ _MAX = (1 << 32) - 1
 _MAX_PATH = 4096
 # GNU cpio and bsdcpio pad archives to a multiple of it.
 _RECORD = 512
-_GATHERED = 1 << 20
 _BILLION = 10**9
 
 
@@ -45,7 +44,6 @@ class CpioSink:
 
     Attributes:
         in_tree_order: see :class:`~ociroot.outputs.sink.Sink`.
-        size: bytes that have been written.
     """
 
     def __init__(self, write: Write, options: SinkOptions) -> None:
@@ -55,17 +53,18 @@ class CpioSink:
             write: called with the next bytes.
             options: what the output is like. Sparse files are expanded: the format has no holes.
         """
-        self._write = write
-        self._limits = options.limits
-        self._most = options.unpacked * options.limits.ratio
+        self._output = GatheredOutput(write)
+        self._put = self._output.put
+        self._paths = EntryPaths(b"", options)
         self._fitting = Fitting(options)
         self.in_tree_order = options.in_tree_order
         self._inodes: dict[Node, int] = {}
-        self._last_inode = self._paths = self._expanded = 0
-        self._directory: Directory | None = None
-        self._prefix = b""
-        self._buffer = bytearray()
-        self.size = 0
+        self._last_inode = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that have been written."""
+        return self._output.size
 
     def make_directory(self, directory: Directory) -> None:
         """See :class:`~ociroot.outputs.sink.Sink`."""
@@ -81,9 +80,7 @@ class CpioSink:
             raise Unsupported(
                 f"a cpio archive cannot hold a file of {node.size} bytes", member=path
             )
-        self._expanded += node.size - node.stored_size
-        if self._expanded > RATIO_FROM and self._expanded > self._most:
-            raise self._limits.exceeded("ratio")
+        self._paths.count_holes(node)
         self._header(path, self._fitting.fit(node, path), self._inode(node), node.links, node.size)
         piece = data.try_read(node.size) if node.segments is None else None
         for each in iter_chunks(node, data) if piece is None else (piece,):
@@ -105,8 +102,8 @@ class CpioSink:
     def finish(self, root: Directory) -> None:
         """See :class:`~ociroot.outputs.sink.Sink`."""
         self._put(_header(_TRAILER, [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]))
-        self._put(bytes(-(self.size + len(self._buffer)) % _RECORD))
-        self._flush()
+        self._put(bytes(-self._output.position % _RECORD))
+        self._output.flush()
 
     def _other(self, path: bytes, node: Node, inode: int) -> None:
         """Write an entry without data, but for the target of a symbolic link."""
@@ -133,37 +130,15 @@ class CpioSink:
         return self._last_inode
 
     def _path(self, directory: Directory, name: bytes) -> bytes:
-        if directory is not self._directory:
-            path = directory.path()
-            self._directory, self._prefix = directory, path + b"/" if path else b""
-        path = self._prefix + name
+        path = self._paths.of(directory, name)
         if path == _TRAILER:
             path = b"./" + path  # the name alone is the archive's end
-        self._paths += len(path)
-        if self._paths > self._limits.listing:
-            raise self._limits.exceeded("listing")
         if len(path) >= _MAX_PATH:
             raise Unsupported(
                 "its path is too long for the kernel in a cpio archive, which would skip it",
                 member=path,
             )
         return path
-
-    def _put(self, data: bytes | memoryview) -> None:
-        if len(data) >= _GATHERED:
-            self._flush()
-            self.size += len(data)
-            self._write(data)
-            return
-        self._buffer += data
-        if len(self._buffer) >= _GATHERED:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._buffer:
-            self.size += len(self._buffer)
-            self._write(self._buffer)
-            self._buffer = bytearray()
 
 
 def _header(path: bytes, numbers: list[int]) -> bytes:

@@ -11,19 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ...errors import OcirootError
-from ...limits import RATIO_FROM
 from ...rootfs.contents import iter_chunks
 from ...rootfs.nodes import Directory, Node
 from ...tar.acl import ACCESS, DEFAULT
 from ...tar.stream import BLOCK, Data
 from ...tar.writer import HeaderWriter, end_of_archive
 from ..policy import duplicate
+from .entries import EntryPaths, GatheredOutput
 from .options import SinkOptions, Write
 
 __all__ = ["TarSink"]
 
-# Bytes that are gathered before they are written.
-_GATHERED = 1 << 20
 # Pieces from this size on are written as they are.
 _LARGE = 256 << 10
 _ROOT = b"./"
@@ -34,7 +32,6 @@ class TarSink:
 
     Attributes:
         in_tree_order: see :class:`~ociroot.outputs.sink.Sink`.
-        size: bytes that have been written.
     """
 
     def __init__(self, write: Write, options: SinkOptions) -> None:
@@ -45,25 +42,27 @@ class TarSink:
             options: what the output is like. Sparse files are written as such to a file, and
                 expanded in a pipe, whose readers mostly do not know them (mkfs.erofs).
         """
-        self._write = write
+        self._output = GatheredOutput(write, _LARGE)
+        self._put = self._output.put
+        self._paths = EntryPaths(_ROOT, options)
         self._options = options
         self._headers = HeaderWriter(sparse=options.to_file)
         self.in_tree_order = options.in_tree_order
-        self._buffer = bytearray()
-        self._directory: Directory | None = None
-        self._prefix = _ROOT
-        self._paths = self._expanded = 0
-        self.size = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that have been written."""
+        return self._output.size
 
     def make_directory(self, directory: Directory) -> None:
         """See :class:`~ociroot.outputs.sink.Sink`."""
         parent = directory.parent
-        path = _ROOT if parent is None else self._path(parent, directory.name) + b"/"
+        path = _ROOT if parent is None else self._paths.of(parent, directory.name) + b"/"
         self._put(self._headers.header(path, self._described(directory)))
 
     def make_file(self, parent: Directory, name: bytes, node: Node, data: Data) -> None:
         """See :class:`~ociroot.outputs.sink.Sink`."""
-        path = self._path(parent, name)
+        path = self._paths.of(parent, name)
         try:
             self._put(self._headers.header(path, self._described(node)))
             size = self._headers.stored_size(node)
@@ -75,27 +74,27 @@ class TarSink:
 
     def _pieces(self, node: Node, data: Data, size: int) -> Iterable[memoryview]:
         if node.segments is not None and not self._options.to_file:
-            self._count_holes(node)
+            self._paths.count_holes(node)
             return iter_chunks(node, data)
         piece = data.try_read(size)
         return data.iter_chunks(size) if piece is None else (piece,)
 
     def make_other(self, parent: Directory, name: bytes, node: Node) -> None:
         """See :class:`~ociroot.outputs.sink.Sink`."""
-        self._put(self._headers.header(self._path(parent, name), self._described(node)))
+        self._put(self._headers.header(self._paths.of(parent, name), self._described(node)))
 
     def make_link(
         self, parent: Directory, name: bytes, node: Node, at: tuple[Directory, bytes]
     ) -> None:
         """See :class:`~ociroot.outputs.sink.Sink`."""
         target = _ROOT + at[0].path_of(at[1])
-        self._count_path(target)
-        self._put(self._headers.header(self._path(parent, name), self._described(node), target))
+        self._paths.count(target)
+        self._put(self._headers.header(self._paths.of(parent, name), self._described(node), target))
 
     def finish(self, root: Directory) -> None:
         """See :class:`~ociroot.outputs.sink.Sink`."""
-        self._put(end_of_archive(self.size + len(self._buffer)))
-        self._flush()
+        self._put(end_of_archive(self._output.position))
+        self._output.flush()
 
     def _described(self, node: Node) -> Node:
         """Return a node with the attributes that are written."""
@@ -127,56 +126,3 @@ class TarSink:
             self._options.notices.add("xattrs-unsupported", name)
             return False
         return True
-
-    def _path(self, directory: Directory, name: bytes) -> bytes:
-        if directory is not self._directory:
-            self._prefix = self._prefix_of(directory)
-            self._directory = directory
-        path = self._prefix + name
-        self._count_path(path)
-        return path
-
-    def _prefix_of(self, directory: Directory) -> bytes:
-        """Return the path of a directory, which mostly is near the one of the entry before.
-
-        A path may have thousands of names, and each directory there be one of thousands.
-        """
-        near, cut = self._directory, 0
-        if near is not None and directory.parent is near:
-            return self._prefix + directory.name + b"/"
-        while near is not None and near.depth > directory.depth:
-            cut += len(near.name) + 1
-            near = near.parent
-        if near is directory:
-            return self._prefix[: len(self._prefix) - cut]
-        path = directory.path()
-        return _ROOT + path + b"/" if path else _ROOT
-
-    def _count_path(self, path: bytes) -> None:
-        """Hold the paths against the limit: a few kilobytes can have a million, each as long."""
-        self._paths += len(path)
-        if self._paths > self._options.limits.listing:
-            raise self._options.limits.exceeded("listing")
-
-    def _count_holes(self, node: Node) -> None:
-        """Hold what holes expand to against the limit on what comes out of compressed data."""
-        self._expanded += node.size - node.stored_size
-        most = self._options.unpacked * self._options.limits.ratio
-        if self._expanded > RATIO_FROM and self._expanded > most:
-            raise self._options.limits.exceeded("ratio")
-
-    def _put(self, data: bytes | memoryview) -> None:
-        if len(data) >= _LARGE:
-            self._flush()
-            self.size += len(data)
-            self._write(data)
-            return
-        self._buffer += data
-        if len(self._buffer) >= _GATHERED:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._buffer:
-            self.size += len(self._buffer)
-            self._write(self._buffer)
-            self._buffer = bytearray()
