@@ -8,11 +8,10 @@ member. Of the checksums of xz, "Only CRC32 … is supported" (lib/xz).
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
-from ...errors import Unsupported
+from ...compression.zstd_library import standard_zstd, zstandard
 from ..compress import Compression, Compressor
 
 __all__ = ["StreamCompressor", "one_stream"]
@@ -81,23 +80,14 @@ def _xz(level: int) -> _Codec:
 
 
 def _zstd(level: int) -> _Codec:
-    module: Any
-    try:
-        if sys.version_info >= (3, 14):
-            from compression import zstd as module
-        else:
-            from backports import zstd as module
-    except ImportError:
-        try:
-            import zstandard
-        except ImportError as error:
-            raise Unsupported(
-                "zstd, for which a library is missing", remedy="install backports.zstd or zstandard"
-            ) from error
-        return zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj()
-    options = {
-        module.CompressionParameter.compression_level: level,
-        module.CompressionParameter.checksum_flag: 1,
-    }
-    codec: _Codec = module.ZstdCompressor(options=options)
+    module = standard_zstd()
+    codec: _Codec
+    if module is None:
+        codec = zstandard().ZstdCompressor(level=level, write_checksum=True).compressobj()
+    else:
+        options = {
+            module.CompressionParameter.compression_level: level,
+            module.CompressionParameter.checksum_flag: 1,
+        }
+        codec = module.ZstdCompressor(options=options)
     return codec
