@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from .units import Decompressor, Input
-from .zstd_library import standard_zstd, zstandard
 
 __all__ = ["is_zstd", "skip_frame", "zstd_frame"]
 
@@ -42,6 +41,8 @@ def zstd_frame(window: int) -> Callable[[], Decompressor]:
     Raises:
         Unsupported: no library is installed.
     """
+    from .zstd_library import standard_zstd, zstandard  # images without zstd do without
+
     module = standard_zstd()
     if module is None:
         # Created once: that takes longer than a small frame.

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
 
@@ -33,7 +33,9 @@ from ..sources.blob import checked_chunks
 from ..spec.descriptor import LAYER_TYPES
 from ..spec.digest import Digest
 from .channel import Channel, Closed
-from .spool import LayerSpool
+
+if TYPE_CHECKING:
+    from .spool import LayerSpool
 
 __all__ = ["LayerContent", "Pipeline", "wrong_digest"]
 

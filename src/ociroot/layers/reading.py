@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import msgspec
 
@@ -20,8 +20,10 @@ from ..tar.stream import ChunkStream, FileStream, Stream
 from .changeset import Change, changes
 from .diagnosis import diagnose, digest_of
 from .pipeline import LayerContent, Pipeline
-from .spool import LayerSpool
 from .tuning import tuned
+
+if TYPE_CHECKING:
+    from .spool import LayerSpool
 
 __all__ = ["LayerReader", "OutOfOrder", "Plan"]
 

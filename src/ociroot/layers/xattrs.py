@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from ..errors import MalformedImage, printable
 from ..tar.acl import ACCESS, DEFAULT, GROUP, GROUP_OBJ, MASK, NO_ID, OTHER, USER, USER_OBJ, decode
 
-__all__ = ["check_xattrs"]
+__all__ = ["CAPABILITY", "check_xattrs"]
 
-_CAPABILITY = b"security.capability"
+#: The extended attribute of file capabilities (capabilities(7)).
+CAPABILITY = b"security.capability"
 # linux/capability.h: each revision with the bytes of its value; the lowest bit is a flag.
 _REVISIONS = {0x02000000: 20, 0x03000000: 24}
 # xattr_resolve_name in the kernel's fs/xattr.c: EINVAL for a prefix with a handler and no name
@@ -30,10 +31,10 @@ def check_xattrs(xattrs: Mapping[bytes, bytes]) -> None:
     if not _NAMELESS.isdisjoint(xattrs):
         name = next(filter(_NAMELESS.__contains__, xattrs))
         raise MalformedImage(f"an extended attribute without a name after {printable(name)}")
-    for name in (_CAPABILITY, ACCESS, DEFAULT):
+    for name in (CAPABILITY, ACCESS, DEFAULT):
         value = xattrs.get(name)
         if value is not None and not (
-            _is_capability(value) if name == _CAPABILITY else _is_acl(value)
+            _is_capability(value) if name == CAPABILITY else _is_acl(value)
         ):
             raise MalformedImage(
                 f"the extended attribute {printable(name)} has a value that Linux rejects"

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ..errors import Unsupported, UsageError, quoted
+from ..layers.xattrs import CAPABILITY
 from ..tar import acl
 
 __all__ = [
-    "CAPABILITY",
     "MAX_ID",
     "IdMap",
     "IdRange",
@@ -33,9 +33,6 @@ _MAX_RANGES = 340
 # Ranges that a message shows.
 _SHOWN = 10
 _NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
-
-#: The extended attribute of a file's capabilities.
-CAPABILITY = b"security.capability"
 
 # linux/capability.h: what the first 32 bits of a value say, besides flags in the lowest byte.
 _REVISION, _REVISION_2, _REVISION_3 = 0xFF000000, 0x02000000, 0x03000000

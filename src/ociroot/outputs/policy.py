@@ -7,16 +7,18 @@ of them show the same.
 
 from __future__ import annotations
 
-import fnmatch
 import stat
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from ..errors import Unsupported
+from ..layers.xattrs import CAPABILITY
 from ..rootfs.nodes import HOST_XATTRS, Node
 from ..tar.acl import ACCESS, mode_without_acl
-from .ids import CAPABILITY, OwnerMap
+
+if TYPE_CHECKING:
+    from .ids import OwnerMap  # extraction without a map does without
 
 __all__ = ["OutputPolicy", "duplicate"]
 
@@ -67,7 +69,11 @@ class OutputPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """Say whether an extended attribute is set, where the destination has such."""
         if name.startswith(HOST_XATTRS):
             return False
-        return self.xattrs is _ALL or any(fnmatch.fnmatchcase(name, each) for each in self.xattrs)
+        if self.xattrs is _ALL:
+            return True
+        from fnmatch import fnmatchcase  # the default policy does without
+
+        return any(fnmatchcase(name, each) for each in self.xattrs)
 
     def writes(self, node: Node) -> bool:
         """Say whether a node is written at all.
