@@ -15,6 +15,7 @@ import pickle
 import stat
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -291,6 +292,41 @@ def test_the_links_of_a_walk_are_bounded_together(tmp_path: Path) -> None:
         for n in range(5):  # the limit is on one walk
             [(_, directories, files)] = fs.walk(f"d{n}")
             assert (len(directories), files) == (20, [])
+
+
+WAYS: dict[str, Callable[[ociroot.FileSystem], Iterator[object]]] = {
+    "glob": lambda fs: fs.glob("**"),
+    "glob of files": lambda fs: fs.glob("**/f*"),
+    "two of any depth": lambda fs: fs.glob("**/d*/**/f*"),
+    "files": lambda fs: fs.files("**"),
+    "walk": lambda fs: fs.walk(),
+    "walk, bottom up": lambda fs: fs.walk(topdown=False),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+def test_paths_of_a_deep_tree_are_not_all_in_memory(
+    tmp_path: Path, way: Callable[[ociroot.FileSystem], Iterator[object]]
+) -> None:
+    # 40 kB in each path; 2,000 of them would be 80 MB.
+    part = b"/".join([b"d" * 99] * 40)
+    members, last = [], b""
+    for number in range(10):
+        members.append(directory(last + part))
+        members.append(symlink(b"to%d" % number, last + part))
+        last = b"to%d/" % number
+    members += [file(last + b"f%d" % number) for number in range(1000)]
+    members += [directory(last + b"g%d" % number) for number in range(1000)]
+    path = archive(tmp_path / "image", [members])
+    with ociroot.open(path) as source, source.image().filesystem() as fs:
+        assert fs.exists(last + b"f0")
+        tracemalloc.start()
+        try:
+            count = sum(1 for _ in way(fs))
+            assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        finally:
+            tracemalloc.stop()
+    assert count >= 1000
 
 
 def test_an_open_file_is_one_of_python(fs: ociroot.FileSystem) -> None:

@@ -30,6 +30,7 @@ from .merged_layers import MergedLayers
 from .paths import AnyPath, as_bytes, cleaned, returner
 
 if TYPE_CHECKING:
+    from ..rootfs.glob import Above
     from .paths import P
 
 __all__ = ["FilePredicate", "FileSystem", "Listings"]
@@ -266,27 +267,33 @@ class FileSystem:
         self, give: Callable[[bytes], Any], start: Directory, above: bytes, topdown: bool
     ) -> Iterator[tuple[Any, list[Any], list[Any]]]:
         lookup = self._lookup()
-        todo: list[tuple[bytes, Directory | None, Any]] = [(above, start, None)]
+        inside = len(start.path_of(b""))
+
+        def path(directory: Directory) -> Any:
+            return give((above + directory.path_of(b"")[inside:])[:-1] or b"/")
+
+        # Directories, with what is in them when they have been visited. Not their paths, each of
+        # which may have a megabyte.
+        todo: list[tuple[Directory, tuple[list[Any], list[Any]] | None]] = [(start, None)]
         while todo:
-            above, directory, result = todo.pop()
-            if directory is None:
-                yield result
+            directory, visited = todo.pop()
+            if visited is not None:
+                yield path(directory), *visited
                 continue
             names: list[Any] = []
             files: list[Any] = []
-            below: dict[Any, tuple[bytes, Directory]] = {}
+            below: dict[Any, Directory] = {}
             for name, node in sorted(directory.entries.items()):
                 shown = give(name)
                 if isinstance(node, Directory):
-                    below[shown] = above + name + b"/", node
+                    below[shown] = node
                 kind = _followed(lookup, directory, name, node).kind
                 (names if kind == "dir" else files).append(shown)
-            result = give(above[:-1] or b"/"), names, files
             if topdown:
-                yield result
+                yield path(directory), names, files
             else:
-                todo.append((above, None, result))
-            todo += [(*below[name], None) for name in reversed(names) if name in below]
+                todo.append((directory, (names, files)))
+            todo += [(below[name], None) for name in reversed(names) if name in below]
 
     def glob(self, pattern: P) -> Iterator[P]:
         """Yield the paths that a pattern matches, a directory before what is in it.
@@ -300,13 +307,13 @@ class FileSystem:
             LimitExceeded: links make more of the pattern than there may be.
         """
         give, found = returner(pattern), self._glob(as_bytes(pattern))
-        return (give(b"/" + raw) for raw, _ in found)
+        return (give(raw) for raw in _joined((above, name) for above, name, _ in found))
 
-    def _glob(self, pattern: bytes) -> Iterator[tuple[bytes, Node]]:
+    def _glob(self, pattern: bytes) -> Iterator[tuple[Above, bytes, Node]]:
         from ..rootfs.glob import glob  # the other methods do without
 
         found = glob(self._lookup(), pattern, hidden=True, recursive=True)
-        return ((match.path, match.node) for match in found)
+        return ((match.above, match.name, match.node) for match in found)
 
     # Contents.
 
@@ -404,18 +411,16 @@ class FileSystem:
         tree = self._layers.merged(spool=True).tree
         if selection is None or callable(selection):
             return self._contents_of(tree.root.walk(), returner(""), selection)
-        matched = self._glob(as_bytes(selection))
-        found = ((None, b"/" + raw, node) for raw, node in matched)
-        return self._contents_of(found, returner(selection), None)
+        return self._contents_of(self._glob(as_bytes(selection)), returner(selection), None)
 
     def _contents_of(
         self,
-        found: Iterable[tuple[Directory | None, bytes, Node]],
+        found: Iterable[tuple[Directory | Above, bytes, Node]],
         give: Callable[[bytes], Any],
         keep: FilePredicate | None,
     ) -> Iterator[tuple[Any, FileInfo, BinaryIO]]:
         nodes: list[Node] = []
-        parents: list[Directory | None] = []
+        parents: list[Directory | Above] = []
         names: list[bytes] = []
         # Three lists, for a tuple that stays is work for the garbage collector, which would go
         # through the whole tree.
@@ -424,12 +429,11 @@ class FileSystem:
                 nodes.append(node)
                 parents.append(parent)
                 names.append(name)
-        last, above = None, b""
-        for index in sorted(range(len(nodes)), key=lambda at: _place(nodes[at])):
-            node, parent = nodes[index], parents[index]
-            if parent is not last and parent is not None:
-                last, above = parent, b"/" + parent.path_of(b"")
-            path, info = give(above + names[index]), info_of(node)
+        order = sorted(range(len(nodes)), key=lambda at: _place(nodes[at]))
+        paths = _joined((parents[index], names[index]) for index in order)
+        for index, raw in zip(order, paths, strict=True):
+            node = nodes[index]
+            path, info = give(raw), info_of(node)
             if keep is None or keep(path, info):
                 with self._contents(node) as file:
                     yield path, info, file
@@ -491,6 +495,16 @@ def _followed(lookup: Lookup, directory: Directory, name: bytes, node: Node) -> 
         return node
     place = find(lookup, name, start=directory)
     return place.node if place is not None else node
+
+
+def _joined(found: Iterable[tuple[Directory | Above, bytes]]) -> Iterator[bytes]:
+    """Yield the path of each name in a directory; those in one directory mostly come together."""
+    last: Directory | Above | None = None
+    above = b""
+    for parent, name in found:
+        if parent is not last:
+            last, above = parent, b"/" + parent.path_of(b"")
+        yield above + name
 
 
 def _place(node: Node) -> int:

@@ -80,16 +80,21 @@ class Merged:
             The matching paths, sorted, with their parents, names and nodes.
 
         Raises:
-            LimitExceeded: through links, the pattern matches too many paths.
+            LimitExceeded: through links, the pattern matches too many paths; or they have more
+                bytes in all than a listing may have.
         """
         from ..rootfs.glob import followed_place, glob
 
         lookup = self.tree.lookup
         found: list[tuple[bytes, Place]] = []
+        length = 0
         for match in glob(lookup, as_bytes(pattern), hidden=hidden, recursive=recursive):
             place = followed_place(lookup, match.place) if follow else match.place
             if place is not None:
-                found.append((match.path, place))
+                path = match.path
+                length += len(path)
+                self._plan.limits.check("listing", length)
+                found.append((path, place))
         return sorted(found, key=lambda each: each[0])
 
     def walk(

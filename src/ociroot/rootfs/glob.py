@@ -12,7 +12,7 @@ from ..tar.names import as_bytes, as_text, clean
 from .lookup import Lookup, Place, find
 from .nodes import Directory, Node
 
-__all__ = ["Match", "PathPattern", "followed_place", "glob", "is_glob"]
+__all__ = ["Above", "Match", "PathPattern", "followed_place", "glob", "is_glob"]
 
 _ANY = b"**"
 # Steps that a path counts that a pattern matches through a link: to show it is work of that order.
@@ -41,12 +41,42 @@ def glob(
     return _Walk(lookup, pattern, hidden, recursive).matches()
 
 
+class Above:
+    """A directory on a path that a pattern matches.
+
+    It has its name and refers to the one above: a small image can have many files at paths of a
+    megabyte each, so that a path is joined only when it is given out.
+    """
+
+    __slots__ = ("_above", "_name")
+
+    def __init__(self, above: Above | None = None, name: bytes = b"") -> None:
+        """Begin at the root, or go on to a directory.
+
+        Args:
+            above: the directory that it is in; None: this is the root.
+            name: its name there.
+        """
+        self._above = above
+        self._name = name
+
+    def path_of(self, name: bytes) -> bytes:
+        """Return the path of a name in it, without a leading ``/``."""
+        names = [name]
+        at = self
+        while at._above is not None:
+            names.append(at._name)
+            at = at._above
+        return b"/".join(reversed(names))
+
+
 class Match(NamedTuple):
     """A path that a pattern matches, or its first parts.
 
     Attributes:
         matched: the number of these parts.
-        path: the path, without a leading ``/``.
+        above: where the last name of the path is, by the path itself.
+        name: that name; empty for the root.
         parent: the directory that it is in.
         node: what is there.
         straight: whether the path contains no symbolic link and no ``..``.
@@ -54,7 +84,8 @@ class Match(NamedTuple):
     """
 
     matched: int
-    path: bytes
+    above: Above
+    name: bytes
     parent: Directory
     node: Node
     straight: bool
@@ -66,7 +97,12 @@ class Match(NamedTuple):
         node = self.node
         if isinstance(node, Directory):  # of which the path may end in ``..``
             return Place(node.parent or node, node.name, node)
-        return Place(self.parent, self.path.rpartition(b"/")[2], node)
+        return Place(self.parent, self.name, node)
+
+    @property
+    def path(self) -> bytes:
+        """The path, without a leading ``/``."""
+        return self.above.path_of(self.name)
 
 
 class _Walk:
@@ -82,6 +118,9 @@ class _Walk:
             again = part == self._any and self._parts[-1:] == [part]
             if part not in (b"", b".") and not again:
                 self._parts.append(part)
+        self._root = Above()
+        # The same directory of the same path is the same object, however a pattern came to it.
+        self._known: dict[tuple[Above, bytes], Above] = {}
         self._matchers = [
             _name_matcher(part, hidden=hidden) if is_glob(part) else None for part in self._parts
         ]
@@ -89,15 +128,15 @@ class _Walk:
     def matches(self) -> Iterator[Match]:
         # With one ``**`` there is one way to match a path.
         several = self._parts.count(self._any) > 1
-        seen: set[tuple[int, bytes]] = set()
+        seen: set[tuple[int, Above, bytes]] = set()
         root = self._lookup.root
-        todo = [Match(0, b"", root, root, True)]
+        todo = [Match(0, self._root, b"", root, root, True)]
         while todo:
             state = todo.pop()
             if several and not state.inside:
-                if (state.matched, state.path) in seen:
+                if (state.matched, state.above, state.name) in seen:
                     continue
-                seen.add((state.matched, state.path))
+                seen.add((state.matched, state.above, state.name))
             if state.matched == len(self._parts):
                 if not self._directories_only or self._directory(state) is not None:
                     yield state
@@ -126,20 +165,31 @@ class _Walk:
         found = self._matched(directory, state.matched, straight)
         if not straight:
             self._lookup.spend(_MATCH * len(found))
+        above = self._above(state)
         for name, node in found:
-            yield Match(state.matched + 1, _join(state.path, name), directory, node, straight)
+            yield Match(state.matched + 1, above, name, directory, node, straight)
+
+    def _above(self, state: Match) -> Above:
+        """Return what the names in the directory of a match are in."""
+        if not state.name:
+            return self._root
+        key = state.above, state.name
+        above = self._known.get(key)
+        if above is None:
+            above = self._known[key] = Above(*key)
+        return above
 
     def _below(self, state: Match, directory: Directory, straight: bool) -> Iterator[Match]:
         """Yield the entries of a directory for a ``**``."""
         last = state.matched + 1 == len(self._parts)
+        above = self._above(state)
         for name, node in self._entries(directory, straight):
             if not self._hidden and name[:1] == b".":
                 continue
-            path = _join(state.path, name)
             if isinstance(node, Directory):
-                yield Match(state.matched, path, directory, node, straight, True)
+                yield Match(state.matched, above, name, directory, node, straight, True)
             elif last:
-                yield Match(state.matched + 1, path, directory, node, straight)
+                yield Match(state.matched + 1, above, name, directory, node, straight)
 
     def _matched(
         self, directory: Directory, number: int, straight: bool
@@ -165,10 +215,6 @@ def followed_place(lookup: Lookup, place: Place) -> Place | None:
     """Return where a symbolic link points to, None if to nothing; of anything else, itself."""
     parent, name, node = place
     return find(lookup, name, start=parent) if node.kind == "symlink" else place
-
-
-def _join(path: bytes, name: bytes) -> bytes:
-    return path + b"/" + name if path else name
 
 
 class PathPattern:
