@@ -128,15 +128,16 @@ class _Walk:
     def matches(self) -> Iterator[Match]:
         # With one ``**`` there is one way to match a path.
         several = self._parts.count(self._any) > 1
-        seen: set[tuple[int, Above, bytes]] = set()
+        seen: set[tuple[int, bool, Above, bytes]] = set()
         root = self._lookup.root
         todo = [Match(0, self._root, b"", root, root, True)]
         while todo:
             state = todo.pop()
-            if several and not state.inside:
-                if (state.matched, state.above, state.name) in seen:
+            if several:
+                key = state.matched, state.inside, state.above, state.name
+                if key in seen:
                     continue
-                seen.add((state.matched, state.above, state.name))
+                seen.add(key)
             if state.matched == len(self._parts):
                 if not self._directories_only or self._directory(state) is not None:
                     yield state
