@@ -545,6 +545,48 @@ def test_no_space_for_the_temporary_file(large: Path, monkeypatch: pytest.Monkey
                 assert caught.value.exit_code == 7 and "--tmpdir" in str(caught.value)
 
 
+def test_no_descriptor_for_the_temporary_file(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ociroot.open(large) as source, source.image().filesystem() as fs:
+        assert fs.exists("/")
+        failing(monkeypatch, "open", errno.EMFILE, lambda _, flags, *more: flags & os.O_TMPFILE)
+        with pytest.raises(ociroot.DestinationError, match="Too many open files EMFILE"):
+            fs.read_bytes("/much")
+
+
+def failing(
+    monkeypatch: pytest.MonkeyPatch, name: str, code: int, when: Callable[..., object]
+) -> None:
+    """Have a function of `os` fail."""
+    real = getattr(os, name)
+
+    def called(*arguments: Any, **more: Any) -> Any:
+        if when(*arguments):
+            raise OSError(code, os.strerror(code))
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(os, name, called)
+
+
+def test_a_failure_gives_the_space_of_the_temporary_file_back(
+    large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = 0
+
+    def full(fd: int, *_: object) -> bool:
+        nonlocal written
+        written = os.fstat(fd).st_size
+        return written > 0
+
+    with ociroot.open(large) as source, source.image().filesystem() as fs:
+        assert fs.exists("/")
+        failing(monkeypatch, "pwrite", errno.ENOSPC, full)
+        with pytest.raises(ociroot.DestinationError, match="No space left"):
+            fs.read_bytes("/much")
+        links = [each for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+        kept = [each.stat().st_size for each in links if "(deleted)" in str(each.readlink())]
+    assert written and 0 in kept and written not in kept
+
+
 def test_a_layer_that_an_image_has_twice(tmp_path: Path) -> None:
     one, other = Layer([file(b"f", MUCH)], "gzip"), Layer([file(b".wh.f"), file(b"g")], "gzip")
     path = archive(tmp_path / "image.tar", [one, other, one])

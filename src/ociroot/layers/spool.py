@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
+from ..errors import DestinationError
 from ..images.layers import LayerBlob
 from ..limits import Limits
 from ..sources.blob import FileRange, LocalBlob
@@ -57,7 +59,7 @@ class LayerSpool:
         if self._file is None:
             self._file = SpoolFile(self._tmpdir, self._limits)
         # The bytes of an unfinished pass are overwritten.
-        self._start = max((kept.offset + kept.size for kept in self._layers.values()), default=0)
+        self._start = self._end()
         if self._file.size != self._start:
             self._file.truncate(self._start)
         self._writing = layer.diff_id
@@ -84,8 +86,15 @@ class LayerSpool:
         return self._layers.get(layer.diff_id)
 
     def discard(self, layer: LayerBlob) -> None:
-        """Discard a layer that was not verified."""
+        """Discard a layer that was not verified, once nothing more of it is written."""
         self._layers.pop(layer.diff_id, None)
+        if self._file is not None:
+            with suppress(DestinationError):  # why the layer is discarded is the error
+                self._file.truncate(self._end())
+
+    def _end(self) -> int:
+        """Return where the layers that are kept end in the file."""
+        return max((kept.offset + kept.size for kept in self._layers.values()), default=0)
 
     def clear(self) -> None:
         """Discard all layers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,16 +68,20 @@ class SpoolFile:
         self._limits = limits
         self.size = 0
         directory = tmpdir if tmpdir is not None else os.environ.get("TMPDIR", "/tmp")  # noqa: S108
+        self._directory = os.fspath(directory)
         try:
-            self._directory = os.fspath(directory)
             fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError:
-            # It may be another one, or one without such files.
-            import tempfile  # 7 ms
+        except OSError as error:
+            with self._errors():
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    raise  # another place would not help
+                # It may be another one, or one without such files.
+                import tempfile  # 7 ms
 
-            self._directory = os.fspath(tmpdir) if tmpdir is not None else tempfile.gettempdir()
-            with self._errors(), tempfile.TemporaryFile(dir=self._directory) as file:
-                fd = os.dup(file.fileno())
+                if tmpdir is None:
+                    self._directory = tempfile.gettempdir()
+                with tempfile.TemporaryFile(dir=self._directory) as file:
+                    fd = os.dup(file.fileno())
         self.file = OpenFile(fd)
         self._budget = self._new_budget()
 
